@@ -1,0 +1,1 @@
+"""What runs on an aircraft: one package a service, all of one shape."""

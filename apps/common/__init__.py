@@ -1,0 +1,1 @@
+"""What every app shares: settings, logging, health, the event bus, the cabin protocol."""

@@ -1,0 +1,73 @@
+"""Logging to standard error; under systemd the journal keeps every field.
+
+Log with `extra`: ``log.warning("seat refused", extra={"seat": "12C"})``. Where standard error
+is the journal (systemd says so in `JOURNAL_STREAM`, see systemd.exec(5)), records go to it by
+its own protocol, so ``journalctl SEAT=12C`` finds them; elsewhere they are lines with
+``seat=12C`` at the end.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections import Counter
+from collections.abc import Hashable
+
+from logging_journald import JournaldLogHandler, check_journal_stream
+
+_STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class _LineFormatter(logging.Formatter):
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        fields = {key: value for key, value in vars(record).items() if key not in _STANDARD}
+        line = super().formatMessage(record)
+        return " ".join([line, *(f"{key}={value}" for key, value in fields.items())])
+
+
+def setup(level: str = "info") -> None:
+    """Send the whole process's records of `level` and above to standard error."""
+    handler: logging.Handler
+    if check_journal_stream():
+        handler = JournaldLogHandler()
+    else:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(_LineFormatter())
+    logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+
+
+class Refusals:
+    """Counts what was refused, and logs the first of each kind from each source only.
+
+    A peer that goes on sending rubbish must fill neither the journal nor our memory.
+    """
+
+    MAX_SOURCES = 1000
+
+    def __init__(self, log: logging.Logger) -> None:
+        self._log = log
+        self._lock = threading.Lock()
+        self._counts: Counter[str] = Counter()
+        self._seen: set[Hashable] = set()
+
+    def add(self, kind: str, source: str, detail: str) -> None:
+        """Count a refusal of `kind`; `source` is who sent it (a seat, an address)."""
+        with self._lock:
+            self._counts[kind] += 1
+            first = (kind, source) not in self._seen
+            if first and len(self._seen) < self.MAX_SOURCES:
+                self._seen.add((kind, source))
+                self._log.warning(
+                    "refused, further ones from there are only counted: %s",
+                    detail,
+                    extra={"kind": kind, "source": source},
+                )
+
+    def counts(self) -> dict[str, int]:
+        """How many of each kind since the start."""
+        with self._lock:
+            return dict(self._counts)

@@ -1,0 +1,47 @@
+"""Settings: typed, frozen, read from `IFE_*` variables.
+
+A unit reads them from ``/etc/ife/<app>.env``. An app subclasses `Settings`, adds its fields
+and calls `load`, so a wrong or missing variable stops it at start, with its name.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self, TypeVar
+
+from pydantic import Field, StringConstraints, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+S = TypeVar("S", bound="Settings")
+
+
+class SettingsError(Exception):
+    """A variable is missing or wrong; the message names each one."""
+
+
+class Settings(BaseSettings):
+    """What every app has. `IFE_REGISTRATION` is the aircraft's, as painted on it: ``EC-LAB``."""
+
+    model_config = SettingsConfigDict(env_prefix="IFE_", frozen=True, extra="ignore")
+
+    registration: Annotated[str, StringConstraints(pattern=r"^[A-Z0-9][A-Z0-9-]{1,15}$")]
+    redis_url: str = "unix:///run/ife/redis/redis.sock"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @classmethod
+    def load(cls) -> Self:
+        """The settings of this process.
+
+        Raises:
+            SettingsError: with a line for each variable that is missing or wrong.
+        """
+        try:
+            return cls()
+        except ValidationError as error:
+            lines = [
+                f"IFE_{'_'.join(map(str, problem['loc'])).upper()}: {problem['msg']}"
+                for problem in error.errors()
+            ]
+            raise SettingsError("wrong settings:\n  " + "\n  ".join(lines)) from None
+
+
+Port = Annotated[int, Field(ge=1, le=65535)]
