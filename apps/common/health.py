@@ -69,7 +69,7 @@ class Health:
 
 
 def sd_notify(message: str) -> None:
-    """Tell the service manager something; its protocol is in the manual page sd_notify(3)."""
+    """Tell the service manager something, in the words of the manual page sd_notify."""
     path = os.environ.get("NOTIFY_SOCKET")
     if not path:
         return

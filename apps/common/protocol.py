@@ -144,6 +144,9 @@ class StatusAnswer(_Wire):
 Block = tuple[Annotated[int, Field(ge=1, le=99)], Annotated[int, Field(ge=1, le=99)], str]
 """First row, last row, letters: ``(10, 14, "AC")``. Since protocol 2."""
 
+Address = Literal["all"] | tuple[SeatName, ...] | tuple[Block, ...]
+"""Whom a command is for."""
+
 
 class Command(_Wire):
     """A command as it travels. `iat` and `exp` are cabin time, in milliseconds.
@@ -157,7 +160,7 @@ class Command(_Wire):
     seq: Seq
     iat: Millis
     exp: Millis | None = None
-    to: Literal["all"] | tuple[SeatName, ...] | tuple[Block, ...]
+    to: Address
     action: AnyAction
 
     def is_for(self, seat: str) -> bool:
@@ -203,7 +206,7 @@ class FrameTooLargeError(ValueError):
     """A command that does not fit one datagram."""
 
 
-def address(targets: Iterable[str], everyone: Iterable[str]) -> tuple[int, object]:
+def address(targets: Iterable[str], everyone: Iterable[str]) -> tuple[int, Address]:
     """The shortest form of `to` for `targets` out of `everyone`, and the version it needs.
 
     Args:

@@ -1,0 +1,1 @@
+"""Seat control: every seat's status in, the crew's commands out."""

@@ -1,0 +1,195 @@
+"""What gunicorn runs: the Flask app, with a fast lane for the seats' status and for events.
+
+Three hundred seats report each second on a small machine, and Flask takes several times as
+long for such a request as the work in it (docs/benchmarks.md); and an event stream would hold
+one of its threads for as long as a page is open. Both are answered here, on the event loop;
+everything else goes to the Flask app in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
+from typing import Any
+
+from asgiref.wsgi import WsgiToAsgi
+
+from apps.common import log as logs
+from apps.common.cabin import PING_EVERY
+from apps.common.layout import LayoutError
+from apps.common.protocol import CREW_HEADER, MAX_STATUS_BODY, SEAT_HEADER
+from apps.common.settings import SettingsError
+from apps.common.web import CONTENT_TYPE, Problem
+from apps.seat_control.app import check_crew, create_app
+from apps.seat_control.journal import JournalError
+from apps.seat_control.service import SeatControl
+from apps.seat_control.settings import SeatControlSettings
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+STREAM_SECONDS = 300
+"""A stream of events ends after this time, so that its client is asked for a session again."""
+
+MAX_STREAMS = 32
+
+_SEAT = SEAT_HEADER.lower().encode()
+_CREW = CREW_HEADER.lower().encode()
+_PREFIX, _SUFFIX = "/api/v1/seats/", "/status"
+
+
+class Front:
+    """The ASGI app. The service is made and started with gunicorn's worker."""
+
+    def __init__(self, make_service: Callable[[], SeatControl]) -> None:
+        self._make_service = make_service
+        self._service: SeatControl
+        self._flask: WsgiToAsgi
+        self._streams = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or the worker's own start and stop."""
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+            return
+        path, method = scope["path"], scope["method"]
+        if method == "POST" and path.startswith(_PREFIX) and path.endswith(_SUFFIX):
+            await self._status(path[len(_PREFIX) : -len(_SUFFIX)], scope, receive, send)
+        elif method == "GET" and path == "/api/v1/events":
+            await self._events(scope, receive, send)
+        else:
+            await self._flask(scope, receive, send)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                self._service = self._make_service()
+                self._flask = WsgiToAsgi(create_app(self._service.settings, self._service))
+                self._service.start()
+                await send({"type": "lifespan.startup.complete"})
+            else:
+                await asyncio.to_thread(self._service.close)
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    async def _status(self, seat: str, scope: Scope, receive: Receive, send: Send) -> None:
+        body = b""
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            if len(body) <= MAX_STATUS_BODY:  # what is longer is read, but not kept
+                body += message.get("body", b"")
+            if not message.get("more_body"):
+                break
+        answer = self._service.receive_status(seat, _header(scope, _SEAT), body)
+        await send(
+            {
+                "type": "http.response.start",
+                "status": answer.status,
+                "headers": answer.headers
+                if answer.status == 204
+                else [*answer.headers, (b"content-length", str(len(answer.body)).encode())],
+            }
+        )
+        await send({"type": "http.response.body", "body": answer.body})
+
+    async def _events(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            check_crew(_header(scope, _CREW))
+            if self._streams >= MAX_STREAMS:
+                raise Problem(503, "too-many-streams", "close some of the crew's pages")
+        except Problem as problem:
+            await _send_problem(problem, send)
+            return
+        self._streams += 1
+        try:
+            await self._stream(_header(scope, b"last-event-id"), receive, send)
+        finally:
+            self._streams -= 1
+
+    async def _stream(self, last_event_id: str, receive: Receive, send: Send) -> None:
+        loop = asyncio.get_running_loop()
+        news = asyncio.Event()
+        stop = self._service.events.listen(partial(loop.call_soon_threadsafe, news.set))
+        gone = asyncio.ensure_future(_disconnected(receive))
+        try:
+            await send(
+                {
+                    "type": "http.response.start",
+                    "status": 200,
+                    "headers": [
+                        (b"content-type", b"text/event-stream"),
+                        (b"cache-control", b"no-store"),
+                        (b"x-accel-buffering", b"no"),
+                    ],
+                }
+            )
+            position = self._service.events.resume(last_event_id)
+            deadline = loop.time() + STREAM_SECONDS
+            while loop.time() < deadline and not gone.done():
+                news.clear()
+                position, chunk = self._next(position)
+                if chunk:
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                    continue
+                waiting = asyncio.ensure_future(news.wait())
+                await asyncio.wait(
+                    {waiting, gone}, timeout=PING_EVERY, return_when=asyncio.FIRST_COMPLETED
+                )
+                if not waiting.done():
+                    waiting.cancel()
+                    ping = b"event: ping\ndata: {}\n\n"
+                    await send({"type": "http.response.body", "body": ping, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+        finally:
+            stop()
+            gone.cancel()
+
+    def _next(self, position: int | None) -> tuple[int, bytes]:
+        """What a client at `position` gets next: a snapshot, or the events since."""
+        since = None if position is None else self._service.events.since(position)
+        return self._service.snapshot() if since is None else since
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _send_problem(problem: Problem, send: Send) -> None:
+    body = problem.body()
+    await send(
+        {
+            "type": "http.response.start",
+            "status": problem.status,
+            "headers": [
+                (b"content-type", CONTENT_TYPE.encode()),
+                (b"content-length", str(len(body)).encode()),
+            ],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})
+
+
+def _header(scope: Scope, name: bytes) -> str:
+    """The one header of that name; empty when there is none, or more than one."""
+    values = [value for key, value in scope["headers"] if key == name]
+    return values[0].decode("latin-1") if len(values) == 1 else ""
+
+
+def make_service() -> SeatControl:
+    """The service of this process; a wrong setting, layout or journal ends it with a message."""
+    try:
+        settings = SeatControlSettings.load()
+        logs.setup(settings.log_level)
+        return SeatControl(settings)
+    except (SettingsError, LayoutError, JournalError, OSError) as error:
+        sys.exit(f"seat_control: {error}")
+
+
+app = Front(make_service)

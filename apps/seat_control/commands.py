@@ -1,0 +1,349 @@
+"""The commands: which were issued, which are in force, who has confirmed what. No I/O.
+
+Times are cabin time, in milliseconds (docs/protocols/cabin.md), given by the caller.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from apps.common.cabin import CommandProgress
+from apps.common.commands import (
+    Action,
+    AnyAction,
+    CommandRequest,
+    Identify,
+    ReadingLight,
+    Report,
+    SeatRefusal,
+    Selector,
+)
+from apps.common.protocol import (
+    MAX_FRAMES_PER_ANSWER,
+    PROTOCOL,
+    Command,
+    Status,
+    address,
+)
+
+KEPT = 1000
+"""Commands that are remembered; those in force are remembered beyond that."""
+
+GRACE_MS = 1_500
+"""How long after its expiry a seat may still confirm that it applied a command in time."""
+
+SINCE_PROTOCOL: dict[type[Action], int] = {ReadingLight: 2, Identify: 2}
+"""The protocol version that brought an action; all others are as old as the protocol."""
+
+ARM_SECONDS = 15.0
+MAX_ARMED = 100
+
+
+@dataclass(slots=True)
+class Issued:
+    """A command and what became of it. A seat is in `open` until its outcome is known."""
+
+    seq: int
+    crew: str
+    selector: Selector
+    action: AnyAction
+    targets: tuple[str, ...]
+    issued_at: datetime
+    iat: int
+    exp: int | None
+    expires_in: float | None
+    frame: Command
+    """As it is multicast."""
+    open: set[str] = field(default_factory=set)
+    refused: dict[str, str] = field(default_factory=dict)
+    expired: list[str] = field(default_factory=list)
+    superseded: list[str] = field(default_factory=list)
+    applied_ms: list[int] = field(default_factory=list)
+    """For each seat that applied it, in that order: when it had confirmed, after `iat`."""
+    changed: bool = True
+    """Whether something is new since `CommandLog.changed` was last asked."""
+    audience: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.audience = frozenset(self.targets)
+
+    def is_expired(self, now: int) -> bool:
+        """Whether it is too late to apply it."""
+        return self.exp is not None and now > self.exp
+
+    def over(self, now: int) -> bool:
+        """Whether nothing more is going to happen."""
+        return not self.open or (self.exp is not None and now > self.exp + GRACE_MS)
+
+    def applied(self) -> int:
+        """How many seats confirmed that they applied it."""
+        return (
+            len(self.targets)
+            - len(self.open)
+            - len(self.refused)
+            - len(self.expired)
+            - len(self.superseded)
+        )
+
+    def _ms_to(self, share: float) -> float | None:
+        count = max(1, math.ceil(share * len(self.targets)))
+        return self.applied_ms[count - 1] if count <= len(self.applied_ms) else None
+
+    def report(self, epoch: int, now: int) -> Report:
+        """The whole report; seats in cabin order."""
+        over = self.over(now)
+        return Report(
+            seq=self.seq,
+            epoch=epoch,
+            crew=self.crew,
+            selector=self.selector,
+            action=self.action,
+            issued_at=self.issued_at,
+            expires_in=self.expires_in,
+            final=over,
+            targets=len(self.targets),
+            applied=self.applied(),
+            missing=[seat for seat in self.targets if seat in self.open],
+            refused=[
+                SeatRefusal(seat=seat, reason=self.refused[seat])
+                for seat in self.targets
+                if seat in self.refused
+            ],
+            expired=list(self.expired),
+            superseded=list(self.superseded),
+            ms_to_50_percent=self._ms_to(0.5),
+            ms_to_99_percent=self._ms_to(0.99),
+            ms_to_last=self.applied_ms[-1] if over and self.applied_ms else None,
+        )
+
+    def progress(self, now: int) -> CommandProgress:
+        """The report in numbers."""
+        over = self.over(now)
+        return CommandProgress(
+            seq=self.seq,
+            crew=self.crew,
+            action=self.action.name,
+            final=over,
+            targets=len(self.targets),
+            applied=self.applied(),
+            missing=len(self.open),
+            refused=len(self.refused),
+            expired=len(self.expired),
+            superseded=len(self.superseded),
+            ms_to_last=self.applied_ms[-1] if over and self.applied_ms else None,
+        )
+
+
+@dataclass(frozen=True)
+class Missed:
+    """What a seat is to be told: the commands it misses, and what it then holds."""
+
+    commands: list[Command]
+    upto: int
+    in_force: bool
+
+
+class CommandLog:
+    """All commands of an epoch, oldest first.
+
+    Args:
+        seats: names of all the seats.
+        epoch: of the journal that the commands are kept in.
+        last: the last sequence number ever given out.
+    """
+
+    def __init__(self, seats: Iterable[str], epoch: int, last: int) -> None:
+        self.epoch = epoch
+        self.last = last
+        self._everyone = tuple(seats)
+        self._log: dict[int, Issued] = {}
+        self._open: dict[int, Issued] = {}
+        self._confirmed = dict.fromkeys(self._everyone, 0)
+        self._in_force: dict[str, dict[str, int]] = {seat: {} for seat in self._everyone}
+
+    def add(self, issued: Issued) -> None:
+        """Take up a command that was just issued, or, at start, one from the journal."""
+        self.last = max(self.last, issued.seq)
+        self._log[issued.seq] = issued
+        if issued.open:
+            self._open[issued.seq] = issued
+        if (setting := issued.action.retained) is not None:
+            for seat in issued.targets:
+                self._in_force[seat][setting] = issued.seq
+
+    def get(self, seq: int) -> Issued | None:
+        """The command with this number, while it is remembered."""
+        return self._log.get(seq)
+
+    def frame(
+        self, seq: int, action: AnyAction, targets: Iterable[str], iat: int, exp: int | None
+    ) -> Command:
+        """A command as it is multicast."""
+        version, to = address(targets, self._everyone)
+        return Command.model_construct(
+            v=max(version, SINCE_PROTOCOL.get(type(action), 1)),
+            epoch=self.epoch,
+            seq=seq,
+            iat=iat,
+            exp=exp,
+            to=to,
+            action=action,
+        )
+
+    def confirm(self, seat: str, status: Status, now: int) -> None:
+        """Note what a seat's status says about the commands it had."""
+        held = status.held
+        if held.epoch != self.epoch or held.seq <= self._confirmed[seat]:
+            return
+        self._confirmed[seat] = min(held.seq, self.last)
+        refused = {refusal.seq: refusal.reason for refusal in status.refused}
+        for issued in [entry for seq, entry in self._open.items() if seq <= held.seq]:
+            if seat not in issued.open:
+                continue
+            reason = refused.get(issued.seq)
+            if reason is None:
+                issued.applied_ms.append(max(0, now - issued.iat))
+            elif reason == "expired":
+                issued.expired.append(seat)
+            else:
+                issued.refused[seat] = reason
+            self._settle(issued, seat)
+
+    def _settle(self, issued: Issued, seat: str) -> None:
+        issued.open.discard(seat)
+        issued.changed = True
+        if not issued.open:
+            self._open.pop(issued.seq, None)
+
+    def missed(self, seat: str, status: Status, now: int) -> Missed | None:
+        """The commands that a seat misses; None when it holds all there is."""
+        held = status.held
+        begin_anew = status.fresh or held.epoch != self.epoch
+        if not begin_anew and held.seq >= self.last:
+            return None
+        after = held.seq if held.epoch == self.epoch else 0
+        in_force = self._in_force[seat]
+        wanted: list[Issued] = []
+        if begin_anew:
+            earlier = [self._log[seq] for seq in in_force.values() if seq <= after]
+            wanted += [issued for issued in earlier if not issued.is_expired(now)]
+        for issued in self._since(after):
+            if seat not in issued.audience:
+                continue
+            setting = issued.action.retained
+            if setting is not None and in_force.get(setting) != issued.seq:
+                self._close(issued, seat, issued.superseded)
+            elif issued.is_expired(now):
+                self._close(issued, seat, issued.expired)
+            else:
+                wanted.append(issued)
+        wanted.sort(key=lambda issued: issued.seq)
+        upto = self.last
+        if len(wanted) > MAX_FRAMES_PER_ANSWER:
+            wanted, upto = self._first_answer(wanted, begin_anew, seat)
+        version = min(status.protocol, PROTOCOL)
+        commands = [
+            command
+            for issued in wanted
+            if (command := self._for_one(issued, seat, version)) is not None
+        ]
+        return Missed(commands, upto, begin_anew)
+
+    def _since(self, seq: int) -> Iterator[Issued]:
+        """The commands after `seq`, oldest first."""
+        if self.last - seq <= len(self._log):
+            candidates = (self._log.get(number) for number in range(seq + 1, self.last + 1))
+            yield from (issued for issued in candidates if issued is not None)
+        else:
+            yield from (issued for issued in self._log.values() if issued.seq > seq)
+
+    def _first_answer(
+        self, wanted: list[Issued], begin_anew: bool, seat: str
+    ) -> tuple[list[Issued], int]:
+        """What of too many commands goes into one answer, and what the seat then holds.
+
+        A fresh seat must get all that is in force at once; it misses the oldest momentary
+        ones. Any other seat gets the rest with its next status.
+        """
+        if not begin_anew:
+            first = wanted[:MAX_FRAMES_PER_ANSWER]
+            return first, first[-1].seq
+        room = MAX_FRAMES_PER_ANSWER - sum(i.action.retained is not None for i in wanted)
+        momentary = [issued for issued in wanted if issued.action.retained is None]
+        dropped = {issued.seq for issued in momentary[: len(momentary) - room]}
+        for issued in momentary:
+            if issued.seq in dropped:
+                self._close(issued, seat, issued.expired)
+        return [issued for issued in wanted if issued.seq not in dropped], self.last
+
+    def _for_one(self, issued: Issued, seat: str, version: int) -> Command | None:
+        """The command as this seat understands it; None (and refused) when it cannot."""
+        if issued.frame.v <= version:
+            return issued.frame
+        needs = SINCE_PROTOCOL.get(type(issued.action), 1)
+        if needs > version:
+            if seat in issued.open:
+                issued.refused[seat] = f"needs protocol {needs}"
+                self._settle(issued, seat)
+            return None
+        return issued.frame.model_copy(update={"v": needs, "to": (seat,)})
+
+    def _close(self, issued: Issued, seat: str, outcome: list[str]) -> None:
+        if seat in issued.open:
+            outcome.append(seat)
+            self._settle(issued, seat)
+
+    def tick(self, now: int) -> None:
+        """Close what expired, forget what is old; call it a few times a second."""
+        for issued in list(self._open.values()):
+            if issued.exp is not None and issued.over(now):
+                for seat in [seat for seat in issued.targets if seat in issued.open]:
+                    self._close(issued, seat, issued.expired)
+        if len(self._log) > KEPT:
+            self._forget()
+
+    def _forget(self) -> None:
+        in_force = {seq for settings in self._in_force.values() for seq in settings.values()}
+        old = [seq for seq in self._log if seq not in in_force and not self._log[seq].changed]
+        for seq in old[: len(self._log) - KEPT]:
+            del self._log[seq]
+            self._open.pop(seq, None)
+
+    def remembered(self) -> set[int]:
+        """The numbers of the commands that are remembered."""
+        return set(self._log)
+
+    def changed(self) -> list[Issued]:
+        """The commands whose outcome changed since the last call."""
+        changed = [issued for issued in self._log.values() if issued.changed]
+        for issued in changed:
+            issued.changed = False
+        return changed
+
+
+class Arming:
+    """The first step of a destructive command: a token for one action, on some seats, once."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._armed: dict[str, tuple[float, str, AnyAction, tuple[str, ...]]] = {}
+
+    def arm(self, crew: str, action: AnyAction, targets: tuple[str, ...]) -> str:
+        """A new token, good for `ARM_SECONDS`."""
+        while len(self._armed) >= MAX_ARMED:
+            del self._armed[next(iter(self._armed))]
+        token = secrets.token_urlsafe(24)
+        self._armed[token] = (self._clock() + ARM_SECONDS, crew, action, targets)
+        return token
+
+    def redeem(self, request: CommandRequest, crew: str, targets: tuple[str, ...]) -> bool:
+        """Whether the request's token is good for it; the token is used up either way."""
+        armed = self._armed.pop(request.arm_token or "", None)
+        if armed is None:
+            return False
+        deadline, by, action, seats = armed
+        return (by, action, seats) == (crew, request.action, targets) and self._clock() <= deadline

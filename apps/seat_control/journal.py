@@ -1,0 +1,346 @@
+"""The command journal: what must survive a `kill -9` and a power cut, in SQLite.
+
+A command is in the journal before it is sent, so its sequence number is never used again and
+what the crew were told is never lost. It depends on no other service. Why not PostgreSQL:
+docs/decisions/0004-command-journal-in-sqlite.md.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from apps.common.commands import AnyAction, Selector
+from apps.common.protocol import Command
+from apps.seat_control.commands import Issued
+
+LOCK_TIMEOUT = 10.0
+"""Seconds to wait for the process before us to let go of the journal."""
+
+CEILING_AHEAD_MS = 30_000
+"""How far ahead the stored ceiling of cabin time is."""
+
+MAX_COMMANDS = 20_000
+"""Commands in the journal, at the most, when the audit log is away for long."""
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS boot (boot_id TEXT PRIMARY KEY, offset_ms INTEGER NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS command (
+    seq INTEGER PRIMARY KEY,
+    record TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    version INTEGER NOT NULL DEFAULT 1,
+    audited_version INTEGER NOT NULL DEFAULT 0
+) STRICT;
+"""
+
+MakeFrame = Callable[[int, AnyAction, Iterable[str], int, int | None], Command]
+
+_ACTION: TypeAdapter[AnyAction] = TypeAdapter(AnyAction)
+
+
+class JournalError(Exception):
+    """The journal cannot be used; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class AuditRow:
+    """A command as the audit log wants it, with the version that the row stands for."""
+
+    seq: int
+    version: int
+    record: dict[str, Any]
+    outcome: dict[str, Any]
+
+
+class Journal:
+    """The journal in `folder`, of which there is one user at a time.
+
+    Args:
+        folder: the app's state directory.
+        boot_id: of this boot of the machine: while it is the same, cabin time goes on.
+
+    Raises:
+        JournalError: another process has it, or it cannot be read.
+    """
+
+    def __init__(self, folder: Path, boot_id: str) -> None:
+        self._lock = threading.Lock()
+        self._guard = _locked(folder / "journal.lock")
+        self._reserve = _Reserve(folder / "sequence.reserve")
+        self._offline: str | None = None
+        try:
+            self._db = sqlite3.connect(
+                folder / "journal.db", isolation_level=None, check_same_thread=False, timeout=5
+            )
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+            self._db.executescript(_SCHEMA)
+            self.epoch = self._meta("epoch", int(time.time()) % 2**32)
+            self._offset_ms = self._find_offset(boot_id)
+        except sqlite3.Error as error:
+            raise JournalError(
+                f"{folder / 'journal.db'}: {error}: free some space, or move the file away "
+                "to begin a new epoch"
+            ) from error
+        self.advance()
+
+    def _meta(self, name: str, default: int) -> int:
+        self._db.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (name, default))
+        (value,) = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        return int(value)
+
+    def _find_offset(self, boot_id: str) -> int:
+        row = self._db.execute(
+            "SELECT offset_ms FROM boot WHERE boot_id = ?", (boot_id,)
+        ).fetchone()
+        if row is not None:
+            return int(row[0])
+        # Another boot: the monotonic clock began anew, and the wall clock may have gone back.
+        begin = max(int(time.time() * 1000), self._meta("cabin_time_ceiling", 0))
+        offset = begin - _uptime_ms()
+        with _transaction(self._db):
+            self._db.execute("DELETE FROM boot")
+            self._db.execute("INSERT INTO boot VALUES (?, ?)", (boot_id, offset))
+        return offset
+
+    def now(self) -> int:
+        """Cabin time, in milliseconds: it never goes back, whatever happens to the clock."""
+        return _uptime_ms() + self._offset_ms
+
+    def advance(self) -> None:
+        """Store a ceiling that cabin time stays under; call it every 10 s."""
+        self._write(
+            "INSERT OR REPLACE INTO meta VALUES ('cabin_time_ceiling', ?)",
+            [(self.now() + CEILING_AHEAD_MS,)],
+        )
+
+    @property
+    def trouble(self) -> str | None:
+        """A sentence while the journal cannot be written."""
+        if self._offline is None:
+            return None
+        return f"commands work, but would be forgotten in a restart: {self._offline}"
+
+    def last_seq(self) -> int:
+        """The last sequence number ever given out."""
+        (last,) = self._db.execute("SELECT coalesce(max(seq), 0) FROM command").fetchone()
+        return max(int(last), self._reserve.read())
+
+    def add(self, issued: Issued) -> None:
+        """Write a command down, for good; call it before it is sent.
+
+        Where the disk is full its number at least is kept, in space set aside for that.
+        """
+        row = (issued.seq, json.dumps(_record(issued)), json.dumps(_outcome(issued)))
+        if not self._write("INSERT INTO command (seq, record, outcome) VALUES (?, ?, ?)", [row]):
+            self._reserve.write(issued.seq)
+
+    def update(self, changed: Iterable[Issued]) -> bool:
+        """Write down how far commands have come; False when that was not possible.
+
+        A command that could not be written when it was issued is written now.
+        """
+        rows = [
+            (issued.seq, json.dumps(_record(issued)), json.dumps(_outcome(issued)))
+            for issued in changed
+        ]
+        return self._write(
+            "INSERT INTO command (seq, record, outcome) VALUES (?, ?, ?) "
+            "ON CONFLICT (seq) DO UPDATE SET outcome = excluded.outcome, version = version + 1",
+            rows,
+        )
+
+    def forget_but(self, remembered: Iterable[int]) -> None:
+        """Delete all other commands, once the audit log has them (or there are too many)."""
+        kept = set(remembered)
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT seq FROM command WHERE audited_version = version "
+                "OR seq <= (SELECT max(seq) FROM command) - ?",
+                (MAX_COMMANDS,),
+            ).fetchall()
+        self._write(
+            "DELETE FROM command WHERE seq = ?", [(seq,) for (seq,) in rows if seq not in kept]
+        )
+
+    def load(self, frame: MakeFrame, seats: Iterable[str]) -> list[Issued]:
+        """All commands, oldest first.
+
+        Args:
+            frame: makes the frame of a command, see `CommandLog.frame`.
+            seats: of today's layout; a seat that is gone is dropped from the commands.
+        """
+        known = set(seats)
+        rows = self._db.execute("SELECT record, outcome FROM command ORDER BY seq").fetchall()
+        issued = [_parse(json.loads(record), json.loads(out), frame, known) for record, out in rows]
+        return [command for command in issued if command.targets]
+
+    def unaudited(self, limit: int) -> list[AuditRow]:
+        """Commands that the audit log does not have as they are now, oldest first."""
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT seq, version, record, outcome FROM command "
+                "WHERE audited_version < version ORDER BY seq LIMIT ?",
+                (limit,),
+            ).fetchall()
+        return [AuditRow(seq, version, json.loads(r), json.loads(o)) for seq, version, r, o in rows]
+
+    def count_unaudited(self) -> int:
+        """How many there are of those."""
+        with self._lock:
+            (count,) = self._db.execute(
+                "SELECT count(*) FROM command WHERE audited_version < version"
+            ).fetchone()
+        return int(count)
+
+    def audited(self, rows: Iterable[AuditRow]) -> bool:
+        """Note that the audit log has these; False when that was not possible."""
+        return self._write(
+            "UPDATE command SET audited_version = ? WHERE seq = ?",
+            [(row.version, row.seq) for row in rows],
+        )
+
+    def close(self) -> None:
+        """Let go of the journal."""
+        with self._lock:
+            self._db.close()
+        self._reserve.close()
+        os.close(self._guard)
+
+    def _write(self, statement: str, rows: list[tuple[Any, ...]]) -> bool:
+        with self._lock:
+            try:
+                with _transaction(self._db):
+                    self._db.executemany(statement, rows)
+            except sqlite3.OperationalError as error:
+                self._offline = str(error)
+                return False
+            self._offline = None
+            return True
+
+
+class _transaction:  # noqa: N801 - reads as a statement
+    """`BEGIN` … `COMMIT`, or `ROLLBACK` on an error, that of the commit included."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def __enter__(self) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self._db.execute("COMMIT")
+        finally:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+
+
+class _Reserve:
+    """A sequence number in space that was set aside, so that a full disk cannot refuse it."""
+
+    SIZE = 4096
+
+    def __init__(self, path: Path) -> None:
+        new = not path.exists()
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if new or os.fstat(self._fd).st_size < self.SIZE:
+            os.pwrite(self._fd, bytes(self.SIZE), 0)
+            os.fsync(self._fd)
+
+    def read(self) -> int:
+        return int.from_bytes(os.pread(self._fd, 8, 0), "big")
+
+    def write(self, seq: int) -> None:
+        os.pwrite(self._fd, seq.to_bytes(8, "big"), 0)
+        os.fdatasync(self._fd)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def _locked(path: Path) -> int:
+    """Take the lock file. A process that was killed may take a moment to be gone."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + LOCK_TIMEOUT
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                os.close(fd)
+                raise JournalError(
+                    f"{path} is held by another process: is seat control running twice?"
+                ) from None
+            time.sleep(0.02)
+        else:
+            return fd
+
+
+def _uptime_ms() -> int:
+    # Goes on while the machine sleeps, as CLOCK_MONOTONIC would not.
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
+
+
+def _record(issued: Issued) -> dict[str, Any]:
+    return {
+        "seq": issued.seq,
+        "epoch": issued.frame.epoch,
+        "crew": issued.crew,
+        "selector": issued.selector.model_dump(mode="json", exclude_defaults=True),
+        "action": issued.action.model_dump(mode="json"),
+        "targets": list(issued.targets),
+        "issued_at": issued.issued_at.isoformat(),
+        "iat": issued.iat,
+        "exp": issued.exp,
+        "expires_in": issued.expires_in,
+    }
+
+
+def _outcome(issued: Issued) -> dict[str, Any]:
+    return {
+        "open": [seat for seat in issued.targets if seat in issued.open],
+        "refused": issued.refused,
+        "expired": issued.expired,
+        "superseded": issued.superseded,
+        "applied_ms": issued.applied_ms,
+    }
+
+
+def _parse(
+    record: dict[str, Any], outcome: dict[str, Any], frame: MakeFrame, known: set[str]
+) -> Issued:
+    action = _ACTION.validate_python(record["action"])
+    targets = tuple(seat for seat in record["targets"] if seat in known)
+    return Issued(
+        seq=record["seq"],
+        crew=record["crew"],
+        selector=Selector.model_validate(record["selector"]),
+        action=action,
+        targets=targets,
+        issued_at=datetime.fromisoformat(record["issued_at"]),
+        iat=record["iat"],
+        exp=record["exp"],
+        expires_in=record["expires_in"],
+        frame=frame(record["seq"], action, targets, record["iat"], record["exp"]),
+        open=set(outcome["open"]) & known,
+        refused=outcome["refused"],
+        expired=outcome["expired"],
+        superseded=outcome["superseded"],
+        applied_ms=outcome["applied_ms"],
+        changed=False,
+    )

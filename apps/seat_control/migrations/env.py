@@ -1,0 +1,13 @@
+"""Alembic's entry: runs on the connection that `apps.seat_control.audit.migrate` hands over."""
+
+from alembic import context
+
+from apps.seat_control.audit import Base
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=Base.metadata,
+    version_table="seat_control_alembic_version",
+)
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,133 @@
+"""Frames out to the cabin: at once, again after 20 and 80 ms, and a beacon each second."""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+from ipaddress import IPv4Address
+
+from apps.common.protocol import BEACON_EVERY, REPEAT_AFTER
+
+log = logging.getLogger(__name__)
+
+MAX_WAITING = 10_000
+"""Repeats that wait for their time; more are left out (the seats ask for what they miss)."""
+
+
+class MulticastSender:
+    """Sends datagrams to one group through one interface.
+
+    Args:
+        interface: its name. While it is away, sending fails and `trouble` says so.
+        beacon: makes the datagram of the next beacon.
+    """
+
+    def __init__(
+        self,
+        interface: str,
+        group: IPv4Address,
+        port: int,
+        ttl: int,
+        beacon: Callable[[], bytes],
+    ) -> None:
+        self._interface = interface
+        self._group = group
+        self._port = port
+        self._ttl = ttl
+        self._beacon = beacon
+        self._socket: socket.socket | None = None
+        self._send_lock = threading.Lock()
+        self._wake = threading.Condition()
+        self._waiting: list[tuple[float, int, bytes]] = []
+        self._count = 0
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="multicast", daemon=True)
+        self.trouble: str | None = None
+
+    def start(self) -> None:
+        """Begin with the beacons."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop; repeats that wait are dropped."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        self._thread.join(timeout=2)
+        with self._send_lock:
+            self._drop_socket()
+
+    def send(self, datagram: bytes) -> None:
+        """Send now, and again when the repeats are due. Never blocks, never raises."""
+        self._send(datagram)
+        now = time.monotonic()
+        with self._wake:
+            if len(self._waiting) + len(REPEAT_AFTER) <= MAX_WAITING:
+                for delay in REPEAT_AFTER:
+                    self._count += 1
+                    heapq.heappush(self._waiting, (now + delay, self._count, datagram))
+                self._wake.notify()
+
+    def _run(self) -> None:
+        next_beacon = time.monotonic()
+        while True:
+            with self._wake:
+                if self._closing:
+                    return
+                due = min(next_beacon, self._waiting[0][0]) if self._waiting else next_beacon
+                if (delay := due - time.monotonic()) > 0:
+                    self._wake.wait(delay)
+                    continue
+                datagram = (
+                    heapq.heappop(self._waiting)[2]
+                    if self._waiting and self._waiting[0][0] <= next_beacon
+                    else None
+                )
+            if datagram is None:
+                datagram = self._beacon()
+                next_beacon = time.monotonic() + BEACON_EVERY
+            self._send(datagram)
+
+    def _send(self, datagram: bytes) -> None:
+        with self._send_lock:
+            try:
+                if self._socket is None:
+                    self._socket = self._open()
+                self._socket.send(datagram)
+            except OSError as error:
+                if self.trouble is None:
+                    log.warning(
+                        "multicast is not going out",
+                        extra={"interface": self._interface, "error": str(error)},
+                    )
+                self.trouble = f"interface {self._interface}: {error.strerror or error}"
+                self._drop_socket()
+            else:
+                if self.trouble is not None:
+                    log.info("multicast goes out again", extra={"interface": self._interface})
+                self.trouble = None
+
+    def _open(self) -> socket.socket:
+        # By index, not by an address that the interface may not have yet: struct ip_mreqn.
+        mreqn = struct.pack("=4s4si", bytes(4), bytes(4), socket.if_nametoindex(self._interface))
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        try:
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, mreqn)
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, self._ttl)
+            # Bound to the device too, so that no routing table has a say.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self._interface.encode())
+            sock.connect((str(self._group), self._port))
+        except OSError:
+            sock.close()
+            raise
+        return sock
+
+    def _drop_socket(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None

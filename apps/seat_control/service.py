@@ -1,0 +1,368 @@
+"""Seat control put together: the tables, the journal, the multicast, the audit log, the bus.
+
+One lock guards the cabin's state; nothing waits for a disk or a network while it is held.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from pydantic import ValidationError
+
+from apps.common import layout as layouts
+from apps.common.bus import Bus
+from apps.common.cabin import CabinView
+from apps.common.commands import (
+    MOMENTARY_EXPIRY,
+    Accepted,
+    AnyAction,
+    Armed,
+    ArmRequest,
+    CommandRequest,
+    Report,
+    Selector,
+)
+from apps.common.health import Health
+from apps.common.log import Refusals
+from apps.common.protocol import (
+    EPOCH_HEADER,
+    MAX_STATUS_BODY,
+    PROTOCOL,
+    PROTOCOL_HEADER,
+    TIME_HEADER,
+    Beacon,
+    FrameSigner,
+    FrameTooLargeError,
+    Status,
+    StatusAnswer,
+)
+from apps.common.web import CONTENT_TYPE, Problem
+from apps.seat_control.audit import Auditor
+from apps.seat_control.commands import ARM_SECONDS, Arming, CommandLog, Issued, Missed
+from apps.seat_control.events import EventStream
+from apps.seat_control.journal import Journal
+from apps.seat_control.multicast import MulticastSender
+from apps.seat_control.seats import ClaimedTwiceError, SeatTable
+from apps.seat_control.settings import SeatControlSettings
+
+log = logging.getLogger(__name__)
+
+TICK = 0.1
+"""Seconds between two looks at what changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer, whoever gives it."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes = b""
+
+
+class SeatControl:
+    """The service. Make it, `start` it, `close` it.
+
+    Raises:
+        LayoutError: the cabin layout is wrong.
+        JournalError: the journal cannot be used.
+        OSError: the command key cannot be read.
+    """
+
+    def __init__(self, settings: SeatControlSettings) -> None:
+        self.settings = settings
+        self.layout = layouts.load(settings.layout)
+        self.events = EventStream()
+        self.health = Health("seat_control")
+        self.refusals = Refusals(log)
+        self._signer = FrameSigner(settings.command_key.read_bytes())
+        self._journal = Journal(settings.state_directory, settings.boot_id)
+        self._lock = threading.Lock()
+        self._issuing = threading.Lock()
+        self._seats = SeatTable(self.layout.seats, time.monotonic())
+        self._log = CommandLog(self.layout.seats, self._journal.epoch, self._journal.last_seq())
+        for issued in self._journal.load(self._log.frame, self.layout.seats):
+            self._log.add(issued)
+        self._arming = Arming(time.monotonic)
+        self._bus = Bus(settings.redis_url)
+        self._auditor = Auditor(self._journal, settings.database_url, settings.registration)
+        self._multicast = MulticastSender(
+            settings.multicast_interface,
+            settings.multicast_group,
+            settings.multicast_port,
+            settings.multicast_ttl,
+            self._beacon,
+        )
+        self._closing = threading.Event()
+        self._ticker = threading.Thread(target=self._tick_until_closed, name="tick", daemon=True)
+        self.health.part("redis", lambda: self._bus.trouble)
+        self.health.part("audit log", lambda: self._auditor.trouble)
+        self.health.part("journal", lambda: self._journal.trouble)
+        self.health.part("multicast", lambda: self._multicast.trouble or self._deaf)
+        self._deaf: str | None = None
+        self._epoch_header = (EPOCH_HEADER.lower().encode(), str(self._journal.epoch).encode())
+
+    def start(self) -> None:
+        """Begin to send beacons, to copy to the audit log, and to watch the seats."""
+        self._bus.start()
+        self._auditor.start()
+        self._multicast.start()
+        self._ticker.start()
+        log.info(
+            "seat control is up",
+            extra={"layout": self.layout.name, "seats": len(self.layout.seats)},
+        )
+
+    def close(self) -> None:
+        """Stop everything and write down what is known."""
+        self._closing.set()
+        self._ticker.join(timeout=5)
+        self._multicast.close()
+        self._auditor.close()
+        self._bus.close()
+        self._journal.close()
+
+    # -- seats ------------------------------------------------------------------------------
+
+    def receive_status(self, seat: str, certificate: str, body: bytes) -> Answer:
+        """`POST /api/v1/seats/<seat>/status`, as docs/protocols/cabin.md tells.
+
+        Args:
+            seat: from the path.
+            certificate: the seat that the client certificate is for; empty without one.
+            body: at most `MAX_STATUS_BODY` bytes, else it is refused.
+        """
+        try:
+            status = self._checked(seat, certificate, body)
+            with self._lock:
+                self._seats.report(seat, status, time.monotonic())
+                now = self._journal.now()
+                self._log.confirm(seat, status, now)
+                missed = self._log.missed(seat, status, now)
+        except ClaimedTwiceError as error:
+            return self._refuse(seat, Problem(409, "seat-claimed-twice", str(error)))
+        except Problem as problem:
+            return self._refuse(certificate or "no certificate", problem)
+        headers = [
+            self._epoch_header,
+            (_TIME, str(now).encode()),
+            (_PROTOCOL, b"1" if status.protocol == 1 else _OURS),
+        ]
+        if missed is None:
+            return Answer(204, headers)
+        headers.append((b"content-type", b"application/json"))
+        return Answer(200, headers, self._answer_body(missed))
+
+    def _checked(self, seat: str, certificate: str, body: bytes) -> Status:
+        if not certificate:
+            raise Problem(401, "no-certificate", "report with the seat's own client certificate")
+        if seat not in self._seats:
+            raise Problem(
+                404, "unknown-seat", f"the layout {self.layout.name} has no seat {seat[:8]}"
+            )
+        if seat != certificate:
+            raise Problem(
+                403, "wrong-certificate", f"the certificate is for {certificate}, not {seat}"
+            )
+        if len(body) > MAX_STATUS_BODY:
+            raise Problem(413, "too-large", f"a status has at most {MAX_STATUS_BODY} bytes")
+        try:
+            return _PARSE_STATUS(body)
+        except ValidationError as error:
+            raise malformed(error) from error
+
+    def _refuse(self, source: str, problem: Problem) -> Answer:
+        self.refusals.add(problem.slug, source, problem.detail)
+        return Answer(problem.status, [(b"content-type", CONTENT_TYPE.encode())], problem.body())
+
+    def _answer_body(self, missed: Missed) -> bytes:
+        frames = tuple(self._signer.sign(command).decode() for command in missed.commands)
+        return (
+            StatusAnswer.model_construct(frames=frames, upto=missed.upto, in_force=missed.in_force)
+            .model_dump_json()
+            .encode()
+        )
+
+    # -- the crew ---------------------------------------------------------------------------
+
+    def resolve(self, selector: Selector) -> tuple[str, ...]:
+        """The seats that a selector means, in cabin order.
+
+        Raises:
+            Problem: it names what the layout does not have, or nobody is left.
+        """
+        try:
+            targets = self.layout.resolve(selector)
+        except layouts.SelectorError as error:
+            raise Problem(422, "unknown-selection", str(error)) from error
+        if not targets:
+            raise Problem(422, "empty-selection", "the selector leaves no seat")
+        return targets
+
+    def arm(self, crew: str, request: ArmRequest) -> Armed:
+        """The first step of a destructive command."""
+        targets = self.resolve(request.selector)
+        with self._lock:
+            token = self._arming.arm(crew, request.action, targets)
+        return Armed(arm_token=token, expires_in=ARM_SECONDS, targets=len(targets))
+
+    def issue(self, crew: str, request: CommandRequest) -> Accepted:
+        """Journal a command and send it.
+
+        Raises:
+            Problem: it is not armed, does not fit a datagram, or means no seat.
+        """
+        targets = self.resolve(request.selector)
+        self._check_armed(crew, request, targets)
+        expires_in = request.expires_in
+        if expires_in is None and request.action.retained is None:
+            expires_in = MOMENTARY_EXPIRY
+        with self._issuing:
+            issued = self._new(crew, request.selector, request.action, targets, expires_in)
+            try:
+                datagram = self._signer.sign(issued.frame)
+            except FrameTooLargeError as error:
+                raise Problem(422, "too-large-for-multicast", str(error)) from error
+            self._journal.add(issued)
+            with self._lock:
+                self._log.add(issued)
+            self._multicast.send(datagram)
+        return Accepted(seq=issued.seq, targets=len(targets))
+
+    def _check_armed(self, crew: str, request: CommandRequest, targets: tuple[str, ...]) -> None:
+        if not request.action.destructive or len(targets) == 1:
+            return
+        with self._lock:
+            armed = self._arming.redeem(request, crew, targets)
+        if not armed:
+            raise Problem(
+                428,
+                "not-armed",
+                f"{request.action.name} on {len(targets)} seats: arm exactly this at "
+                f"/api/v1/commands/arm, and send the arm_token within {ARM_SECONDS:g} s",
+            )
+
+    def _new(
+        self,
+        crew: str,
+        selector: Selector,
+        action: AnyAction,
+        targets: tuple[str, ...],
+        expires_in: float | None,
+    ) -> Issued:
+        seq, iat = self._log.last + 1, self._journal.now()
+        exp = None if expires_in is None else iat + round(expires_in * 1000)
+        return Issued(
+            seq=seq,
+            crew=crew,
+            selector=selector,
+            action=action,
+            targets=targets,
+            issued_at=datetime.now(UTC),
+            iat=iat,
+            exp=exp,
+            expires_in=expires_in,
+            frame=self._log.frame(seq, action, targets, iat, exp),
+            open=set(targets),
+        )
+
+    def report(self, seq: int) -> Report:
+        """How far a command has come.
+
+        Raises:
+            Problem: it is not known, or forgotten.
+        """
+        with self._lock:
+            issued = self._log.get(seq)
+            if issued is not None:
+                return issued.report(self._log.epoch, self._journal.now())
+        raise Problem(404, "unknown-command", f"no command {seq}: see the audit log for old ones")
+
+    def cabin(self) -> CabinView:
+        """The whole cabin."""
+        degraded = self.health.report().degraded
+        with self._lock:
+            return CabinView(
+                registration=self.settings.registration,
+                layout=self.layout.name,
+                epoch=self._log.epoch,
+                seq=self._log.last,
+                seats=self._seats.views(),
+                refused=self.refusals.counts(),
+                degraded=degraded,
+            )
+
+    def snapshot(self) -> tuple[int, bytes]:
+        """The first event of a new client, and where in the stream it then stands."""
+        position = self.events.position()
+        return position, self.events.snapshot(position, self.cabin().model_dump_json())
+
+    # -- by the clock -----------------------------------------------------------------------
+
+    def _beacon(self) -> bytes:
+        return self._signer.sign(
+            Beacon(epoch=self._log.epoch, seq=self._log.last, iat=self._journal.now())
+        )
+
+    def _tick_until_closed(self) -> None:
+        count = 0
+        degraded = ""
+        while not self._closing.wait(TICK):
+            count += 1
+            try:
+                self._tick()
+                if count % 10 == 0:
+                    degraded = self._each_second(degraded)
+                if count % 100 == 0:
+                    self._journal.advance()
+                    self._journal.forget_but(self._log.remembered())
+            except Exception:
+                log.exception("a tick failed")
+        self._tick()
+
+    def _tick(self) -> None:
+        with self._lock:
+            self._seats.check(time.monotonic())
+            now = self._journal.now()
+            self._log.tick(now)
+            seats = self._seats.changes()
+            commands = self._log.changed()
+            progress = [issued.progress(now) for issued in commands]
+        if seats:
+            self.events.publish("seats", json.dumps(seats))
+        for command in progress:
+            self.events.publish("command", command.model_dump_json())
+        if commands:
+            self._journal.update(commands)
+
+    def _each_second(self, told: str) -> str:
+        with self._lock:
+            counts = self._seats.counts()
+            self._deaf = self._seats.multicast_trouble()
+        self._bus.publish("seat_control/seats", counts)
+        self.health.notify()
+        degraded = json.dumps(
+            {"degraded": [part.model_dump() for part in self.health.report().degraded]}
+        )
+        if degraded != told:
+            self.events.publish("degraded", degraded)
+        return degraded
+
+
+_TIME = TIME_HEADER.lower().encode()
+_PROTOCOL = PROTOCOL_HEADER.lower().encode()
+_OURS = str(PROTOCOL).encode()
+_PARSE_STATUS: Callable[[bytes], Status] = Status.__pydantic_validator__.validate_json
+
+
+def malformed(error: ValidationError) -> Problem:
+    """The problem document of a body that does not fit its schema."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    where = ".".join(map(str, first["loc"])) or "the body"
+    return Problem(400, "malformed", f"{where}: {first['msg']}")
