@@ -1,0 +1,59 @@
+"""Frames go out when they should, through the interface that was named."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from ipaddress import IPv4Address
+
+import pytest
+
+from apps.seat_control.multicast import MulticastSender
+
+GROUP = IPv4Address("239.192.73.99")
+
+
+@pytest.fixture
+def receiver() -> Iterator[socket.socket]:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind((str(GROUP), 0))
+    membership = struct.pack("=4s4si", GROUP.packed, bytes(4), socket.if_nametoindex("lo"))
+    sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
+    sock.settimeout(2)
+    yield sock
+    sock.close()
+
+
+def sender(interface: str, port: int) -> MulticastSender:
+    return MulticastSender(interface, GROUP, port, 1, lambda: b"beacon")
+
+
+def test_a_frame_goes_at_once_and_again_after_20_and_80_ms(receiver: socket.socket) -> None:
+    multicast = sender("lo", receiver.getsockname()[1])
+    multicast.start()
+    assert receiver.recv(100) == b"beacon"
+    began = time.monotonic()
+    multicast.send(b"frame")
+    heard = []
+    while len(heard) < 3:
+        assert receiver.recv(100) == b"frame"
+        heard.append(time.monotonic() - began)
+    # Never early; how late they are is the machine's affair.
+    assert heard[1] >= 0.020
+    assert heard[2] >= 0.080
+    assert receiver.recv(100) == b"beacon"
+    multicast.close()
+
+
+def test_an_interface_that_is_away_is_told_and_comes_back(receiver: socket.socket) -> None:
+    multicast = sender("nosuch0", receiver.getsockname()[1])
+    multicast.start()
+    multicast.send(b"frame")
+    assert "nosuch0" in (multicast.trouble or "")
+    multicast._interface = "lo"
+    multicast.send(b"frame")
+    assert multicast.trouble is None
+    assert receiver.recv(100) == b"frame"
+    multicast.close()
