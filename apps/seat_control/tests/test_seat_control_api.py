@@ -1,0 +1,236 @@
+"""The API through Flask: what is accepted, what is refused, and that refusing disturbs nothing."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from apps.common.protocol import Command, FrameSigner, FrameVerifier
+from apps.seat_control.app import create_app
+from apps.seat_control.service import SeatControl
+from apps.seat_control.tests.test_seat_table import ONE, OTHER, status
+
+CREW = {"Ife-Crew": "anna"}
+
+
+@pytest.fixture
+def client(service: SeatControl) -> FlaskClient:
+    return create_app(service.settings, service).test_client()
+
+
+def report(
+    client: FlaskClient, seat: str, certificate: str | None = None, **fields: object
+) -> tuple[int, Any, Any]:
+    body = status(**fields).model_dump_json()  # type: ignore[arg-type] - fields of a status
+    answer = client.post(
+        f"/api/v1/seats/{seat}/status",
+        data=body,
+        headers={"Ife-Seat": seat if certificate is None else certificate},
+    )
+    return answer.status_code, answer.headers, answer.get_json(silent=True)
+
+
+def command(client: FlaskClient, selector: Any, action: Any, **more: Any) -> tuple[int, Any]:
+    answer = client.post(
+        "/api/v1/commands",
+        json={"selector": selector, "action": action, **more},
+        headers=CREW,
+    )
+    return answer.status_code, answer.get_json()
+
+
+def held(headers: Any, seq: int) -> dict[str, int]:
+    return {"epoch": int(headers["Ife-Epoch"]), "seq": seq}
+
+
+def test_a_status_is_shown_and_answered(client: FlaskClient) -> None:
+    code, headers, _ = report(client, "12C", volume=33)
+    assert code == 200  # of no epoch yet, so it begins anew
+    code, headers, _ = report(client, "12C", volume=33, held=held(headers, 0))
+    assert code == 204
+    assert headers["Ife-Protocol"] == "2"
+    assert abs(int(headers["Ife-Time"]) - time.time() * 1000) < 60_000
+    cabin = client.get("/api/v1/cabin", headers=CREW).get_json()
+    assert cabin["seats"]["12C"]["volume"] == 33
+    assert cabin["seats"]["12C"]["presence"] == "live"
+    assert len(cabin["seats"]) == 180
+    assert {part["part"] for part in cabin["degraded"]} == {"redis", "audit log"}
+
+
+def test_a_command_reaches_a_seat_by_its_status_and_is_confirmed(
+    client: FlaskClient, service: SeatControl
+) -> None:
+    _, headers, _ = report(client, "12C")
+    code, accepted = command(client, {"seats": ["12C"]}, {"name": "set_volume", "volume": 30})
+    assert (code, accepted) == (202, {"seq": 1, "targets": 1})
+    code, _, answer = report(client, "12C", held=held(headers, 0))
+    assert code == 200
+    key = FrameSigner(service.settings.command_key.read_bytes()).public_key
+    frame = FrameVerifier([key]).verify(answer["frames"][0].encode())
+    assert isinstance(frame, Command)
+    assert frame.is_for("12C")
+    assert report(client, "12C", held=held(headers, 1))[0] == 204
+    told = client.get("/api/v1/commands/1", headers=CREW).get_json()
+    assert (told["applied"], told["missing"], told["final"]) == (1, [], True)
+    assert told["crew"] == "anna"
+
+
+@pytest.mark.parametrize(
+    ("seat", "certificate", "code", "slug"),
+    [
+        ("12C", "", 401, "no-certificate"),
+        ("12C", "12D", 403, "wrong-certificate"),
+        ("99A", "99A", 404, "unknown-seat"),
+        ("nonsense", "12C", 404, "unknown-seat"),
+    ],
+)
+def test_the_wrong_seat_is_refused(
+    client: FlaskClient, seat: str, certificate: str, code: int, slug: str
+) -> None:
+    got, headers, problem = report(client, seat, certificate)
+    assert (got, problem["type"]) == (code, f"urn:ife:problem:{slug}")
+    assert headers["Content-Type"] == "application/problem+json"
+    assert problem["detail"]
+    cabin = client.get("/api/v1/cabin", headers=CREW).get_json()
+    assert cabin["refused"] == {slug: 1}
+    assert not any(seat["presence"] == "live" for seat in cabin["seats"].values())
+
+
+def test_two_players_on_one_seat(client: FlaskClient) -> None:
+    report(client, "12C", boot_id=ONE, volume=10)
+    code, _, problem = report(client, "12C", boot_id=OTHER, volume=90)
+    assert (code, problem["type"]) == (409, "urn:ife:problem:seat-claimed-twice")
+    seat = client.get("/api/v1/cabin", headers=CREW).get_json()["seats"]["12C"]
+    assert (seat["volume"], seat["claimed_twice"]) == (10, True)
+
+
+def test_a_body_that_is_too_large_is_refused(client: FlaskClient) -> None:
+    answer = client.post("/api/v1/seats/12C/status", data=b" " * 4097, headers={"Ife-Seat": "12C"})
+    assert (answer.status_code, answer.get_json()["title"]) == (413, "too large")
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner),
+    max_leaves=20,
+)
+GOOD = status().model_dump(mode="json")
+
+
+@hypothesis_settings(
+    max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.binary(max_size=300)
+    | json_values.map(lambda value: json.dumps(value).encode())
+    | st.tuples(st.sampled_from(sorted(GOOD)), json_values).map(
+        lambda change: json.dumps(GOOD | {change[0]: change[1]}).encode()
+    )
+)
+def test_no_body_breaks_anything(client: FlaskClient, body: bytes) -> None:
+    answer = client.post("/api/v1/seats/12C/status", data=body, headers={"Ife-Seat": "12C"})
+    assert answer.status_code in {200, 204, 400, 409}
+    if answer.status_code == 400:
+        assert answer.get_json()["type"] == "urn:ife:problem:malformed"
+    assert report(client, "12D")[0] in {200, 204}
+
+
+def test_the_crew_must_be_known(client: FlaskClient) -> None:
+    for method, path in [
+        ("POST", "/api/v1/commands"),
+        ("POST", "/api/v1/commands/arm"),
+        ("GET", "/api/v1/commands/1"),
+        ("GET", "/api/v1/cabin"),
+    ]:
+        for headers in ({}, {"Ife-Crew": ""}, {"Ife-Crew": "A b"}):
+            answer = client.open(path, method=method, headers=headers)
+            assert answer.status_code == 401
+            assert answer.get_json()["type"] == "urn:ife:problem:no-crew"
+
+
+@pytest.mark.parametrize(
+    ("selector", "action", "code", "slug"),
+    [
+        ({"seats": ["99A"]}, {"name": "pause"}, 422, "unknown-selection"),
+        ({"zones": ["nowhere"]}, {"name": "pause"}, 422, "unknown-selection"),
+        ({}, {"name": "pause"}, 422, "empty-selection"),
+        ({"all": True, "exclude": {"all": True}}, {"name": "pause"}, 422, "empty-selection"),
+        ({"all": True}, {"name": "explode"}, 400, "malformed"),
+        ({"all": True}, {"name": "set_volume", "volume": 101}, 400, "malformed"),
+        ({"all": True}, {"name": "set_volume", "volume": True}, 400, "malformed"),
+        ({"all": True}, {"name": "set_volume", "volume": 1, "x": 1}, 400, "malformed"),
+        ({"all": True}, {"name": "reset"}, 428, "not-armed"),
+        ({"all": True}, {"name": "power", "on": False}, 428, "not-armed"),
+        ({"all": True}, {"name": "show_message", "text": "\U0001f6eb" * 200}, 422, None),
+    ],
+)
+def test_commands_that_are_refused(
+    client: FlaskClient, selector: Any, action: Any, code: int, slug: str | None
+) -> None:
+    got, problem = command(client, selector, action)
+    assert got == code
+    assert problem["type"] == f"urn:ife:problem:{slug or 'too-large-for-multicast'}"
+    assert client.get("/api/v1/cabin", headers=CREW).get_json()["seq"] == 0
+
+
+def test_a_destructive_command_goes_in_two_steps(client: FlaskClient) -> None:
+    armed = client.post(
+        "/api/v1/commands/arm",
+        json={"selector": {"all": True}, "action": {"name": "reset"}},
+        headers=CREW,
+    ).get_json()
+    assert armed["targets"] == 180
+    token = armed["arm_token"]
+    assert command(client, {"all": True}, {"name": "reset"}, arm_token=token)[0] == 202
+    assert command(client, {"all": True}, {"name": "reset"}, arm_token=token)[0] == 428
+    # One seat, and switching on, need no arming.
+    assert command(client, {"seats": ["12C"]}, {"name": "reset"})[0] == 202
+    assert command(client, {"all": True}, {"name": "power", "on": True})[0] == 202
+
+
+def test_an_unknown_command_and_an_unknown_path(client: FlaskClient) -> None:
+    for path in ("/api/v1/commands/99", "/api/v2/anything"):
+        answer = client.get(path, headers=CREW)
+        assert answer.status_code == 404
+        assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+def test_commands_survive_a_restart(service: SeatControl, client: FlaskClient) -> None:
+    _, headers, _ = report(client, "12C")
+    command(client, {"all": True}, {"name": "lock_screen", "locked": True})
+    report(client, "12C", held=held(headers, 1))
+    service.close()
+    again = SeatControl(service.settings)
+    again.start()
+    try:
+        client = create_app(again.settings, again).test_client()
+        told = client.get("/api/v1/commands/1", headers=CREW).get_json()
+        assert (told["applied"], len(told["missing"])) == (1, 179)
+        assert command(client, {"all": True}, {"name": "pause"})[1]["seq"] == 2
+        _, _, answer = report(client, "12D", held=held(headers, 0))
+        assert len(answer["frames"]) == 2
+    finally:
+        again.close()
+
+
+def test_events_tell_what_happened(service: SeatControl, client: FlaskClient) -> None:
+    _, headers, _ = report(client, "12C")
+    command(client, {"seats": ["12C"]}, {"name": "pause"})
+    report(client, "12C", held=held(headers, 1))
+    kinds: list[bytes] = []
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline and b'"final":true' not in b"".join(kinds):
+        kinds = (service.events.since(0) or (0, b""))[1].split(b"\n\n")
+        time.sleep(0.02)
+    events = b"\n\n".join(kinds)
+    assert b'event: seats\ndata: {"12C": {"presence": "live"' in events
+    assert b"event: command\n" in events
+    assert b'"applied":1' in events
+    assert b'"final":true' in events

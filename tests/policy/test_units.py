@@ -1,0 +1,75 @@
+"""Units are judged as they lie in units/, by systemd's own tools, without a machine."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+UNITS = sorted(path.name for path in (ROOT / "units").glob("ife*.*") if path.is_file())
+SERVICES = [name for name in UNITS if name.endswith(".service")]
+EXPOSURE = 25
+"""Tenths: 2.5 of 10, where 10 is no protection at all."""
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root with the units installed, and with what they start and read."""
+    root = tmp_path_factory.mktemp("root")
+    shutil.copytree(ROOT / "units", root / "etc/systemd/system")
+    for unit in ("network.target", "multi-user.target", "sockets.target", "sysinit.target"):
+        source = Path("/usr/lib/systemd/system") / unit
+        (root / "usr/lib/systemd/system").mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, root / "usr/lib/systemd/system" / unit)
+    for program in ("gunicorn", "python"):
+        path = root / "opt/ife/bin" / program
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("#!/bin/sh\n")
+        path.chmod(0o755)
+    return root
+
+
+def _systemd_analyze(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["systemd-analyze", f"--root={root}", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_systemd_has_nothing_to_say_of_a_unit(root: Path, unit: str) -> None:
+    """A key that systemd does not know would silently protect nothing."""
+    done = _systemd_analyze(root, "verify", "--man=no", "--recursive-errors=no", unit)
+    own = [line for line in done.stderr.splitlines() if "ife" in line]
+    assert (done.returncode, own) == (0, [])
+
+
+@pytest.mark.parametrize("unit", SERVICES)
+def test_a_service_is_hardened(root: Path, unit: str) -> None:
+    done = _systemd_analyze(root, "security", "--offline=yes", f"--threshold={EXPOSURE}", unit)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("unit", SERVICES)
+def test_a_service_adds_only_what_differs(unit: str) -> None:
+    """Hardening is written once, in ife-.service.d."""
+    shared = set((ROOT / "units/ife-.service.d/hardening.conf").read_text().splitlines())
+    own = (ROOT / "units" / unit).read_text().splitlines()
+    repeated = [line for line in own if "=" in line and line in shared]
+    assert repeated == []
+
+
+@pytest.mark.parametrize("unit", SERVICES)
+def test_a_service_belongs_to_the_target_and_runs_as_itself(unit: str) -> None:
+    text = (ROOT / "units" / unit).read_text()
+    name = unit.removesuffix(".service")
+    assert f"\nUser={name}\n" in text
+    assert "\nWantedBy=ife.target\n" in text
+    assert f"\nEnvironmentFile=/etc/ife/{name.removeprefix('ife-')}.env\n" in text
+    assert f"\nu     {name}" in (ROOT / "units/sysusers.d/ife.conf").read_text()
