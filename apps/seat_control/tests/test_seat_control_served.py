@@ -18,7 +18,6 @@ from hypothesis import settings as hypothesis_settings
 from schemathesis.specs.openapi.checks import unsupported_method
 
 from apps.seat_control.openapi import document
-from apps.seat_control.settings import SeatControlSettings
 from apps.seat_control.tests.test_seat_table import status
 
 schemathesis.auth  # noqa: B018
