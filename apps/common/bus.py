@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import json
 import logging
-import random
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import redis
 from pydantic import BaseModel
+
+from apps.common.backoff import BackOff
 
 log = logging.getLogger(__name__)
 
@@ -103,11 +104,9 @@ class Bus:
         self._threads.append(thread)
         thread.start()
 
-    def _back_off(self, attempt: int) -> None:
-        delay = min(RETRY_MAX, RETRY_FIRST * 2**attempt) * random.uniform(0.5, 1.0)  # noqa: S311
+    def _wait(self, seconds: float) -> None:
         with self._wake:
-            if not self._closing:
-                self._wake.wait_for(lambda: self._closing, timeout=delay)
+            self._wake.wait_for(lambda: self._closing, timeout=seconds)
 
     def _lost(self, error: Exception) -> None:
         if self._trouble is None:
@@ -120,19 +119,18 @@ class Bus:
         self._trouble = None
 
     def _publisher(self) -> None:
-        attempt = 0
+        back_off = BackOff(RETRY_FIRST, RETRY_MAX)
         while not self._closing:
             try:
                 self._redis.ping()
                 with self._wake:
                     self._unsent = dict.fromkeys(self._values)
                 self._found()
-                attempt = 0
+                back_off.reset()
                 self._publish_until_closed()
             except redis.RedisError as error:
                 self._lost(error)
-                self._back_off(attempt)
-                attempt = min(attempt + 1, 10)
+                self._wait(back_off.delay())
 
     def _publish_until_closed(self) -> None:
         while True:
@@ -152,7 +150,7 @@ class Bus:
                 pipeline.execute()
 
     def _subscriber(self, topics: list[str], callback: Callback) -> None:
-        attempt = 0
+        back_off = BackOff(RETRY_FIRST, RETRY_MAX)
         keys = [KEY + topic for topic in topics]
         while not self._closing:
             try:
@@ -161,15 +159,14 @@ class Bus:
                     pubsub.subscribe(*keys)
                     for topic, text in zip(topics, self._redis.mget(keys), strict=True):
                         _deliver(callback, topic, text)
-                    attempt = 0
+                    back_off.reset()
                     while not self._closing:
                         message = pubsub.get_message(timeout=TIMEOUT)
                         if message:
                             _deliver(callback, message["channel"][len(KEY) :], message["data"])
             except redis.RedisError as error:
                 log.debug("subscription lost", extra={"error": str(error)})
-                self._back_off(attempt)
-                attempt = min(attempt + 1, 10)
+                self._wait(back_off.delay())
 
 
 def _deliver(callback: Callback, topic: str, text: str | bytes | None) -> None:

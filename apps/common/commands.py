@@ -7,9 +7,17 @@ Everything that comes from outside is checked here, when it is parsed.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    StringConstraints,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 SeatName = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]?[A-HJKL]$")]
 """A row from 1 to 99 and a letter (I is never used in cabins): ``12C``."""
@@ -21,7 +29,7 @@ MediaId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{
 
 Percent = Annotated[int, Field(ge=0, le=100, strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
-Seq = Annotated[int, Field(ge=0, lt=2**53)]
+Seq = Annotated[int, Field(ge=0, lt=2**53, strict=True)]
 
 
 class Strict(BaseModel):
@@ -33,14 +41,8 @@ class Strict(BaseModel):
 class RowRange(Strict):
     """Rows from `first` to `last`, both included."""
 
-    first: Annotated[int, Field(ge=1, le=99)]
-    last: Annotated[int, Field(ge=1, le=99)]
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        if self.first > self.last:
-            raise ValueError(f"the row range ends (row {self.last}) before it begins")
-        return self
+    first: Annotated[int, Field(ge=1, le=99, strict=True)]
+    last: Annotated[int, Field(ge=1, le=99, strict=True)]
 
 
 class Seats(Strict):
@@ -63,6 +65,16 @@ class Action(Strict):
     """What a seat is to do. `destructive` ones on more than one seat want an arm token."""
 
     name: str
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """The schema, with `name` required: without it nothing tells the actions apart."""
+        schema = handler(core_schema)
+        members = handler.resolve_ref_schema(schema)
+        members["required"] = ["name", *members.get("required", [])]
+        return schema
 
     @property
     def retained(self) -> str | None:
@@ -160,15 +172,15 @@ class Play(Action):
 
     name: Literal["play"] = "play"
     media: MediaId
-    position: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 0.0
+    position: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False, strict=True)] = 0.0
 
 
 class ShowMessage(Action):
     """Show a text on the screen for some seconds."""
 
     name: Literal["show_message"] = "show_message"
-    text: Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
-    seconds: Annotated[int, Field(ge=1, le=60)] = 10
+    text: Annotated[str, StringConstraints(pattern=r"\S", max_length=200)]
+    seconds: Annotated[int, Field(ge=1, le=60, strict=True)] = 10
 
 
 class AttendantCallClear(Action):
@@ -188,7 +200,7 @@ class Identify(Action):
     """Show the seat's own name on its screen for some seconds."""
 
     name: Literal["identify"] = "identify"
-    seconds: Annotated[int, Field(ge=1, le=60)] = 10
+    seconds: Annotated[int, Field(ge=1, le=60, strict=True)] = 10
 
 
 AnyAction = Annotated[
@@ -227,7 +239,9 @@ class CommandRequest(Strict):
 
     selector: Selector
     action: AnyAction
-    expires_in: Annotated[float, Field(ge=0.1, le=86_400, allow_inf_nan=False)] | None = None
+    expires_in: (
+        Annotated[float, Field(ge=0.1, le=86_400, allow_inf_nan=False, strict=True)] | None
+    ) = None
     arm_token: Annotated[str, StringConstraints(max_length=64)] | None = None
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 
 from pydantic import BaseModel
 
@@ -65,14 +66,21 @@ class Health:
         report = self.report()
         away = ", ".join(f"{part.part} ({part.why})" for part in report.degraded)
         status = report.why_not or (f"degraded: {away}" if away else "ready")
-        sd_notify(f"STATUS={status}")
+        # What a library says may have several lines; here a line break would end the status.
+        sd_notify(f"STATUS={' '.join(status.split())}")
 
 
 def sd_notify(message: str) -> None:
-    """Tell the service manager something, in the words of the manual page sd_notify."""
+    """Tell the service manager something, in the words of the manual page sd_notify.
+
+    As that page advises, it does not matter whether anybody hears it.
+    """
     path = os.environ.get("NOTIFY_SOCKET")
     if not path:
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock,
+        suppress(OSError),
+    ):
         sock.settimeout(1)
         sock.sendto(message.encode(), "\0" + path[1:] if path.startswith("@") else path)

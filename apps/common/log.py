@@ -2,7 +2,7 @@
 
 Log with `extra`: ``log.warning("seat refused", extra={"seat": "12C"})``. Where standard error
 is the journal (systemd says so in `JOURNAL_STREAM`, see systemd.exec(5)), records go to it by
-its own protocol, so ``journalctl SEAT=12C`` finds them; elsewhere they are lines with
+its own protocol, so ``journalctl EXTRA_SEAT=12C`` finds them; elsewhere they are lines with
 ``seat=12C`` at the end.
 """
 
@@ -18,6 +18,9 @@ from logging_journald import JournaldLogHandler, check_journal_stream
 
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
+_ESCAPES = {code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160))}
+"""Control characters, so that what a peer sent cannot begin a line or colour a terminal."""
+
 
 class _LineFormatter(logging.Formatter):
     def __init__(self) -> None:
@@ -26,14 +29,15 @@ class _LineFormatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         fields = {key: value for key, value in vars(record).items() if key not in _STANDARD}
         line = super().formatMessage(record)
-        return " ".join([line, *(f"{key}={value}" for key, value in fields.items())])
+        line = " ".join([line, *(f"{key}={value}" for key, value in fields.items())])
+        return line.translate(_ESCAPES)
 
 
 def setup(level: str = "info") -> None:
     """Send the whole process's records of `level` and above to standard error."""
     handler: logging.Handler
     if check_journal_stream():
-        handler = JournaldLogHandler()
+        handler = JournaldLogHandler(use_message_id=False)
     else:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(_LineFormatter())

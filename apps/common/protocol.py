@@ -53,10 +53,10 @@ CREW_HEADER = "Ife-Crew"
 EXPLICIT_SEATS = 16
 """Up to this many seats are listed one by one, which every protocol version understands."""
 
-Epoch = Annotated[int, Field(ge=0, lt=2**32)]
-Millis = Annotated[int, Field(ge=0, lt=2**53)]
-Count = Annotated[int, Field(ge=0, lt=2**53)]
-ProtocolVersion = Annotated[int, Field(ge=1, le=1000)]
+Epoch = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
+Millis = Annotated[int, Field(ge=0, lt=2**53, strict=True)]
+Count = Annotated[int, Field(ge=0, lt=2**53, strict=True)]
+ProtocolVersion = Annotated[int, Field(ge=1, le=1000, strict=True)]
 SeatState = Literal["off", "booting", "idle", "playing", "paused", "announcement", "fault"]
 
 
@@ -91,7 +91,9 @@ class LinkCounters(_Wire):
     refused: Count
     gaps: Count
     http_failures: Count
-    multicast_age: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] | None = None
+    multicast_age: (
+        Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False, strict=True)] | None
+    ) = None
 
 
 class Status(_Wire):
@@ -108,10 +110,12 @@ class Status(_Wire):
     fresh: Flag
     state: SeatState
     media: MediaId | None = None
-    position: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] | None = None
+    position: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False, strict=True)] | None = (
+        None
+    )
     volume: Percent
     brightness: Percent
-    temperature: Annotated[float, Field(ge=-60, le=150, allow_inf_nan=False)]
+    temperature: Annotated[float, Field(ge=-60, le=150, allow_inf_nan=False, strict=True)]
     firmware: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+~_-]{0,31}$")]
     faults: Annotated[
         tuple[Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,40}$")], ...],
@@ -241,7 +245,15 @@ def _b64(data: bytes) -> bytes:
 
 
 def _unb64(data: bytes) -> bytes:
-    return base64.urlsafe_b64decode(data + b"=" * (-len(data) % 4))
+    """The bytes that `data` is the one right encoding of (RFC 7515, section 2).
+
+    Python's decoder skips what it does not know and ignores spare bits, so the same signature
+    could be written in many ways, and each would pass for a datagram not seen before.
+    """
+    decoded = base64.urlsafe_b64decode(data + b"=" * (-len(data) % 4))
+    if _b64(decoded) != data:
+        raise ValueError("not base64url")
+    return decoded
 
 
 def _header(key: VerifyKey, typ: str) -> bytes:
@@ -317,7 +329,10 @@ class FrameVerifier:
             key.verify(signed, _unb64(signature))
         except (BadSignatureError, ValueError, TypeError) as error:
             raise FrameError("forged", "the signature is wrong") from error
-        body = _unb64(payload)
+        try:
+            body = _unb64(payload)
+        except ValueError as error:
+            raise FrameError("malformed", "the payload is not base64url") from error
         try:
             frame = kind.model_validate_json(body)
         except ValidationError as error:

@@ -7,7 +7,6 @@ again, so commands never wait for it.
 from __future__ import annotations
 
 import logging
-import random
 import threading
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +19,7 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from apps.common.backoff import BackOff
 from apps.seat_control.journal import AuditRow, Journal
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ class Auditor:
         self._engine.dispose()
 
     def _run(self) -> None:
-        attempt = 0
+        back_off = BackOff(RETRY_FIRST, RETRY_MAX)
         while not self._closing.is_set():
             try:
                 if not self._migrated:
@@ -102,14 +102,12 @@ class Auditor:
                 self._copy()
             except SQLAlchemyError as error:
                 self._failed(str(error.__cause__ or error).splitlines()[0])
-                delay = min(RETRY_MAX, RETRY_FIRST * 2**attempt)
-                attempt = min(attempt + 1, 10)
-                self._closing.wait(delay * random.uniform(0.5, 1.0))  # noqa: S311
+                self._closing.wait(back_off.delay())
             else:
                 if self._error is not None:
                     log.info("the audit log is written again")
                 self._error = None
-                attempt = 0
+                back_off.reset()
                 self._closing.wait(EVERY)
 
     def _failed(self, error: str) -> None:

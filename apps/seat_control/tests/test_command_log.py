@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -63,7 +64,7 @@ def issue(
     return issued
 
 
-def status(seq: int, epoch: int = EPOCH, **fields: object) -> Status:
+def status(seq: int, epoch: int = EPOCH, **fields: Any) -> Status:
     return a_status(held={"epoch": epoch, "seq": seq}, **fields)
 
 
@@ -127,14 +128,13 @@ def test_a_fresh_seat_gets_what_is_in_force_in_order() -> None:
 
 def test_a_seat_of_another_epoch_begins_anew() -> None:
     log = CommandLog(SEATS, EPOCH, 0)
-    issue(log, SetVolume(volume=10), ["1A"])
+    issued = issue(log, SetVolume(volume=10), ["1A"])
     missed = log.missed("1A", status(500, epoch=3), 0)
     assert missed is not None
     assert [command.seq for command in missed.commands] == [1]
     assert missed.in_force
     log.confirm("1A", status(500, epoch=3), 0)
-    assert log.get(1) is not None
-    assert log.get(1).open == {"1A"}  # type: ignore[union-attr] - asserted above
+    assert issued.open == {"1A"}
 
 
 def test_confirmations_are_timed_and_refusals_keep_their_reason() -> None:

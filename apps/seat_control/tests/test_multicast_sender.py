@@ -36,7 +36,7 @@ def test_a_frame_goes_at_once_and_again_after_20_and_80_ms(receiver: socket.sock
     assert receiver.recv(100) == b"beacon"
     began = time.monotonic()
     multicast.send(b"frame")
-    heard = []
+    heard: list[float] = []
     while len(heard) < 3:
         assert receiver.recv(100) == b"frame"
         heard.append(time.monotonic() - began)

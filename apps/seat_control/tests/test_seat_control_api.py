@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from apps.common.protocol import Command, FrameSigner, FrameVerifier
 from apps.seat_control.app import create_app
 from apps.seat_control.service import SeatControl
+from apps.seat_control.settings import SeatControlSettings
 from apps.seat_control.tests.test_seat_table import ONE, OTHER, status
 
 CREW = {"Ife-Crew": "anna"}
@@ -26,9 +27,9 @@ def client(service: SeatControl) -> FlaskClient:
 
 
 def report(
-    client: FlaskClient, seat: str, certificate: str | None = None, **fields: object
+    client: FlaskClient, seat: str, certificate: str | None = None, **fields: Any
 ) -> tuple[int, Any, Any]:
-    body = status(**fields).model_dump_json()  # type: ignore[arg-type] - fields of a status
+    body = status(**fields).model_dump_json()
     answer = client.post(
         f"/api/v1/seats/{seat}/status",
         data=body,
@@ -202,15 +203,18 @@ def test_an_unknown_command_and_an_unknown_path(client: FlaskClient) -> None:
         assert answer.headers["Content-Type"] == "application/problem+json"
 
 
-def test_commands_survive_a_restart(service: SeatControl, client: FlaskClient) -> None:
+def test_commands_survive_a_restart(settings: SeatControlSettings) -> None:
+    service = SeatControl(settings)
+    service.start()
+    client = create_app(settings, service).test_client()
     _, headers, _ = report(client, "12C")
     command(client, {"all": True}, {"name": "lock_screen", "locked": True})
     report(client, "12C", held=held(headers, 1))
     service.close()
-    again = SeatControl(service.settings)
+    again = SeatControl(settings)
     again.start()
     try:
-        client = create_app(again.settings, again).test_client()
+        client = create_app(settings, again).test_client()
         told = client.get("/api/v1/commands/1", headers=CREW).get_json()
         assert (told["applied"], len(told["missing"])) == (1, 179)
         assert command(client, {"all": True}, {"name": "pause"})[1]["seq"] == 2

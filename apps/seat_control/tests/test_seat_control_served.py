@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import schemathesis
@@ -20,7 +21,6 @@ from schemathesis.specs.openapi.checks import unsupported_method
 from apps.seat_control.openapi import document
 from apps.seat_control.tests.test_seat_table import status
 
-schemathesis.auth  # noqa: B018
 CREW = {"Ife-Crew": "anna"}
 
 
@@ -110,13 +110,35 @@ def test_events_begin_with_a_snapshot_and_resume(served: int) -> None:
     connection.close()
 
 
-schema = schemathesis.openapi.from_dict(document())
+schema = schemathesis.openapi.from_dict(
+    document(),
+    # What is right by the schema may still name no seat of this cabin (422), or want arming (428).
+    config=schemathesis.Config.from_dict(
+        {
+            "checks": {
+                "positive_data_acceptance": {
+                    "expected-statuses": ["2xx", "401", "403", "404", "409", "422", "428"]
+                }
+            }
+        }
+    ),
+)
 """Events are left out: the stream goes on for minutes."""
+
+
+@schema.hook
+def map_body(_: object, body: Any) -> Any:
+    """Integers as integers: to JSON Schema 1.0 is one too, to us it is not."""
+    if isinstance(body, dict):
+        return {key: map_body(_, value) for key, value in body.items()}
+    if isinstance(body, list):
+        return [map_body(_, value) for value in body]
+    return int(body) if isinstance(body, float) and body.is_integer() else body
 
 
 @schema.exclude(path="/api/v1/events").parametrize()
 @hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-def test_the_openapi_document_is_true(served: int, case: schemathesis.Case) -> None:
+def test_the_openapi_document_is_true(served: int, case: schemathesis.Case[Any]) -> None:
     headers = {"Ife-Crew": "anna"}
     if case.operation.path.endswith("/status"):
         headers = {"Ife-Seat": str((case.path_parameters or {}).get("seat", "12C"))}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from apps.common.protocol import Status
@@ -10,7 +12,7 @@ from apps.seat_control.seats import ClaimedTwiceError, SeatTable
 ONE, OTHER = "1" * 32, "2" * 32
 
 
-def status(boot_id: str = ONE, age: float | None = 0.5, **fields: object) -> Status:
+def status(boot_id: str = ONE, age: float | None = 0.5, **fields: Any) -> Status:
     return Status.model_validate(
         {
             "protocol": 2,

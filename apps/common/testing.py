@@ -1,0 +1,89 @@
+"""Helpers for the tests of every app."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+import redis
+
+
+def wait_until(condition: Callable[[], object], what: str, timeout: float = 10.0) -> None:
+    """Wait until `condition` holds; `what` it is, in words, for the message if it never does.
+
+    Raises:
+        AssertionError: it does not hold within `timeout` seconds.
+    """
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout} s: {what}")
+        time.sleep(0.005)
+
+
+class RedisServer:
+    """A real Redis on a Unix socket, empty at each start; a context manager.
+
+    Args:
+        folder: for its socket; the path must be short (unix(7): 107 bytes).
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._socket = folder / "redis.sock"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """What an app's `IFE_REDIS_URL` is to be."""
+        return f"unix://{self._socket}"
+
+    def client(self) -> redis.Redis:
+        """A client of its own for the test to look with; close it."""
+        return redis.Redis.from_url(self.url, socket_timeout=5, decode_responses=True)
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        self._process = subprocess.Popen(
+            ["redis-server", "--port", "0", "--unixsocket", str(self._socket)]
+            + ["--save", "", "--appendonly", "no", "--dir", str(self._folder)],
+            stdout=subprocess.DEVNULL,
+        )
+        with self.client() as client:
+            wait_until(lambda: self._answers(client), "Redis answers")
+
+    def _answers(self, client: redis.Redis) -> bool:
+        try:
+            return bool(client.ping())
+        except redis.ConnectionError:
+            return False
+
+    def kill(self) -> None:
+        """End it by SIGKILL, if it runs; what it held is gone."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def freeze(self) -> None:
+        """Let it hang: it takes connections but no longer answers. `thaw` ends that."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on after `freeze`."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process is not None, "Redis was not started"  # noqa: S101 - a test's helper
+        self._process.send_signal(number)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
