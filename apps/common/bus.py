@@ -16,6 +16,7 @@ from typing import Any
 
 import redis
 from pydantic import BaseModel
+from redis.connection import Connection
 
 from apps.common.backoff import BackOff
 
@@ -47,7 +48,8 @@ class Bus:
             socket_timeout=TIMEOUT,
             socket_connect_timeout=TIMEOUT,
             retry=None,
-            decode_responses=True,
+            # The pool replaces a dead connection without a word.
+            redis_connect_func=self._on_connect,
         )
         self._wake = threading.Condition()
         self._values: dict[str, str] = {}
@@ -118,13 +120,22 @@ class Bus:
             log.info("Redis is there")
         self._trouble = None
 
+    def _on_connect(self, connection: Connection) -> None:
+        """Greet Redis as usual, then send all again: it may be a new one, and empty."""
+        connection.on_connect()
+        self._send_all()
+
+    def _send_all(self) -> None:
+        with self._wake:
+            self._unsent = dict.fromkeys(self._values)
+            self._wake.notify_all()
+
     def _publisher(self) -> None:
         back_off = BackOff(RETRY_FIRST, RETRY_MAX)
         while not self._closing:
             try:
                 self._redis.ping()
-                with self._wake:
-                    self._unsent = dict.fromkeys(self._values)
+                self._send_all()
                 self._found()
                 back_off.reset()
                 self._publish_until_closed()
@@ -154,7 +165,7 @@ class Bus:
         keys = [KEY + topic for topic in topics]
         while not self._closing:
             try:
-                with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:  # type: ignore[no-untyped-call]
+                with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:
                     # Subscribed before read, so that nothing falls between the two.
                     pubsub.subscribe(*keys)
                     for topic, text in zip(topics, self._redis.mget(keys), strict=True):
@@ -163,7 +174,8 @@ class Bus:
                     while not self._closing:
                         message = pubsub.get_message(timeout=TIMEOUT)
                         if message:
-                            _deliver(callback, message["channel"][len(KEY) :], message["data"])
+                            topic = message["channel"].decode().removeprefix(KEY)
+                            _deliver(callback, topic, message["data"])
             except redis.RedisError as error:
                 log.debug("subscription lost", extra={"error": str(error)})
                 self._wait(back_off.delay())

@@ -387,10 +387,10 @@ def _parse(text: str) -> tuple[_File | None, list[tuple[int, str]]]:
     try:
         data = reader.read()
     except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        raise _UnreadableError(
-            mark.line + 1 if mark else 1, f"not YAML: {error.problem}"
-        ) from error
+        message = f"not YAML: {error.problem}"
+        if error.context_mark:
+            message += f" {error.context} (from line {error.context_mark.line + 1})"
+        raise _UnreadableError(error.problem_mark.line + 1, message) from error
     except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise _UnreadableError(line, f"not YAML: {error.reason}") from error
@@ -413,6 +413,8 @@ def _explain(problem: Mapping[str, Any], lines: Mapping[Where, int]) -> tuple[in
             message = f"{name} is missing"
         case "extra_forbidden":
             message = f"{name} is not a field of a layout"
+        case "model_type":
+            message = f"{name}: fields belong here, each as name: value"
         case "too_short":
             message = f"{name} is empty"
         case "value_error":

@@ -38,6 +38,8 @@ def setup(level: str = "info") -> None:
     handler: logging.Handler
     if check_journal_stream():
         handler = JournaldLogHandler(use_message_id=False)
+        # Level and logger are fields of their own there.
+        handler.setFormatter(logging.Formatter("%(message)s"))
     else:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(_LineFormatter())

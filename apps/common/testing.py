@@ -49,8 +49,10 @@ class RedisServer:
     def start(self) -> None:
         """Start it, and wait until it answers."""
         self._process = subprocess.Popen(
-            ["redis-server", "--port", "0", "--unixsocket", str(self._socket)]
-            + ["--save", "", "--appendonly", "no", "--dir", str(self._folder)],
+            [
+                *("redis-server", "--port", "0", "--unixsocket", str(self._socket)),
+                *("--save", "", "--appendonly", "no", "--dir", str(self._folder)),
+            ],
             stdout=subprocess.DEVNULL,
         )
         with self.client() as client:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from apps.common.cabin import QUIET, SeatView
@@ -12,9 +13,10 @@ from apps.common.protocol import LOST_AFTER, Status
 SILENT_AFTER = 5.0
 """Seconds without a multicast frame after which a seat does not hear multicast."""
 
-_SHOWN = tuple(
-    name for name in SeatView.model_fields if name in Status.model_fields and name not in QUIET
+_shown = attrgetter(
+    *(name for name in SeatView.model_fields if name in Status.model_fields and name not in QUIET)
 )
+"""The fields of a status whose change is told."""
 
 
 class ClaimedTwiceError(Exception):
@@ -62,7 +64,7 @@ class SeatTable:
                 f"another player reports as seat {seat}: give each player its own seat's "
                 "certificate, or wait 3 s where this one took its place"
             )
-        elif _differs(before, status):
+        elif _shown(before) != _shown(status):
             self._touched.add(seat)
         entry.status = status
         entry.heard_at = now
@@ -131,7 +133,3 @@ class SeatTable:
             f"{deaf} of {deaf + hearing} seats hear no multicast: commands reach them within "
             "seconds instead of at once; check the cabin switch (IGMP) and interface"
         )
-
-
-def _differs(before: Status, after: Status) -> bool:
-    return any(getattr(before, name) != getattr(after, name) for name in _SHOWN)

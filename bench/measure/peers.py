@@ -52,7 +52,7 @@ def _started() -> SeatControl:
 
 
 seat_control = Front(make_service)
-"""As its unit runs it: gunicorn's asgi worker."""
+"""As its unit runs it: under gunicorn, with a worker of its own."""
 
 
 def flask() -> Flask:

@@ -33,7 +33,11 @@ SEATS, MANY_SEATS = 312, 2_000
 
 _GUNICORN = ["gunicorn", "--keep-alive", "75", "--backlog", "4096", "--log-level", "warning"]
 COMMANDS = {
-    "seat_control": [*_GUNICORN, "--worker-class", "asgi", "bench.measure.peers:seat_control"],
+    "seat_control": [
+        *_GUNICORN,
+        *("--worker-class", "apps.seat_control.worker.Worker"),
+        "bench.measure.peers:seat_control",
+    ],
     "Starlette, uvicorn": [
         *("uvicorn", "--factory", "--loop", "uvloop", "--http", "httptools", "--no-access-log"),
         *("--log-level", "warning", "--timeout-keep-alive", "75", "--backlog", "4096"),

@@ -43,7 +43,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         "IFE_MULTICAST_INTERFACE": "lo",
         "IFE_MULTICAST_TTL": "0",
     }
-    command = ["-m", "gunicorn", "--worker-class", "asgi", "--bind", f"127.0.0.1:{port}"]
+    worker = "apps.seat_control.worker.Worker"
+    command = ["-m", "gunicorn", "--worker-class", worker, "--bind", f"127.0.0.1:{port}"]
     with subprocess.Popen(
         [sys.executable, *command, "apps.seat_control.asgi:app"], env=environment
     ) as process:

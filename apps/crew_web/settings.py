@@ -1,0 +1,24 @@
+"""The crew page's settings, from ``/etc/ife/crew_web.env`` and its unit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from apps.common.settings import Settings
+
+
+class CrewWebSettings(Settings):
+    """See `apps.common.settings.Settings` for those that every app has.
+
+    `crew_file` says who may log in (`apps.crew_web.crew`). Whoever does nothing for
+    `session_idle_minutes` is logged out.
+    """
+
+    layout: Path
+    crew_file: Path
+    state_directory: Path
+    seat_control_socket: Path = Path("/run/ife/seat_control.sock")
+    session_idle_minutes: Annotated[int, Field(ge=1, le=720)] = 30

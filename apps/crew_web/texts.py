@@ -1,0 +1,173 @@
+"""What the page says of actions, parts and refusals, in the language of the request."""
+
+from __future__ import annotations
+
+from flask import g
+
+from apps.common.commands import (
+    Action,
+    AttendantCallClear,
+    Identify,
+    LimitVolume,
+    LockScreen,
+    Mute,
+    Pause,
+    Play,
+    Power,
+    ReadingLight,
+    Reset,
+    Resume,
+    Seats,
+    Selector,
+    SetBrightness,
+    SetVolume,
+    ShowMessage,
+)
+from apps.common.layout import Layout
+
+NAMED_SEATS = 8
+"""Seats that are named one by one before the rest is a number."""
+
+
+def gettext(text: str) -> str:
+    """The translation of an English text of ours."""
+    translated: str = g.language.translations.gettext(text)
+    return translated
+
+
+_ = gettext
+
+
+def action(what: Action) -> str:  # noqa: C901 - one line for each action
+    """What an action does, in a few words."""
+    match what:
+        case Reset():
+            return _("Reset")
+        case Power():
+            return _("Power on") if what.on else _("Power off")
+        case LockScreen():
+            return _("Lock") if what.locked else _("Unlock")
+        case Mute():
+            return _("Mute") if what.muted else _("Unmute")
+        case SetVolume():
+            return _("Volume {percent} %").format(percent=what.volume)
+        case LimitVolume():
+            return _("Volume limit {percent} %").format(percent=what.limit)
+        case SetBrightness():
+            return _("Brightness {percent} %").format(percent=what.brightness)
+        case Pause():
+            return _("Pause")
+        case Resume():
+            return _("Resume")
+        case Play():
+            return _("Play {title}").format(title=what.media)
+        case ShowMessage():
+            return _("Message “{text}”").format(text=what.text)
+        case AttendantCallClear():
+            return _("Clear call")
+        case ReadingLight():
+            return _("Light on") if what.on else _("Light off")
+        case Identify():
+            return _("Identify")
+    raise TypeError(f"no words for {what.name}")
+
+
+def consequence(what: Action) -> str:
+    """What a destructive action does to the passengers."""
+    if isinstance(what, Reset):
+        return _("Entertainment stops and the players restart. This takes about a minute.")
+    return _("Screens and entertainment go off until the crew switch them on again.")
+
+
+def state(look: str) -> str:
+    """A seat's presence or state, in a word."""
+    words = {
+        "playing": _("playing"),
+        "paused": _("paused"),
+        "idle": _("idle"),
+        "announcement": _("announcement"),
+        "booting": _("starting"),
+        "off": _("off"),
+        "waiting": _("not heard of yet"),
+        "fault": _("fault"),
+        "lost": _("lost"),
+    }
+    return words.get(look, look)
+
+
+def part(name: str) -> str:
+    """What it means for the crew that a part is away."""
+    words = {
+        "seat_control": _("Seat control does not answer: no commands can be sent now."),
+        "redis": _("Live data service away: commands work, the PA state is not known."),
+        "audit log": _("Audit log away: commands work, the record is kept and written later."),
+        "journal": _("Seat control cannot write to its disk: commands may be refused."),
+        "multicast": _("Multicast silent: commands arrive a second later than usual."),
+        "sessions": _("Log-ins cannot be stored: whoever is logged in can go on working."),
+    }
+    return words.get(name, name)
+
+
+def refusal(slug: str) -> str:
+    """Why seat control refused, and what to do."""
+    words = {
+        "not-armed": _("It was not armed, or too late. Begin again."),
+        "unknown-selection": _("The map does not fit seat control's layout. Reload the page."),
+        "empty-selection": _("No seat is selected."),
+        "too-large-for-multicast": _("It is too long: shorten the text, or select fewer seats."),
+        "unknown-command": _("It is too old: its report is in the audit log only."),
+    }
+    return words.get(slug, _("Seat control refused it."))
+
+
+def field_error(field: str) -> str:
+    """What is wrong with a field of an action."""
+    words = {
+        "media": _("The id of a title has up to 64 letters, digits, dots or dashes."),
+        "text": _("A message has 1 to 200 characters."),
+        "seconds": _("A message shows for 1 to 60 seconds."),
+    }
+    return words.get(field, _("That is not an action. Reload the page."))
+
+
+def unavailable(*, maybe_done: bool) -> str:
+    """Why a request got no answer from seat control."""
+    if maybe_done:
+        return _(
+            "Seat control did not answer in time. The command may or may not have been sent: "
+            "look at the deliveries before you try again."
+        )
+    return _("Seat control does not answer. Nothing was sent: try again in a moment.")
+
+
+def selector(what: Selector, layout: Layout) -> str:
+    """Which seats a selector means, in a few words."""
+    text = _seats(what, layout)
+    if what.exclude is not None:
+        text = _("{seats} except {others}").format(seats=text, others=_seats(what.exclude, layout))
+    return text
+
+
+def _seats(what: Seats, layout: Layout) -> str:
+    if what.all:
+        return _("Whole cabin")
+    parts = [layout.classes.get(name, name) for name in what.classes]
+    parts += [layout.zones.get(name, name) for name in what.zones]
+    for rows in what.rows:
+        if rows.first == rows.last:
+            parts.append(_("row {row}").format(row=rows.first))
+        else:
+            parts.append(_("rows {first} to {last}").format(first=rows.first, last=rows.last))
+    parts += what.seats[:NAMED_SEATS]
+    if len(what.seats) > NAMED_SEATS:
+        parts.append(_("{count} more").format(count=len(what.seats) - NAMED_SEATS))
+    return ", ".join(parts)
+
+
+def error(code: int) -> str:
+    """What an HTTP error means to the crew."""
+    words = {
+        404: _("There is no such page."),
+        413: _("That was too much for one request."),
+    }
+    return words.get(code, _("Something went wrong here: reload the page."))

@@ -1,0 +1,266 @@
+"""The aircraft on a workstation: brings it up, and does to its cabin what a flight does."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import httpx
+
+from bench import layouts, network, people, preflight, processes, supervise
+from bench.instance import (
+    FIRST_PORT,
+    MAX_INSTANCE,
+    BenchError,
+    Instance,
+    default_directory,
+    load_instance,
+)
+from bench.orders import Order, give
+from bench.up import Bench, cabin, down, end_on_signals, running, stay
+
+DEFAULT_LAYOUT = "a330-300"
+PROGRAMS = ("redis", "postgresql", "nginx", "seat_control", "crew_web")
+
+Options = argparse.Namespace
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command line; returns the exit status."""
+    end_on_signals()
+    options = _parser().parse_args(arguments)
+    options.directory = (options.directory or default_directory(options.instance)).absolute()
+    try:
+        options.function(options, arguments)
+    except BenchError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(
+        name: str, function: Callable[[Options, list[str]], None], what: str
+    ) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=what, description=what[0].upper() + what[1:])
+        command.set_defaults(function=function)
+        command.add_argument(
+            "--instance",
+            metavar="N",
+            type=int,
+            choices=range(MAX_INSTANCE + 1),
+            default=0,
+            help=f"which of several benches, 0 (unless given) to {MAX_INSTANCE}",
+        )
+        command.add_argument(
+            "--directory", type=Path, help=f"its folder, {default_directory(0)} unless given"
+        )
+        return command
+
+    command = add("up", _up, "bring a cabin up and stay until Ctrl-C")
+    command.add_argument("--seats", type=int, help="only the first so many of the cabin")
+    command.add_argument("--layout", default=DEFAULT_LAYOUT, help=f"{DEFAULT_LAYOUT} or another")
+    command.add_argument("--port", type=int, help="of the crew's page; the next is the seats'")
+    command.add_argument(
+        "--loopback",
+        action="store_true",
+        help="work without root rights: no network and no users of their own",
+    )
+    command = add("down", _down, "end a bench that was left running")
+    command.add_argument("--wipe", action="store_true", help="remove its folder too")
+    add("status", _status, "tell what runs, and how many seats are live")
+    command = add("drop", _drop, "drop packets between the server and the cabin, both ways")
+    command.add_argument("percent", type=int, choices=range(101), metavar="PERCENT")
+    add("cut-server", _cut_server, "pull the cable between the server and the cabin")
+    add("restore-server", _restore_server, "plug that cable in")
+    for order, what in (
+        ("cut", "pull the cable of a seat"),
+        ("restore", "plug the cable of a seat in"),
+        ("reboot", "restart a seat"),
+        ("call", "press the call button of a seat"),
+    ):
+        command = add(order, _order, what)
+        command.set_defaults(order=order)
+        command.add_argument("seat", metavar="SEAT", help="for example 12C")
+    command = add("seat-protocol", _order, "restart a seat with software of another version")
+    command.set_defaults(order="protocol")
+    command.add_argument("seat", metavar="SEAT", help="for example 12C")
+    command.add_argument("protocol", type=int, choices=(1, 2), help="the newest that it speaks")
+    command = add("kill", _kill, "end a program with SIGKILL; it is started again")
+    command.add_argument("name", choices=PROGRAMS)
+    return parser
+
+
+# -- up and down ------------------------------------------------------------------------------
+
+
+def _up(options: Options, arguments: list[str]) -> None:
+    loopback = options.loopback or (os.geteuid() != 0 and not _become_root(arguments))
+    layout, _ = layouts.load(options.layout, options.seats)
+    port = options.port or FIRST_PORT + 10 * options.instance
+    if not 1 <= port < 65535:
+        raise BenchError(f"PORT can be 1 to 65534, not {port}")
+    instance = Instance(
+        number=options.instance,
+        directory=options.directory,
+        port=port,
+        layout=options.layout,
+        seats=len(layout.seats),
+        loopback=loopback,
+    )
+    begin = time.monotonic()
+    with running(
+        instance, lambda text: print(f"[{time.monotonic() - begin:5.1f} s] {text}", flush=True)
+    ) as bench:
+        print(_welcome(bench, options), flush=True)
+        stay(bench)
+
+
+def _become_root(arguments: list[str]) -> bool:
+    """Start again through sudo; returns False where that is not possible."""
+    why = "The cabin gets a network of its own and each program its user, which takes root rights"
+    sudo = preflight.find("sudo")
+    asks = sudo and subprocess.run([sudo, "-n", "true"], capture_output=True).returncode != 0
+    if sudo is None or (asks and not sys.stdin.isatty()):
+        print(f"{why}. Without sudo, the cabin shares the loopback interface.", flush=True)
+        return False
+    if asks:
+        print(f"{why}: sudo asks for your password. LOOPBACK=1 works without.", flush=True)
+    return _sudo(sudo, arguments)
+
+
+def _welcome(bench: Bench, options: Options) -> str:
+    instance = bench.instance
+    pins = "\n".join(f"    {person.name:8}PIN {person.pin}" for person in bench.crew)
+    this = f" --directory {instance.directory}"
+    if instance.directory == default_directory(instance.number):
+        this = f" --instance {instance.number}" if instance.number else ""
+    seat = _some_seat(bench)
+    tries = [
+        (f"reboot {seat}", "one seat restarts, and gets what is in force"),
+        (f"cut {seat}", "it is lost after 3 s; heal it with `restore`"),
+        (f"call {seat}", "somebody calls"),
+        ("kill seat_control", "it comes back, and no command is lost"),
+        ("kill redis", "the page says what is degraded"),
+    ]
+    if not instance.loopback:
+        tries.append(("drop 30", "a third of all packets vanish; `drop 0` ends that"))
+    lines = "\n".join(
+        f"    .venv/bin/python -m bench {what + this:20}  # {why}" for what, why in tries
+    )
+    return f"""
+The cabin is up: {instance.crew_url}
+
+{pins}
+
+The browser will warn of the certificate, which this bench has signed itself: go on, or trust
+{instance.paths.pki}/root.crt. Logs are in {instance.paths.log}.
+Ctrl-C ends it all. To try in another terminal:
+
+{lines}
+"""
+
+
+def _some_seat(bench: Bench) -> str:
+    seats = list(cabin(bench.instance.paths).seats)
+    return seats[len(seats) // 2]
+
+
+def _down(options: Options, arguments: list[str]) -> None:
+    _as_owner(options, arguments)
+    found = down(options.directory, options.wipe)
+    print("the bench is down" if found else f"no bench was up in {options.directory}")
+
+
+# -- while it is up ---------------------------------------------------------------------------
+
+
+def _as_owner(options: Options, arguments: list[str]) -> None:
+    """Go on with the rights of whoever started the bench."""
+    if os.geteuid() == 0 or not options.directory.exists():
+        return
+    if options.directory.stat().st_uid == 0 and (sudo := preflight.find("sudo")):
+        _sudo(sudo, arguments)
+
+
+def _instance(options: Options, arguments: list[str]) -> Instance:
+    """The bench that is up.
+
+    Raises:
+        BenchError: it is not.
+    """
+    _as_owner(options, arguments)
+    instance = load_instance(options.directory)
+    if processes.leader(instance.paths.lock) is None:
+        raise BenchError(f"no bench is up in {options.directory}: start it with `make demo`")
+    return instance
+
+
+def _wired(options: Options, arguments: list[str]) -> Instance:
+    instance = _instance(options, arguments)
+    if instance.loopback:
+        raise BenchError("this cabin has no network of its own: bring it up with root rights")
+    return instance
+
+
+def _status(options: Options, arguments: list[str]) -> None:
+    instance = _instance(options, arguments)
+    print(f"{instance.crew_url}, {instance.layout}, folder {instance.directory}")
+    for person in people.load(instance.paths.crew):
+        print(f"  {person.name:14}PIN {person.pin}")
+    for pid_file in sorted(instance.paths.pids.glob("*")):
+        pid = processes.leader(pid_file)
+        print(f"  {pid_file.name:14}{'is being started' if pid is None else f'process {pid}'}")
+    try:
+        view = cabin(instance.paths)
+    except (httpx.HTTPError, ValueError) as error:
+        raise BenchError(f"seat control does not answer: {error}") from error
+    presences = Counter(seat.presence for seat in view.seats.values())
+    print("seats: " + ", ".join(f"{count} {presence}" for presence, count in presences.items()))
+    for part in view.degraded:
+        print(f"degraded: {part.part}: {part.why}")
+
+
+def _drop(options: Options, arguments: list[str]) -> None:
+    network.drop(_wired(options, arguments), options.percent)
+
+
+def _cut_server(options: Options, arguments: list[str]) -> None:
+    network.set_link(_wired(options, arguments), up=False)
+
+
+def _restore_server(options: Options, arguments: list[str]) -> None:
+    network.set_link(_wired(options, arguments), up=True)
+
+
+def _order(options: Options, arguments: list[str]) -> None:
+    instance = _instance(options, arguments)
+    try:
+        order = Order(
+            order=options.order,
+            seat=options.seat.upper(),
+            protocol=getattr(options, "protocol", None),
+        )
+    except ValueError:
+        raise BenchError(f"{options.seat} is no seat's name: write it like 12C") from None
+    give(instance.paths.cabin_socket, order)
+
+
+def _kill(options: Options, arguments: list[str]) -> None:
+    supervise.kill(_instance(options, arguments).paths, options.name)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,269 @@
+"""The simulated cabin: the seats' own agent, once a seat, in one process.
+
+Each seat has its own certificate, its own connection and its own multicast socket, and all the
+code of a real player; simulated are the hardware (`SimulatedPlatform`) and, for a single seat,
+its cable. The process runs in the cabin's network namespace, see `bench.network`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+import resource
+import secrets
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from apps.common import log as logs
+from apps.common.commands import AnyAction
+from apps.common.protocol import PROTOCOL
+from apps.player.agent import HTTP_TIMEOUT, Player
+from apps.player.machine import Answer
+from apps.player.media import NullBackend
+from apps.player.settings import PlayerSettings
+from bench.orders import MAX_LINE, Applied, Order
+
+log = logging.getLogger(__name__)
+
+REBOOT_SECONDS = 4.0
+"""How long a seat is silent when it restarts; a real player takes longer."""
+
+MAX_APPLIED = 200_000
+FILES_PER_SEAT = 4
+FILES_BESIDES = 200
+
+
+class CabinSettings(BaseModel):
+    """What the cabin is told, in a JSON file.
+
+    `certificates` has ``<seat>.crt`` and ``<seat>.key``; `state` is a folder for what each
+    seat remembers.
+    """
+
+    seats: list[str]
+    registration: str
+    server_url: str
+    ca_file: Path
+    certificates: Path
+    command_public_keys_file: Path
+    state: Path
+    socket: Path
+    multicast_interface: str
+    multicast_group: IPv4Address
+    multicast_port: int
+
+
+class SimulatedPlatform:
+    """Hardware that does not exist: a warm box whose restart is up to the cabin."""
+
+    def __init__(self, restart: Callable[[], None]) -> None:
+        self._restart = restart
+        self._temperature = round(random.uniform(38.0, 46.0), 1)  # noqa: S311 - no secret
+
+    async def reboot(self) -> None:
+        """Let the cabin restart this seat."""
+        self._restart()
+
+    def temperature(self) -> float:
+        """Of a box that stays as warm as it is."""
+        return self._temperature
+
+    def set_screen(self, on: bool, brightness: int) -> None:
+        """There is no screen."""
+
+    def set_reading_light(self, on: bool) -> None:
+        """There is no light."""
+
+
+class SimulatedPlayer(Player):
+    """A player whose cable can be pulled: nothing comes in, and no answer to what goes out."""
+
+    cut = False
+
+    def _datagram(self, datagram: bytes, source: str) -> None:
+        if not self.cut:
+            super()._datagram(datagram, source)
+
+    async def _post(self, body: bytes) -> Answer | None:
+        if self.cut:
+            await asyncio.sleep(HTTP_TIMEOUT)
+            raise TimeoutError("the cable is pulled")
+        return await super()._post(body)
+
+
+@dataclass
+class _Place:
+    """A seat, whatever runs in it just now."""
+
+    protocol: int = PROTOCOL
+    cut: bool = False
+    player: SimulatedPlayer | None = None
+    changing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Cabin:
+    """All the seats."""
+
+    def __init__(self, settings: CabinSettings) -> None:
+        self._settings = settings
+        self._places = {seat: _Place() for seat in settings.seats}
+        self._applied: deque[Applied] = deque(maxlen=MAX_APPLIED)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Switch every seat on."""
+        for seat, place in self._places.items():
+            await self._boot(seat, place)
+
+    async def stop(self) -> None:
+        """Switch every seat off."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*map(self._halt, self._places.values()))
+
+    async def obey(self, order: Order) -> object:
+        """Carry out an order; what it answers.
+
+        Raises:
+            ValueError: it makes no sense.
+        """
+        if order.order == "seats":
+            return {seat: place.player is not None for seat, place in self._places.items()}
+        if order.order == "applied":
+            wanted = (a for a in self._applied if order.seq in {None, a.seq})
+            return [applied.model_dump() for applied in wanted]
+        place = self._places.get(order.seat or "")
+        if place is None or order.seat is None:
+            raise ValueError(f"this cabin has no seat {order.seat}")
+        await self._obey_at(order, order.seat, place)
+        return None
+
+    async def _obey_at(self, order: Order, seat: str, place: _Place) -> None:
+        match order.order:
+            case "cut" | "restore":
+                place.cut = order.order == "cut"
+                if place.player is not None:
+                    place.player.cut = place.cut
+            case "reboot":
+                self._reboot(seat, place)
+            case "protocol":
+                if order.protocol is None:
+                    raise ValueError("which protocol?")
+                place.protocol = order.protocol
+                self._reboot(seat, place)
+            case "call":
+                if place.player is None:
+                    raise ValueError(f"seat {seat} is restarting")
+                place.player.call_attendant()
+
+    async def _boot(self, seat: str, place: _Place) -> None:
+        state = self._settings.state / seat
+        state.mkdir(exist_ok=True)
+        player = SimulatedPlayer(
+            PlayerSettings(
+                registration=self._settings.registration,
+                seat=seat,
+                boot_id=secrets.token_hex(16),
+                state_directory=state,
+                server_url=self._settings.server_url,
+                ca_file=self._settings.ca_file,
+                seat_certificate=self._settings.certificates / f"{seat}.crt",
+                seat_key=self._settings.certificates / f"{seat}.key",
+                command_public_keys_file=self._settings.command_public_keys_file,
+                multicast_interface=self._settings.multicast_interface,
+                multicast_group=self._settings.multicast_group,
+                multicast_port=self._settings.multicast_port,
+            ),
+            NullBackend(time.monotonic),
+            SimulatedPlatform(lambda: self._reboot(seat, place)),
+            protocol=place.protocol,
+            on_applied=self._note,
+        )
+        player.cut = place.cut
+        await player.start()
+        place.player = player
+
+    async def _halt(self, place: _Place) -> None:
+        player, place.player = place.player, None
+        if player is not None:
+            await player.stop()
+
+    def _reboot(self, seat: str, place: _Place) -> None:
+        task = asyncio.create_task(self._power_cycle(seat, place))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _power_cycle(self, seat: str, place: _Place) -> None:
+        async with place.changing:
+            await self._halt(place)
+            await asyncio.sleep(REBOOT_SECONDS)
+            await self._boot(seat, place)
+
+    def _note(self, seat: str, epoch: int, seq: int, action: AnyAction, at: float) -> None:
+        self._applied.append(Applied(seat=seat, epoch=epoch, seq=seq, action=action.name, at=at))
+
+
+Obey = Callable[[Order], Awaitable[object]]
+
+
+async def serve_orders(path: Path, obey: Obey) -> asyncio.Server:
+    """Take orders at a Unix socket, in a folder that only the cabin's user and root can enter."""
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while line := await reader.readline():
+                writer.write(await _answer(line, obey) + b"\n")
+                await writer.drain()
+        except (OSError, ValueError):
+            log.debug("an order was broken off")
+        finally:
+            writer.close()
+
+    return await asyncio.start_unix_server(connected, path, limit=MAX_LINE)
+
+
+async def _answer(line: bytes, obey: Obey) -> bytes:
+    try:
+        return json.dumps({"done": await obey(Order.model_validate_json(line))}).encode()
+    except ValueError as error:  # pydantic's is one
+        return json.dumps({"error": str(error)}).encode()
+
+
+async def run(settings: CabinSettings) -> None:
+    """Run the cabin until a signal."""
+    end = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, end.set)
+    cabin = Cabin(settings)
+    orders = await serve_orders(settings.socket, cabin.obey)
+    await cabin.start()
+    log.info("the cabin is on", extra={"seats": len(settings.seats)})
+    await end.wait()
+    orders.close()
+    await cabin.stop()
+
+
+def main() -> None:
+    """Run with the settings in the file that is the only argument."""
+    logs.setup("warning")
+    settings = CabinSettings.model_validate_json(Path(sys.argv[1]).read_bytes())
+    settings.socket.unlink(missing_ok=True)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = FILES_PER_SEAT * len(settings.seats) + FILES_BESIDES
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(needed, most), most))
+    asyncio.run(run(settings))
+
+
+if __name__ == "__main__":
+    main()

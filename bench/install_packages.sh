@@ -1,0 +1,46 @@
+#!/bin/bash
+# Installs Debian packages, those that are missing, and starts none of their services: the bench
+# runs its own nginx, Redis and PostgreSQL, and leaves those of the machine alone.
+#
+#     install_packages.sh FILE...     each with names of packages, one a line
+set -euo pipefail
+
+missing=()
+for package in $(cat "$@"); do
+    status=$(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null) || status=
+    [[ $status == installed ]] || missing+=("$package")
+done
+[[ ${#missing[@]} -gt 0 ]] || exit 0
+
+if [[ $(id -u) -ne 0 ]]; then
+    if ! command -v sudo >/dev/null; then
+        echo "Missing: ${missing[*]}." >&2
+        echo "Ask whoever has root rights to run: apt-get install ${missing[*]}" >&2
+        exit 1
+    fi
+    echo "Installing ${missing[*]}: sudo may ask for your password."
+    exec sudo -- "$0" "$@"
+fi
+
+# invoke-rc.d(8) asks this program before it starts a service; 101 means no.
+policy=/usr/sbin/policy-rc.d
+if [[ ! -e $policy ]]; then
+    trap 'rm -f "$policy"' EXIT
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+fi
+
+export DEBIAN_FRONTEND=noninteractive
+wait_for_lock=(-o DPkg::Lock::Timeout=120)
+apt-get "${wait_for_lock[@]}" update --quiet
+apt-get "${wait_for_lock[@]}" install --quiet --yes --no-install-recommends \
+    "${missing[@]}" </dev/null
+
+# Not at the next boot either, those that were not here before.
+if [[ -d /run/systemd/system ]]; then
+    for service in nginx redis-server postgresql; do
+        if [[ " ${missing[*]} " == *" $service "* ]]; then
+            systemctl disable --quiet "$service"
+        fi
+    done
+fi

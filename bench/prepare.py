@@ -1,0 +1,219 @@
+"""Lays out the folder of a bench: code, certificates, configuration, programs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from bench import network, services, units
+from bench.cabin import CabinSettings
+from bench.host import Host, run
+from bench.instance import AIRLINE, MULTICAST_GROUP, REGISTRATION, Instance
+from bench.people import write_private
+from bench.supervise import Program, configuration, program_of
+
+ROOT = Path(__file__).parent.parent
+UNITS = ROOT / "units"
+NOT_HERE = {"player"}
+"""Units that run on other machines; the cabin's process has the players."""
+
+EXTRAS = ("seat_control", "crew_web", "player")
+PKI_DAYS = 30
+"""Certificates are looked at again after this time, long before they end."""
+
+UV_TIMEOUT = 600
+PKI_TIMEOUT = 300
+
+
+def code(instance: Instance) -> None:
+    """Install the project into the folder's virtual environment, as an aircraft has it.
+
+    Not from the checkout itself: that may lie where the service users cannot read, and what
+    the wheel lacks would not be noticed.
+    """
+    paths = instance.paths
+    run(
+        [
+            *(str(Path(sys.executable).with_name("uv")), "sync", "--quiet", "--frozen"),
+            *("--no-dev", "--no-editable", "--reinstall-package", "ife", "--group", "bench"),
+            *(f"--extra={extra}" for extra in EXTRAS),
+            *("--python", "/usr/bin/python3", "--project", str(ROOT)),
+        ],
+        "install the code",
+        UV_TIMEOUT,
+        UV_PROJECT_ENVIRONMENT=str(paths.venv),
+    )
+    (site_packages,) = paths.venv.glob("lib/python3*/site-packages")
+    shutil.rmtree(site_packages / "bench", ignore_errors=True)
+    shutil.copytree(
+        Path(__file__).parent,
+        site_packages / "bench",
+        ignore=shutil.ignore_patterns("__pycache__", "tests"),
+    )
+
+
+def certificates(instance: Instance, layout_file: Path) -> bool:
+    """Have playbooks/pki.yml make what is missing; False when all was there."""
+    paths = instance.paths
+    stamp = paths.pki / "made-for"
+    wanted = _digest(instance, layout_file)
+    fresh = stamp.exists() and time.time() - stamp.stat().st_mtime < PKI_DAYS * 86_400
+    if fresh and stamp.read_text() == wanted:
+        return False
+    paths.pki.mkdir(mode=0o755, exist_ok=True)
+    variables = {
+        "registration": REGISTRATION,
+        "pki_airline": AIRLINE,
+        "pki_directory": str(paths.pki),
+        "pki_layout": str(layout_file),
+        "pki_server_names": ["localhost"],
+        "pki_server_addresses": sorted({"127.0.0.1", str(instance.server.ip)}),
+    }
+    run(
+        [
+            str(Path(sys.executable).with_name("ansible-playbook")),
+            str(ROOT / "playbooks/pki.yml"),
+            *("--extra-vars", json.dumps(variables)),
+        ],
+        "make the certificates",
+        PKI_TIMEOUT,
+        ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"),
+        ANSIBLE_HOME=str(paths.directory / "ansible"),
+    )
+    stamp.write_text(wanted)
+    return True
+
+
+def _digest(instance: Instance, layout_file: Path) -> str:
+    """Changes with everything that the certificates are made from."""
+    digest = hashlib.sha256(f"{instance.server}{AIRLINE}{REGISTRATION}".encode())
+    role = sorted(path for path in (ROOT / "roles/pki").rglob("*") if path.is_file())
+    for path in [layout_file, ROOT / "playbooks/pki.yml", *role]:
+        if path.suffix != ".pyc":
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def configure(
+    instance: Instance, seats: Sequence[str], layout_file: Path, host: Host
+) -> list[Program]:
+    """Write all configuration anew, and what starts with it; what is to run.
+
+    Raises:
+        UnitError: a unit says what the bench cannot follow.
+    """
+    paths = instance.paths
+    if host.as_root:
+        run(["systemd-sysusers", UNITS / "sysusers.d/ife.conf"], "make the users", 30)
+    _write_settings(instance, layout_file)
+    programs = [make(instance, host) for make in (services.redis, services.postgresql)]
+    where = units.Where(
+        prefixes={
+            "/opt/ife": paths.venv,
+            "/etc/ife": paths.etc / "ife",
+            "/run/ife": paths.run / "ife",
+        },
+        specifiers={"S": str(paths.state), "b": _boot_id()},
+        credentials=paths.run / "credentials",
+    )
+    programs += [
+        _app(units.load(UNITS, name, where), where.credentials, host)
+        for name in units.service_names(UNITS)
+        if name not in NOT_HERE
+    ]
+    programs.append(services.nginx(instance, host))
+    programs.append(_cabin(instance, seats, where.credentials, host))
+    (paths.etc / "supervisord.conf").write_text(configuration(programs, paths, host.as_root))
+    return programs
+
+
+def _write_settings(instance: Instance, layout_file: Path) -> None:
+    """What Ansible puts into ``/etc/ife`` on an aircraft."""
+    paths = instance.paths
+    etc = paths.etc / "ife"
+    (etc / "keys").mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_private(etc / "keys/command.key", (paths.pki / "command.key").read_bytes())
+    everywhere = {
+        "IFE_REGISTRATION": REGISTRATION,
+        "IFE_LAYOUT": layout_file,
+        "IFE_REDIS_URL": f"unix://{services.redis_socket(paths)}",
+    }
+    _write_environment(
+        etc / "seat_control.env",
+        everywhere
+        | {
+            "IFE_DATABASE_URL": services.database_url(paths),
+            "IFE_MULTICAST_INTERFACE": instance.interface,
+            "IFE_MULTICAST_GROUP": MULTICAST_GROUP,
+            "IFE_MULTICAST_PORT": instance.multicast_port,
+            "IFE_MULTICAST_TTL": 1,
+        },
+    )
+    _write_environment(
+        etc / "crew_web.env",
+        everywhere | {"IFE_SEAT_CONTROL_SOCKET": paths.run / "ife/seat_control.sock"},
+    )
+
+
+def _write_environment(path: Path, variables: Mapping[str, object]) -> None:
+    path.write_text("".join(f"{name}={value}\n" for name, value in variables.items()))
+
+
+def _app(unit: units.ServiceUnit, credentials: Path, host: Host) -> Program:
+    """An app as its unit says, with what systemd would make for it."""
+    user = unit.user or "root"
+    for state in unit.state_directories:
+        host.own(state, user, unit.state_mode)
+    if unit.credentials:
+        folder = host.own(credentials / unit.name, user, 0o700)
+        for name, source in unit.credentials.items():
+            copy = folder / name
+            write_private(copy, source.read_bytes())
+            host.give(copy, user, 0o400)
+    return program_of(unit, credentials, host.as_root)
+
+
+def _cabin(instance: Instance, seats: Sequence[str], credentials: Path, host: Host) -> Program:
+    """The simulated cabin, with a copy of the seats' keys that it can read."""
+    paths = instance.paths
+    user = "ife-player"
+    host.own(paths.cabin_socket.parent, user, 0o700)
+    host.own(instance.seats_memory, user, 0o700)
+    keys = host.own(credentials / "cabin", user, 0o700)
+    for seat in seats:
+        for name in (f"{seat}.crt", f"{seat}.key"):
+            write_private(keys / name, (paths.pki / "seats" / name).read_bytes())
+            host.give(keys / name, user, 0o400)
+    settings = CabinSettings(
+        seats=list(seats),
+        registration=REGISTRATION,
+        server_url=instance.seats_url,
+        ca_file=paths.pki / "root.crt",
+        certificates=keys,
+        command_public_keys_file=paths.pki / "command.pub",
+        state=instance.seats_memory,
+        socket=paths.cabin_socket,
+        multicast_interface="lo" if instance.loopback else network.CABIN_INTERFACE,
+        multicast_group=IPv4Address(MULTICAST_GROUP),
+        multicast_port=instance.multicast_port,
+    )
+    settings_file = paths.etc / "cabin.json"
+    settings_file.write_text(settings.model_dump_json(indent=1))
+    return Program(
+        name="cabin",
+        argv=(str(paths.venv / "bin/python"), "-m", "bench.cabin", str(settings_file)),
+        user=host.user(user),
+        namespace=None if instance.loopback else instance.name,
+        # Last to start, first to stop.
+        priority=999,
+    )
+
+
+def _boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", "")

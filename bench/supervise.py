@@ -1,0 +1,170 @@
+"""Supervisor: its configuration, and what it lacks for us."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import signal
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench import processes
+from bench.instance import BenchError, Paths
+from bench.units import ServiceUnit, SocketUnit, read_environment_file
+
+LOG_BYTES = 5_000_000
+
+
+@dataclass(frozen=True)
+class Program:
+    """One program that supervisor runs.
+
+    Without `user` it runs as whoever runs supervisor, without `namespace` in this machine's own
+    network namespace.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    user: str | None = None
+    groups: tuple[str, ...] = ()
+    umask: int = 0o022
+    environment: Mapping[str, str] = field(default_factory=dict)
+    socket: SocketUnit | None = None
+    stop_signal: str = "TERM"
+    stop_seconds: int = 10
+    namespace: str | None = None
+    priority: int = 500
+
+
+def program_of(unit: ServiceUnit, credentials: Path, as_root: bool) -> Program:
+    """The program that a unit describes.
+
+    Args:
+        unit: whose environment files are read.
+        credentials: the folder with one folder of credentials for each service.
+        as_root: whether users can be changed.
+    """
+    environment = dict(unit.environment)
+    for path in unit.environment_files:
+        environment |= read_environment_file(path.read_text())
+    if unit.credentials:
+        environment["CREDENTIALS_DIRECTORY"] = str(credentials / unit.name)
+    return Program(
+        name=unit.name,
+        argv=unit.argv,
+        user=unit.user if as_root else None,
+        groups=unit.groups,
+        umask=unit.umask,
+        environment=environment,
+        socket=unit.socket,
+        stop_seconds=unit.stop_seconds,
+    )
+
+
+def configuration(programs: Iterable[Program], paths: Paths, as_root: bool) -> str:
+    """``supervisord.conf``. Whoever ends is started again at once, for ever."""
+    head = f"""\
+[supervisord]
+nodaemon=true
+directory=/
+{"user=root" if as_root else ""}
+pidfile={paths.run}/supervisord.pid
+logfile={paths.log}/supervisord.log
+logfile_maxbytes={LOG_BYTES}
+logfile_backups=1
+childlogdir={paths.log}
+
+[unix_http_server]
+file={paths.supervisor_socket}
+chmod=0600
+
+[rpcinterface:supervisor]
+supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
+
+[rpcinterface:sockets]
+supervisor.rpcinterface_factory=bench.supervise:hold_sockets
+"""
+    return head + "".join(_section(program, paths, as_root) for program in programs)
+
+
+def _section(program: Program, paths: Paths, as_root: bool) -> str:
+    launch = [
+        str(paths.venv / "bin/python"),
+        *("-m", "bench.launch", "--pid-file", str(paths.pids / program.name)),
+        *("--umask", f"{program.umask:04o}", "--end-with", program.stop_signal),
+    ]
+    lines = {}
+    if program.namespace:
+        launch = ["ip", "netns", "exec", program.namespace, *launch]
+    if program.user:
+        launch += ["--user", program.user, *(f"--group={group}" for group in program.groups)]
+    if program.socket:
+        launch.append("--socket")
+        lines["socket"] = f"unix://{program.socket.path}"
+        lines["socket_mode"] = f"{program.socket.mode:04o}"
+        if as_root and program.socket.group:
+            lines["socket_owner"] = f"root:{program.socket.group}"
+        if program.socket.backlog:
+            lines["socket_backlog"] = str(program.socket.backlog)
+    lines |= {
+        "command": shlex.join([*launch, "--", *program.argv]),
+        "environment": ",".join(
+            f'{name}="{_checked(value)}"' for name, value in program.environment.items()
+        ),
+        "autorestart": "true",
+        # Zero: however soon it ends it is started again, and never given up.
+        "startsecs": "0",
+        "stopsignal": program.stop_signal,
+        "stopwaitsecs": str(program.stop_seconds),
+        "killasgroup": "true",
+        "priority": str(program.priority),
+        "redirect_stderr": "true",
+        "stdout_logfile": f"{paths.log}/{program.name}.log",
+        "stdout_logfile_maxbytes": str(LOG_BYTES),
+        "stdout_logfile_backups": "1",
+    }
+    kind = "fcgi-program" if program.socket else "program"
+    body = "\n".join(f"{key}={value.replace('%', '%%')}" for key, value in lines.items())
+    return f"\n[{kind}:{program.name}]\n{body}\n"
+
+
+def _checked(value: str) -> str:
+    if '"' in value or "\n" in value:
+        raise ValueError(f"supervisor cannot pass on a value like {value!r}")
+    return value
+
+
+class _HeldSockets:
+    """Keeps every listening socket open. Supervisor itself closes one when its program ends."""
+
+    def __init__(self, supervisord: Any) -> None:
+        self._sockets = [
+            group.socket_manager.get_socket()
+            for group in supervisord.process_groups.values()
+            if hasattr(group, "socket_manager")
+        ]
+
+
+def hold_sockets(supervisord: Any, **_: str) -> _HeldSockets:
+    """What supervisor calls at its start, by its configuration."""
+    return _HeldSockets(supervisord)
+
+
+def kill(paths: Paths, name: str) -> None:
+    """`SIGKILL` for a program and all that it started, as the kernel does when memory is out.
+
+    Raises:
+        BenchError: there is no such program, or it is just being started.
+    """
+    programs = sorted(path.name for path in paths.pids.glob("*"))
+    if name not in programs:
+        raise BenchError(f"there is no program {name}, but {', '.join(programs)}")
+    running = processes.members(paths.pids / name)
+    if not running:
+        raise BenchError(f"{name} is being started just now: try again")
+    for pid in running:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,34 @@
+"""What the tests of the roles share: the certificates of two aircraft."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.roles.helpers import LAYOUT, Pki, Run
+
+
+@pytest.fixture(scope="session")
+def first_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Pki, Run]:
+    """The certificates of EC-LAB, as the playbook makes them in an empty folder."""
+    folder = tmp_path_factory.mktemp("pki")
+    layout = folder / "layout.yml"
+    layout.write_text(LAYOUT)
+    pki = Pki(folder / "EC-LAB", "EC-LAB", folder / "offline", layout)
+    return pki, pki.run()
+
+
+@pytest.fixture(scope="session")
+def pki(first_run: tuple[Pki, Run]) -> Pki:
+    """The certificates of EC-LAB. A test that changes them puts them right again."""
+    made, run = first_run
+    assert not run.failed, run.errors
+    return made
+
+
+@pytest.fixture(scope="session")
+def other_pki(pki: Pki) -> Pki:
+    """The certificates of EC-TWO, another aircraft of the airline."""
+    other = Pki(pki.directory.parent / "EC-TWO", "EC-TWO", pki.authority, pki.layout)
+    run = other.run()
+    assert not run.failed, run.errors
+    return other

@@ -1,0 +1,104 @@
+"""Runs playbooks/pki.yml, and renders the templates of the roles."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+
+ROOT = Path(__file__).parents[2]
+
+LAYOUT = """\
+title: A small cabin
+classes: {economy: Economy}
+zones: {cabin: Cabin}
+pa_areas: {cabin: Cabin}
+rows:
+  - {first: 1, last: 3, letters: AC, class: economy, zone: cabin, pa_area: cabin}
+doors: {1L: {before: 1, side: left}}
+galleys: {G1: {after: 3, side: right}}
+"""
+SEATS = ("1A", "1C", "2A", "2C", "3A", "3C")
+AIRLINE = "Example Airline 2"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of playbooks/pki.yml: the result of each task by its name, and what went wrong."""
+
+    results: dict[str, dict[str, Any]]
+    failed: bool
+    output: str
+
+    @property
+    def errors(self) -> list[str]:
+        """What the failed tasks said."""
+        return [result["msg"] for result in self.results.values() if result.get("failed")]
+
+    @property
+    def changed(self) -> set[str]:
+        """The tasks that changed something."""
+        return {name for name, result in self.results.items() if result.get("changed")}
+
+
+@dataclass(frozen=True)
+class Pki:
+    """The certificates of an aircraft, in `directory`."""
+
+    directory: Path
+    registration: str
+    authority: Path
+    layout: Path
+
+    def run(self, *arguments: str, **variables: object) -> Run:
+        """Run the playbook."""
+        given = {
+            "registration": self.registration,
+            "pki_directory": str(self.directory),
+            "pki_authority_directory": str(self.authority),
+            "pki_airline": AIRLINE,
+            "pki_layout": str(self.layout),
+        } | variables
+        done = subprocess.run(
+            [
+                Path(sys.executable).parent / "ansible-playbook",
+                ROOT / "playbooks/pki.yml",
+                "--extra-vars",
+                json.dumps(given),
+                *arguments,
+            ],
+            cwd=ROOT,
+            env=os.environ | {"ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json"},
+            capture_output=True,
+            text=True,
+            timeout=50,
+            check=False,
+        )
+        tasks = json.loads(done.stdout)["plays"][0]["tasks"]
+        return Run(
+            {task["task"]["name"].split(" : ")[-1]: task["hosts"]["localhost"] for task in tasks},
+            done.returncode != 0,
+            done.stdout + done.stderr,
+        )
+
+
+def render(folder: Path, role: str, template: str, **variables: object) -> Path:
+    """Render a template of a role, with its defaults and what differs, as the bench does."""
+    path = ROOT / "roles" / role
+    defaults = yaml.safe_load((path / "defaults/main.yml").read_text())
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(path / "templates"),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701 - configuration, not HTML
+    )
+    rendered = folder / template.removesuffix(".j2")
+    rendered.write_text(environment.get_template(template).render(defaults | variables))
+    return rendered
