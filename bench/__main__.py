@@ -24,7 +24,7 @@ from bench.instance import (
     load_instance,
 )
 from bench.orders import Order, give
-from bench.up import Bench, cabin, down, end_on_signals, running, stay
+from bench.up import Bench, cabin, down, end_on_signals, is_up, running, stay
 
 DEFAULT_LAYOUT = "a330-300"
 PROGRAMS = ("redis", "postgresql", "nginx", "seat_control", "crew_web")
@@ -141,6 +141,11 @@ def _become_root(arguments: list[str]) -> bool:
     return _sudo(sudo, arguments)
 
 
+def _sudo(sudo: str, arguments: list[str]) -> NoReturn:
+    # -B: root is to leave no compiled files in a checkout that is not root's.
+    os.execv(sudo, [sudo, "--", sys.executable, "-B", "-m", "bench", *arguments])
+
+
 def _welcome(bench: Bench, options: Options) -> str:
     instance = bench.instance
     pins = "\n".join(f"    {person.name:8}PIN {person.pin}" for person in bench.crew)
@@ -203,7 +208,7 @@ def _instance(options: Options, arguments: list[str]) -> Instance:
     """
     _as_owner(options, arguments)
     instance = load_instance(options.directory)
-    if processes.leader(instance.paths.lock) is None:
+    if not is_up(instance):
         raise BenchError(f"no bench is up in {options.directory}: start it with `make demo`")
     return instance
 

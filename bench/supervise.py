@@ -137,20 +137,16 @@ def _checked(value: str) -> str:
     return value
 
 
-class _HeldSockets:
-    """Keeps every listening socket open. Supervisor itself closes one when its program ends."""
+def hold_sockets(supervisord: Any, **_: str) -> object:
+    """Keep every listening socket open; supervisor calls this at its start, as configured.
 
-    def __init__(self, supervisord: Any) -> None:
-        self._sockets = [
-            group.socket_manager.get_socket()
-            for group in supervisord.process_groups.values()
-            if hasattr(group, "socket_manager")
-        ]
-
-
-def hold_sockets(supervisord: Any, **_: str) -> _HeldSockets:
-    """What supervisor calls at its start, by its configuration."""
-    return _HeldSockets(supervisord)
+    By itself it closes a socket when its program ends, and whoever connects before the program
+    is back is refused. systemd lets them wait.
+    """
+    for group in supervisord.process_groups.values():
+        if hasattr(group, "socket_manager"):
+            group.socket_manager.ref_ctr.increment()
+    return object()
 
 
 def kill(paths: Paths, name: str) -> None:

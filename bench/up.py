@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -82,7 +83,8 @@ def running(instance: Instance, say: Say) -> Iterator[Bench]:
             _wait_until_ready(bench, say)
             yield bench
         finally:
-            _ignore_signals()
+            # What has begun to end is not to be stopped half-way.
+            _on_signals(signal.SIG_IGN)
             clean(instance.directory)
             say("nothing is left running")
 
@@ -100,8 +102,19 @@ def stay(bench: Bench) -> None:
 
 def end_on_signals() -> None:
     """Have the signals that end a program raise `KeyboardInterrupt`, as Ctrl-C does."""
+    _on_signals(signal.default_int_handler)
+    # A child that a library forks must die of a signal, not tidy up in our place.
+    os.register_at_fork(after_in_child=lambda: _on_signals(signal.SIG_DFL))
+
+
+def _on_signals(handler: Any) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
+        signal.signal(number, handler)
+
+
+def is_up(instance: Instance) -> bool:
+    """Whether somebody has this bench up."""
+    return processes.leader(instance.paths.lock) is not None
 
 
 def down(directory: Path, wipe: bool) -> bool:
@@ -165,12 +178,6 @@ def _locked(paths: Paths, patience: float = 0.0) -> Iterator[None]:
         processes.write_pid_file(paths.lock)
         yield
         file.truncate(0)
-
-
-def _ignore_signals() -> None:
-    """What has begun to end is not to be stopped half-way."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
 
 
 def _supervisor(paths: Paths) -> subprocess.Popen[bytes]:

@@ -36,8 +36,8 @@ from apps.common.commands import AreaName, Seats, Selector, Strict
 
 MAX_FILE = 64 * 1024
 MAX_SEATS = 1000
-MAX_DEPTH = 5
-"""Levels of nesting in a file; a right one has four."""
+MAX_DEPTH = 4
+"""Levels of nesting that a layout needs."""
 
 LETTERS = "ABCDEFGHJKL"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 import time
@@ -23,6 +24,19 @@ def wait_until(condition: Callable[[], object], what: str, timeout: float = 10.0
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout} s: {what}")
         time.sleep(0.005)
+
+
+async def wait_until_async(condition: Callable[[], object], what: str) -> None:
+    """As `wait_until`, for 10 s, while the event loop goes on.
+
+    Raises:
+        AssertionError: it does not hold within that time.
+    """
+    deadline = time.monotonic() + 10
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within 10 s: {what}")
+        await asyncio.sleep(0.005)
 
 
 class RedisServer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -55,6 +56,6 @@ def _typed(text: str, kind: object) -> Any:
     """`text` as what a field wants; left as it is when it is not that, for pydantic to refuse."""
     if kind is bool:
         return {"true": True, "false": False}.get(text, text)
-    if kind is int and text.isascii() and text.isdigit() and len(text) < 10:
-        return int(text)
+    if kind in (int, float) and re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,6})?", text):
+        return float(text) if "." in text or kind is float else int(text)
     return text

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 from flask import Flask, Response, g, make_response, render_template, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -25,8 +23,6 @@ def create_app(settings: CrewWebSettings | None = None) -> Flask:
     """
     settings = settings or CrewWebSettings.load()
     log.setup(settings.log_level)
-    # It would log each request, one every two seconds.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
     web = CrewWeb(settings)
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = MAX_FORM

@@ -46,7 +46,10 @@ def script_strings() -> list[str]:
     for path in sorted((HERE / "static").glob("*.js")):
         with path.open("rb") as file:
             messages = extract_javascript(file, {"gettext": None}, [], {})
-            found.update(str(text) for _line, _function, text, _comments in messages)
+            for message in messages:
+                # With values for its placeholders it is the first of two arguments.
+                text: object = message[2]
+                found.add(str(text[0] if isinstance(text, tuple) else text))
     return sorted(found)
 
 

@@ -18,10 +18,10 @@ LANGUAGE_AGE = 365 * 24 * 3600
 pages = Blueprint("login", __name__)
 
 
-def login_page(status: int = 200, **why: object) -> Response:
+def login_page(status: int = 200, chosen: str | None = None, **why: object) -> Response:
     """The page to log in; `why` tells what was wrong with the last try."""
     return make_response(
-        render_template("login.html", people=service().crew.members, chosen=None, **why), status
+        render_template("login.html", people=service().crew.members, chosen=chosen, **why), status
     )
 
 

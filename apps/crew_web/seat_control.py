@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
+import socket
+from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
-import httpx
 from pydantic import BaseModel, ValidationError
 
 from apps.common.cabin import CabinView
@@ -13,11 +15,12 @@ from apps.common.commands import Accepted, Armed, ArmRequest, CommandRequest, Re
 from apps.common.health import HealthReport
 from apps.common.protocol import CREW_HEADER
 
-TIMEOUT = httpx.Timeout(2.0, connect=0.5)
+CONNECT_TIMEOUT = 0.5
+TIMEOUT = 2.0
 """Seconds. It answers within milliseconds, and a person waits."""
 
-LIMITS = httpx.Limits(max_connections=16, max_keepalive_connections=0)
-"""No connection is kept: one that seat control's restart cut would fail the next command."""
+MAX_ANSWER = 4 * 1024 * 1024
+"""Bytes; a cabin of 1,000 seats is a tenth of it."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -48,19 +51,34 @@ class _ProblemDocument(BaseModel):
     detail: str = ""
 
 
-class SeatControl:
-    """The other end of seat control's Unix socket. May be used from many threads."""
+class _Connection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
 
     def __init__(self, path: Path) -> None:
-        self._client = httpx.Client(
-            transport=httpx.HTTPTransport(uds=str(path), limits=LIMITS),
-            base_url="http://seat_control",
-            timeout=TIMEOUT,
-        )
+        super().__init__("seat_control", timeout=TIMEOUT)
+        self._path = path
 
-    def close(self) -> None:
-        """Close the connections."""
-        self._client.close()
+    def connect(self) -> None:
+        """Connect, or leave nothing behind."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        try:
+            self.sock.settimeout(CONNECT_TIMEOUT)
+            self.sock.connect(str(self._path))
+            self.sock.settimeout(TIMEOUT)
+        except OSError:
+            self.close()
+            raise
+
+
+class SeatControl:
+    """The other end of seat control's Unix socket. May be used from many threads.
+
+    Each call has a connection of its own: on a kept one, the restart of seat control would
+    fail the next command.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
 
     def cabin(self, crew: str) -> CabinView:
         """The whole cabin. This and the others raise UnavailableError or RefusedError."""
@@ -93,34 +111,38 @@ class SeatControl:
         headers = {"Content-Type": "application/json"} if body else {}
         if crew is not None:
             headers[CREW_HEADER] = crew
+        content = body.model_dump_json(exclude_none=True).encode() if body else None
+        status, answer = self._exchange(method, path, headers, content)
+        if status >= 500 and model is not HealthReport:
+            raise UnavailableError(f"it answers {status}", maybe_done=True)
+        if 400 <= status < 500:
+            raise _refusal(status, answer)
         try:
-            response = self._client.request(
-                method,
-                path,
-                headers=headers,
-                content=body.model_dump_json(exclude_none=True) if body else None,
-            )
-        except httpx.ConnectError as error:
-            raise UnavailableError(f"it does not run ({error})", maybe_done=False) from error
-        except httpx.ConnectTimeout as error:
-            raise UnavailableError("it takes no connection", maybe_done=False) from error
-        except httpx.HTTPError as error:
-            why = str(error) or type(error).__name__
-            raise UnavailableError(why, maybe_done=True) from error
-        if response.status_code >= 500 and model is not HealthReport:
-            raise UnavailableError(f"it answers {response.status_code}", maybe_done=True)
-        if 400 <= response.status_code < 500:
-            raise _refusal(response)
-        try:
-            return model.model_validate_json(response.content)
+            return model.model_validate_json(answer)
         except ValidationError as error:
             raise UnavailableError("its answer is not understood", maybe_done=True) from error
 
+    def _exchange(
+        self, method: str, path: str, headers: dict[str, str], content: bytes | None
+    ) -> tuple[int, bytes]:
+        with closing(_Connection(self._path)) as connection:
+            try:
+                connection.connect()
+            except OSError as error:
+                why = f"it takes no connection ({error})"
+                raise UnavailableError(why, maybe_done=False) from error
+            try:
+                connection.request(method, path, content, headers)
+                response = connection.getresponse()
+                return response.status, response.read(MAX_ANSWER)
+            except (OSError, http.client.HTTPException) as error:
+                why = f"it broke off ({error or type(error).__name__})"
+                raise UnavailableError(why, maybe_done=True) from error
 
-def _refusal(response: httpx.Response) -> RefusedError:
+
+def _refusal(status: int, answer: bytes) -> RefusedError:
     try:
-        document = _ProblemDocument.model_validate_json(response.content)
+        document = _ProblemDocument.model_validate_json(answer)
     except ValidationError:
         document = _ProblemDocument()
-    slug = document.type.removeprefix("urn:ife:problem:")
-    return RefusedError(response.status_code, slug, document.detail)
+    return RefusedError(status, document.type.removeprefix("urn:ife:problem:"), document.detail)

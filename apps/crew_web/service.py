@@ -64,7 +64,6 @@ class CrewWeb:
         self._closing.set()
         self._watcher.join(timeout=5)
         self._bus.close()
-        self.seat_control.close()
         self.store.close()
 
     def degraded(self) -> list[Degraded]:

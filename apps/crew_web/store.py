@@ -81,18 +81,17 @@ class Store:
         with self._lock:
             try:
                 self._database.execute("BEGIN IMMEDIATE")
-                try:
-                    yield self._database
-                except BaseException:
-                    self._database.execute("ROLLBACK")
-                    raise
+                yield self._database
                 self._database.execute("COMMIT")
             except sqlite3.Error as error:
                 self.trouble = f"sessions cannot be written: {error}"
+                raise StoreError(self.trouble) from error
+            else:
+                self.trouble = None
+            finally:
+                # Some errors, such as a full disk, have rolled back by themselves.
                 if self._database.in_transaction:
                     self._database.execute("ROLLBACK")
-                raise StoreError(self.trouble) from error
-            self.trouble = None
 
     def read(self, query: str, values: tuple[object, ...]) -> tuple[Any, ...] | None:
         """The first row of a query.

@@ -171,3 +171,12 @@ def error(code: int) -> str:
         413: _("That was too much for one request."),
     }
     return words.get(code, _("Something went wrong here: reload the page."))
+
+
+def duration(milliseconds: float) -> str:
+    """A time in the unit that suits it."""
+    if milliseconds < 10_000:
+        return f"{milliseconds:.0f} ms"
+    if milliseconds < 120_000:
+        return f"{milliseconds / 1000:.0f} s"
+    return f"{milliseconds / 60_000:.0f} min"

@@ -566,8 +566,7 @@ class Machine:
         self._set_by.clear()
         self._refusals.clear()
         self._clock = CabinClock()
-        if self._stage == "saving":
-            self._doing = None
+        pass
         self._save_soon(now)
 
     def _note_gap(self) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from uvicorn_worker import UvicornWorker
 
 
-class Worker(UvicornWorker):
+class Worker(UvicornWorker):  # type: ignore[misc]  # it carries no types
     """Answers carry nothing that nobody reads: no `Date`, no `Server`."""
 
     CONFIG_KWARGS = {  # noqa: RUF012 - uvicorn's own name and type

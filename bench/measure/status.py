@@ -17,8 +17,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import cast
@@ -43,7 +44,7 @@ COMMANDS = {
         *("--log-level", "warning", "--timeout-keep-alive", "75", "--backlog", "4096"),
         "bench.measure.peers:starlette",
     ],
-    "Twisted web": ["python", "-m", "bench.measure.peers"],
+    "Twisted web": ["python", "-m", "bench.measure.peers", "twisted"],
     "Flask, gunicorn gthread": [
         *_GUNICORN,
         *("--worker-class", "gthread", "--threads", "8", "--worker-connections", "4096"),
@@ -58,6 +59,7 @@ class Server:
 
     port: int
     group: int
+    command_key: bytes
 
     def cpu_seconds(self) -> float:
         """Processor time that all its processes have used."""
@@ -80,10 +82,11 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(name: str, seats: int) -> Iterator[Server]:
-    """The server of that name, on `SERVER_CORE`, with a fresh journal."""
+def serving(name: str, seats: int, settings: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """The server of that name, on `SERVER_CORE`, with a fresh journal, and with more `settings`."""
     with tempfile.TemporaryDirectory(prefix="ife-measure-", dir="/var/tmp") as folder:
-        (Path(folder) / "command.key").write_bytes(os.urandom(32))
+        key = os.urandom(32)
+        (Path(folder) / "command.key").write_bytes(key)
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = int(probe.getsockname()[1])
         program, *arguments = COMMANDS[name]
@@ -98,13 +101,13 @@ def serving(name: str, seats: int) -> Iterator[Server]:
             command = [str(Path(sys.executable).with_name(program)), *where, *arguments]
         process = subprocess.Popen(
             ["taskset", "--cpu-list", SERVER_CORE, *command],
-            env=_environment(Path(folder), seats),
+            env=_environment(Path(folder), seats) | dict(settings or {}),
             cwd=ROOT,
             start_new_session=True,
         )
         try:
             _wait_for(port, process)
-            yield Server(port, process.pid)
+            yield Server(port, process.pid, key)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
@@ -268,7 +271,7 @@ async def _paced(server: Server, seats: int, seconds: float) -> float:
     clients = []
     for name in seat_names(seats):
         _, client = await loop.create_connection(
-            lambda name=name: _Seat(name, epoch), "127.0.0.1", server.port
+            partial(_Seat, name, epoch), "127.0.0.1", server.port
         )
         clients.append(client)
     began = loop.time() + 0.1

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-import jinja2
-import yaml
+import bench.render
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,6 +28,7 @@ galleys: {G1: {after: 3, side: right}}
 """
 SEATS = ("1A", "1C", "2A", "2C", "3A", "3C")
 AIRLINE = "Example Airline 2"
+SESAME = "open sesame"
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Pki:
             "registration": self.registration,
             "pki_directory": str(self.directory),
             "pki_authority_directory": str(self.authority),
+            "pki_authority_passphrase": SESAME,
             "pki_airline": AIRLINE,
             "pki_layout": str(self.layout),
         } | variables
@@ -83,22 +86,33 @@ class Pki:
         )
         tasks = json.loads(done.stdout)["plays"][0]["tasks"]
         return Run(
-            {task["task"]["name"].split(" : ")[-1]: task["hosts"]["localhost"] for task in tasks},
+            {
+                task["task"]["name"].split(" : ")[-1]: task["hosts"].get("localhost", {})
+                for task in tasks
+            },
             done.returncode != 0,
             done.stdout + done.stderr,
         )
 
 
+def load_module(name: str) -> ModuleType:
+    """One of the role's own Ansible modules, to call its functions."""
+    for package, folder, file in (
+        ("ansible.module_utils.", "module_utils", "pki_files"),
+        ("", "library", name),
+    ):
+        path = ROOT / "roles/pki" / folder / f"{file}.py"
+        spec = importlib.util.spec_from_file_location(package + file, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[package + file] = module
+        spec.loader.exec_module(module)
+    return module
+
+
 def render(folder: Path, role: str, template: str, **variables: object) -> Path:
-    """Render a template of a role, with its defaults and what differs, as the bench does."""
-    path = ROOT / "roles" / role
-    defaults = yaml.safe_load((path / "defaults/main.yml").read_text())
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(path / "templates"),
-        undefined=jinja2.StrictUndefined,
-        keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - configuration, not HTML
-    )
+    """Render a template of a role into `folder`, with its defaults and what differs."""
     rendered = folder / template.removesuffix(".j2")
-    rendered.write_text(environment.get_template(template).render(defaults | variables))
+    rendered.write_text(bench.render.render(role, template, **variables))
     return rendered

@@ -421,7 +421,7 @@ class Cabin(RuleBasedStateMachine):
 
 
 Cabin.TestCase.settings = settings(
-    max_examples=4000,
+    max_examples=150,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

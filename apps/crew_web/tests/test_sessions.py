@@ -1,0 +1,130 @@
+"""Sessions and the file that they are kept in."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from apps.crew_web.sessions import LIFETIME, Sessions
+from apps.crew_web.store import Store, StoreError
+
+if TYPE_CHECKING:
+    from apps.crew_web.tests.conftest import Clock
+
+IDLE = 1800.0
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store(tmp_path)
+    yield store
+    store.close()
+
+
+def test_a_session_outlives_a_restart_and_ends_with_log_out(tmp_path: Path, clock: Clock) -> None:
+    store = Store(tmp_path)
+    session_id = Sessions(store, IDLE, clock).begin("anna")
+    store.close()
+    store = Store(tmp_path)
+    sessions = Sessions(store, IDLE, clock)
+    session = sessions.get(session_id, active=True)
+    assert session is not None
+    assert session.person == "anna"
+    sessions.end(session_id)
+    assert sessions.get(session_id, active=True) is None
+    store.close()
+
+
+def test_the_file_does_not_tell_a_cookie(store: Store, clock: Clock, tmp_path: Path) -> None:
+    session_id = Sessions(store, IDLE, clock).begin("anna")
+    assert len(session_id) >= 43  # 256 bits in base64
+    for path in tmp_path.iterdir():
+        assert session_id.encode() not in path.read_bytes()
+
+
+def test_idling_ends_a_session_and_activity_does_not(store: Store, clock: Clock) -> None:
+    sessions = Sessions(store, IDLE, clock)
+    session_id = sessions.begin("anna")
+    for _ in range(5):
+        clock.now += IDLE - 1
+        assert sessions.get(session_id, active=True)
+    clock.now += IDLE + 1
+    assert sessions.get(session_id, active=True) is None
+
+
+def test_what_the_page_asks_by_itself_is_no_activity(store: Store, clock: Clock) -> None:
+    sessions = Sessions(store, IDLE, clock)
+    session_id = sessions.begin("anna")
+    for _ in range(3):
+        clock.now += IDLE / 3
+        assert sessions.get(session_id, active=False)
+    clock.now += 1
+    assert sessions.get(session_id, active=False) is None
+
+
+def test_twelve_hours_end_it_whatever_is_done(store: Store, clock: Clock) -> None:
+    sessions = Sessions(store, IDLE, clock)
+    session_id = sessions.begin("anna")
+    began = clock.now
+    while clock.now - began <= LIFETIME:
+        assert sessions.get(session_id, active=True)
+        clock.now += 600
+    assert sessions.get(session_id, active=True) is None
+
+
+def test_a_clock_set_back_logs_nobody_out(store: Store, clock: Clock) -> None:
+    sessions = Sessions(store, IDLE, clock)
+    session_id = sessions.begin("anna")
+    clock.now -= 3600
+    assert sessions.get(session_id, active=True)
+
+
+def test_ended_sessions_are_swept(store: Store, clock: Clock) -> None:
+    sessions = Sessions(store, IDLE, clock)
+    for _ in range(5):
+        sessions.begin("anna")
+        clock.now += LIFETIME + 1
+    row = store.read("SELECT count(*) FROM session", ())
+    assert row is not None
+    assert row[0] == 1
+
+
+def test_a_broken_file_is_set_aside(tmp_path: Path, clock: Clock) -> None:
+    (tmp_path / "crew_web.sqlite3").write_bytes(b"no database at all, but long enough" * 100)
+    store = Store(tmp_path)
+    sessions = Sessions(store, IDLE, clock)
+    assert sessions.get(sessions.begin("anna"), active=True)
+    assert (tmp_path / "crew_web.sqlite3.broken").exists()
+    store.close()
+
+
+def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"crew_web\.sqlite3"):
+        Store(tmp_path / "nowhere")
+
+
+def fill(sessions: Sessions) -> None:
+    for _ in range(200):
+        sessions.begin("bruno")
+
+
+def test_when_the_disk_is_full_who_is_in_stays_in(store: Store, clock: Clock) -> None:
+    sessions = Sessions(store, IDLE, clock)
+    session_id = sessions.begin("anna")
+    # SQLite says the same of a file that may grow no more as of a full disk (SQLITE_FULL).
+    store._database.execute("PRAGMA max_page_count=1")
+    with pytest.raises(StoreError, match="full"):
+        fill(sessions)
+    assert store.trouble
+    assert "full" in store.trouble
+    assert sessions.get(session_id, active=False)
+
+
+def test_every_log_in_is_synced(store: Store) -> None:
+    connection: sqlite3.Connection = store._database
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert connection.execute("PRAGMA synchronous").fetchone() == (2,)

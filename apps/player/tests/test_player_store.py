@@ -1,0 +1,97 @@
+"""What is held survives a kill at any instant."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from apps.common.protocol import Held
+from apps.player.store import HeldStore
+
+WRITER = """
+import sys
+from pathlib import Path
+from apps.common.protocol import Held
+from apps.player.store import HeldStore
+store = HeldStore(Path(sys.argv[1]))
+seq = int(sys.argv[2])
+while True:
+    seq += 1
+    store.save(Held(epoch=7, seq=seq))
+    print(seq, flush=True)
+"""
+
+
+def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
+    held = Held(epoch=1_764_000_000, seq=17)
+    HeldStore(tmp_path).save(held)
+    assert HeldStore(tmp_path).load() == held
+
+
+def test_a_new_player_holds_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    assert HeldStore(tmp_path).load() == Held(epoch=0, seq=0)
+    assert "beginning anew" in caplog.text
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@given(st.binary(max_size=60))
+@example(b"")
+@example(b'{"epoch":7}')
+@example(b'{"epoch":-1,"seq":3}')
+@example(b'{"epoch":7,"seq":"3"}')
+@example(b'{"epoch":7,"seq":3')
+def test_a_damaged_file_is_a_new_player(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "held.json").write_bytes(content)
+    assert HeldStore(tmp_path).load() == Held(epoch=0, seq=0)
+
+
+def test_a_damaged_file_is_said_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "held.json").write_bytes(b"\0" * 30)
+    HeldStore(tmp_path).load()
+    assert "cannot be read" in caplog.text
+
+
+def test_a_failed_save_leaves_what_was_saved_before(tmp_path: Path) -> None:
+    store = HeldStore(tmp_path)
+    store.save(Held(epoch=7, seq=1))
+    (tmp_path / "held.json.new").mkdir()
+    with pytest.raises(OSError, match=r"held\.json\.new"):
+        store.save(Held(epoch=7, seq=2))
+    assert store.load() == Held(epoch=7, seq=1)
+
+
+def test_a_killed_writer_leaves_the_last_or_the_one_before(tmp_path: Path) -> None:
+    seq = 0
+    for attempt in range(5):
+        process = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(tmp_path), str(seq)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        with process:
+            assert process.stdout is not None
+            told = int(process.stdout.readline())
+            time.sleep(0.01 * attempt)
+            process.kill()
+            told = max([told, *(int(line) for line in process.stdout if line.endswith("\n"))])
+        held = HeldStore(tmp_path).load()
+        assert held.epoch == 7
+        # What was said to be saved is saved; the kill came during the one after it.
+        assert held.seq in {told, told + 1}
+        seq = held.seq
+
+
+def test_the_file_says_what_it_is(tmp_path: Path) -> None:
+    HeldStore(tmp_path).save(Held(epoch=7, seq=3))
+    assert json.loads((tmp_path / "held.json").read_text()) == {"epoch": 7, "seq": 3}
+    assert [path.name for path in tmp_path.iterdir()] == ["held.json"]

@@ -1,0 +1,128 @@
+"""Measures everything and writes the results into docs/benchmarks.md: `make bench-seats`."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+from bench.measure import commands, loss, status
+
+DOCUMENT = Path(__file__).parents[2] / "docs/benchmarks.md"
+BEGIN, END = "<!-- results: begin -->\n", "<!-- results: end -->\n"
+
+
+def _table(*rows: list[str]) -> str:
+    head, *body = ["| " + " | ".join(row) + " |" for row in rows]
+    rule = "|---" + "|---:" * (len(rows[0]) - 1) + "|"
+    return "\n".join([head, rule, *body]) + "\n"
+
+
+def _status(runs: int, seconds: float) -> str:
+    figures = status.measure(runs, seconds)
+    ours, twisted = figures["seat_control"], figures["Twisted web"]
+    flask = figures["Flask, gunicorn gthread"]
+    rows = [
+        ["server", "updates/s", "p99 ms", "µs CPU, 312", "µs CPU, 2,000", "MiB, 312", "MiB, 2,000"]
+    ]
+    rows += [
+        [
+            name,
+            f"{f.rate:,.0f}",
+            f"{f.p99:.0f}",
+            f"{f.cpu:.0f}",
+            f"{f.cpu_many:.0f}",
+            f"{f.memory:.0f}",
+            f"{f.memory_many:.0f}",
+        ]
+        for name, f in figures.items()
+    ]
+    return f"""### Status updates
+
+{_table(*rows)}
+Rate: {ours.rate / twisted.rate:.2f}x Twisted web, {ours.rate / flask.rate:.2f}x plain Flask,
+{ours.rate / figures["Starlette, uvicorn"].rate:.2f}x Starlette. Processor time an update, once a
+second a seat: {ours.cpu / twisted.cpu:.2f}x Twisted web's at 312 seats,
+{ours.cpu_many / twisted.cpu_many:.2f}x at 2,000; {ours.cpu_many / ours.cpu:.2f} of its own at 312
+(1 is linear growth).
+"""
+
+
+def _commands(runs: int) -> str:
+    times = commands.measure(runs)
+    rows = [["sender and seats", "p50 ms", "p99 ms", "last ms"]]
+    rows += [[name, f"{t.p50:.1f}", f"{t.p99:.1f}", f"{t.last:.1f}"] for name, t in times.items()]
+    ours = times["seat_control"].p99
+    alone = times["seat_control's transport alone"].p99
+    lines = [
+        f"- {name}: seat_control {ours / t.p99:.2f}x, transport alone {alone / t.p99:.2f}x"
+        for name, t in times.items()
+        if not name.startswith("seat_control")
+    ]
+    return f"""### From the click to every seat
+
+{_table(*rows)}
+The p99 against that of:
+
+{chr(10).join(lines)}
+"""
+
+
+def _loss(runs: int) -> str:
+    reached = loss.measure(runs)
+    rows = [["dropped", "sender", "p99 ms", "last ms", "seats"]]
+    rows += [
+        [f"{percent} %", name, f"{r.p99:,.0f}", f"{r.last:,.0f}", f"{r.seats} of {status.SEATS}"]
+        for (name, percent), r in sorted(reached.items(), key=lambda item: item[0][1])
+    ]
+    return f"""### The whole bench, while packets vanish
+
+{_table(*rows)}"""
+
+
+def _machine() -> str:
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
+    revision = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    day = datetime.datetime.now(tz=datetime.UTC).date()
+    return (
+        f"{day}, revision {revision}, {os.cpu_count()} x {model}, Linux {platform.release()}, "
+        f"Python {platform.python_version()}."
+    )
+
+
+def main() -> None:
+    """Run what was asked for."""
+    parser = argparse.ArgumentParser(prog="python -m bench.measure", description=__doc__)
+    parser.add_argument("--runs", type=int, default=5, help="of each, in turn; 5 unless given")
+    parser.add_argument("--seconds", type=float, default=8, help="of load a run; 8 unless given")
+    options = parser.parse_args()
+    if os.geteuid() != 0:
+        sys.exit("bench.measure: the cabin's network takes root rights: sudo make bench-seats")
+    cores = os.sched_getaffinity(0)
+    sections = [_status(options.runs, options.seconds), _commands(options.runs)]
+    os.sched_setaffinity(0, cores)
+    sections.append(_loss(options.runs))
+    results = f"{_machine()} Medians of {options.runs} runs.\n\n" + "\n".join(sections)
+    print(results)
+    text = DOCUMENT.read_text()
+    before, _, rest = text.partition(BEGIN)
+    after = rest.partition(END)[2]
+    DOCUMENT.write_text(before + BEGIN + results + END + after)
+    print(f"written to {DOCUMENT}: read it over, then commit it")
+
+
+if __name__ == "__main__":
+    main()

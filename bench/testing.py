@@ -1,0 +1,203 @@
+"""A whole cabin for tests: a bench of its own beside any demo, and hands to shake it with."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+from pydantic import TypeAdapter
+
+from apps.common.cabin import CabinView
+from apps.common.testing import wait_until
+from bench import network, people, supervise, up
+from bench.instance import BenchError, Instance, default_directory, load_instance
+from bench.orders import Applied, Order, give
+
+INSTANCES = range(1, 10)
+"""Benches that tests take: number 0 is the demo's."""
+
+UP_TIMEOUT = 300.0
+DOWN_TIMEOUT = 60.0
+MAX_OUTPUT = 64 * 1024
+
+_APPLIED = TypeAdapter(list[Applied])
+
+
+class Cabin:
+    """A cabin that is up.
+
+    Attributes:
+        instance: its addresses and folder.
+        crew: who may log in.
+        seats: their names, in cabin order.
+    """
+
+    def __init__(self, instance: Instance) -> None:
+        self.instance = instance
+        self.crew = people.load(instance.paths.crew)
+        self.seats = list(self.view().seats)
+
+    @property
+    def directory(self) -> Path:
+        """The bench's folder; its logs are in ``log/``."""
+        return self.instance.directory
+
+    @property
+    def crew_url(self) -> str:
+        """Of the crew's page."""
+        return self.instance.crew_url
+
+    @property
+    def seats_url(self) -> str:
+        """That the seats report to."""
+        return self.instance.seats_url
+
+    def tls(self) -> ssl.SSLContext:
+        """Trusts the bench's own authority."""
+        return ssl.create_default_context(cafile=self.instance.paths.pki / "root.crt")
+
+    def view(self) -> CabinView:
+        """The cabin as seat control sees it, asked past nginx.
+
+        Raises:
+            httpx.HTTPError: seat control does not answer.
+        """
+        return up.cabin(self.instance.paths)
+
+    def live(self) -> int:
+        """How many seats are live; 0 while seat control does not answer."""
+        try:
+            seats = self.view().seats.values()
+        except (httpx.HTTPError, ValueError):
+            return 0
+        return sum(seat.presence == "live" for seat in seats)
+
+    def wait_until_healthy(self, timeout: float = 20.0) -> None:
+        """Wait until every seat is live and nothing is degraded.
+
+        Raises:
+            AssertionError: that takes longer than `timeout`, in seconds.
+        """
+        wait_until(lambda: self.live() == len(self.seats), "every seat is live", timeout)
+        wait_until(lambda: not self.view().degraded, "nothing is degraded", timeout)
+
+    def crew_client(self, person: int = 0) -> httpx.Client:
+        """Somebody of the crew, logged in, with the token that unsafe requests need."""
+        client = httpx.Client(base_url=self.crew_url, verify=self.tls(), timeout=10.0)
+        who = self.crew[person]
+        client.post("/session", data={"person": who.id, "pin": who.pin})
+        page = client.get("/").raise_for_status().text
+        token = re.search(r'name="csrf_token" value="([^"]+)"', page)
+        assert token, f"{who.name} cannot log in:\n{page[:2000]}"  # noqa: S101 - a test's helper
+        client.headers["X-CSRF-Token"] = token[1]
+        return client
+
+    # -- what happens to a cabin --------------------------------------------------------------
+
+    def cut_seat(self, seat: str) -> None:
+        """Pull its cable."""
+        self._order(Order(order="cut", seat=seat))
+
+    def restore_seat(self, seat: str) -> None:
+        """Plug it in."""
+        self._order(Order(order="restore", seat=seat))
+
+    def reboot_seat(self, seat: str) -> None:
+        """Restart it; it is silent for `bench.cabin.REBOOT_SECONDS`."""
+        self._order(Order(order="reboot", seat=seat))
+
+    def set_protocol(self, seat: str, protocol: int) -> None:
+        """Restart it with software that speaks no newer version of the cabin protocol."""
+        self._order(Order(order="protocol", seat=seat, protocol=protocol))
+
+    def call(self, seat: str) -> None:
+        """Press its call button."""
+        self._order(Order(order="call", seat=seat))
+
+    def applied(self, seq: int | None = None) -> list[Applied]:
+        """The commands that seats carried out, in that order: all, or those of one number."""
+        return _APPLIED.validate_python(self._order(Order(order="applied", seq=seq)))
+
+    def drop(self, percent: int) -> None:
+        """Drop packets between server and cabin, both ways. Needs root."""
+        network.drop(self.instance, percent)
+
+    def set_link(self, up: bool) -> None:
+        """Plug in or pull the cable between server and cabin. Needs root."""
+        network.set_link(self.instance, up)
+
+    def kill(self, *names: str) -> None:
+        """`SIGKILL` for programs, for example ``nginx``; supervisor starts them again."""
+        for name in names:
+            supervise.kill(self.instance.paths, name)
+
+    def _order(self, order: Order) -> object:
+        return give(self.instance.paths.cabin_socket, order)
+
+
+@contextlib.contextmanager
+def cabin(seats: int | None = None) -> Iterator[Cabin]:
+    """A cabin of the first `seats`, or all, with no memory of earlier ones.
+
+    Its code, certificates and PINs may be those of an earlier one. As root it has a network of
+    its own, else the loopback interface.
+
+    Raises:
+        BenchError: it does not come up.
+    """
+    for number in INSTANCES:
+        directory = default_directory(number)
+        with contextlib.suppress(BenchError):
+            if up.is_up(load_instance(directory)):
+                continue
+        shutil.rmtree(directory / "var", ignore_errors=True)
+        arguments = ["--instance", str(number)]
+        if seats is not None:
+            arguments += ["--seats", str(seats)]
+        if os.geteuid() != 0:
+            arguments += ["--loopback"]
+        with running(*arguments):
+            yield Cabin(load_instance(directory))
+        return
+    raise BenchError(f"benches {INSTANCES} are all up: end some with `make demo-down`")
+
+
+@contextlib.contextmanager
+def running(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """``python -m bench up …``, from its welcome until Ctrl-C.
+
+    Raises:
+        BenchError: it ends before, or is not up in time; the message has all that it said.
+    """
+    with tempfile.TemporaryFile() as output:
+
+        def said() -> str:
+            return os.pread(output.fileno(), MAX_OUTPUT, 0).decode()
+
+        with subprocess.Popen(
+            [sys.executable, "-m", "bench", "up", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        ) as process:
+            try:
+                deadline = time.monotonic() + UP_TIMEOUT
+                while "\nThe cabin is up" not in said():
+                    if process.poll() is not None or time.monotonic() > deadline:
+                        raise BenchError(said())
+                    time.sleep(0.05)
+                yield process
+            finally:
+                process.send_signal(signal.SIGINT)
+                process.wait(DOWN_TIMEOUT)

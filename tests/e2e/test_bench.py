@@ -1,0 +1,215 @@
+"""The bench itself: what `make demo` promises."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from apps.common.testing import wait_until
+from bench import up
+from bench.instance import Instance, default_directory, load_instance
+from bench.testing import Cabin, running
+
+NUMBER = 10
+DIRECTORY = default_directory(NUMBER)
+SEATS = 6
+ARGUMENTS = ["--instance", str(NUMBER), "--seats", str(SEATS)]
+AS_ROOT = os.geteuid() == 0
+
+pytestmark = [pytest.mark.bench, pytest.mark.timeout(300)]
+needs_root = pytest.mark.skipif(not AS_ROOT, reason="the cabin has a network of its own as root")
+
+
+def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the bench to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "bench", *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def arguments() -> list[str]:
+    return ARGUMENTS if AS_ROOT else [*ARGUMENTS, "--loopback"]
+
+
+def processes_of(instance: Instance) -> list[str]:
+    """The processes of a bench, by the folder that all their command lines have."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = path.read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+        if f"{instance.directory}/" in command:
+            found.append(command)
+    return found
+
+
+def assert_nothing_is_left(instance: Instance) -> None:
+    wait_until(lambda: not processes_of(instance), "no process is left", 5)
+    assert not (Path("/run/netns") / instance.name).exists()
+    assert not (Path("/sys/class/net") / instance.name).exists()
+    assert not instance.seats_memory.exists()
+    assert not instance.paths.run.exists()
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """The folder of a bench that this module has to itself."""
+    yield DIRECTORY
+    assert bench("down", "--instance", str(NUMBER)).returncode == 0
+
+
+def test_it_comes_up_and_leaves_nothing(directory: Path) -> None:
+    with running(*arguments()):
+        instance = load_instance(directory)
+        assert up.is_up(instance)
+        assert len(processes_of(instance)) > SEATS
+        cabin = Cabin(instance)
+        assert cabin.live() == SEATS
+        status = bench("status", "--instance", str(NUMBER))
+        assert f"seats: {SEATS} live" in status.stdout
+    assert_nothing_is_left(instance)
+
+
+def test_a_second_start_is_quick(directory: Path) -> None:
+    with running(*arguments()):
+        pass
+    begin = time.monotonic()
+    with running(*arguments()):
+        took = time.monotonic() - begin
+    assert took < 20, took
+
+
+def test_down_ends_a_bench_whose_owner_was_killed(directory: Path) -> None:
+    with running(*arguments()) as process:
+        instance = load_instance(directory)
+        process.send_signal(signal.SIGKILL)
+        process.wait(10)
+        assert bench("down", "--instance", str(NUMBER)).returncode == 0
+        assert_nothing_is_left(instance)
+
+
+def test_up_cleans_what_a_killed_bench_left(directory: Path) -> None:
+    with running(*arguments()) as process:
+        process.send_signal(signal.SIGKILL)
+        process.wait(10)
+        with running(*arguments()):
+            assert Cabin(load_instance(directory)).live() == SEATS
+
+
+def test_down_ends_what_a_killed_supervisor_left(directory: Path) -> None:
+    """Then every program has its own signal from the kernel."""
+    with running(*arguments()):
+        instance = load_instance(directory)
+        supervisor = int((instance.paths.pids / up.SUPERVISOR).read_text().split()[0])
+        os.kill(supervisor, signal.SIGKILL)
+        wait_until(lambda: not up.is_up(instance), "the bench ends by itself", 60)
+        assert_nothing_is_left(instance)
+
+
+def test_down_can_remove_the_folder(directory: Path) -> None:
+    with running(*arguments()):
+        pass
+    assert bench("down", "--instance", str(NUMBER), "--wipe").returncode == 0
+    assert not directory.exists()
+
+
+def test_two_at_once_in_one_folder_are_refused(directory: Path) -> None:
+    with running(*arguments()):
+        second = bench("up", *arguments())
+    assert second.returncode == 1
+    assert "is up" in second.stderr
+    assert "make demo-down" in second.stderr
+
+
+def test_a_taken_port_is_told_with_a_way_out(directory: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        answer = bench("up", *arguments(), "--port", str(port))
+    assert answer.returncode == 1
+    assert f"port {port} is taken" in answer.stderr
+    assert str(os.getpid()) in answer.stderr
+    assert "make demo PORT=" in answer.stderr
+
+
+def test_the_seats_of_a_small_cabin_are_told(directory: Path) -> None:
+    answer = bench("up", "--instance", str(NUMBER), "--seats", "400")
+    assert answer.returncode == 1
+    assert "1 to 312 seats" in answer.stderr
+
+
+@needs_root
+def test_a_folder_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    shutil.chown(theirs, "nobody")
+    answer = bench("up", *arguments(), "--directory", str(theirs))
+    assert answer.returncode == 1
+    assert "nobody's" in answer.stderr
+    assert not list(theirs.iterdir())
+
+
+def test_every_program_comes_back(cabin: Cabin) -> None:
+    cabin.kill("redis", "postgresql", "nginx", "seat_control", "crew_web")
+    cabin.wait_until_healthy()
+
+
+def test_a_cut_seat_is_lost_and_heals(cabin: Cabin) -> None:
+    seat = cabin.seats[100]
+    cabin.cut_seat(seat)
+    wait_until(lambda: cabin.view().seats[seat].presence == "lost", "the seat is lost", 10)
+    cabin.restore_seat(seat)
+    wait_until(lambda: cabin.view().seats[seat].presence == "live", "the seat is live", 10)
+
+
+def test_a_seat_reboots_as_another_version(cabin: Cabin) -> None:
+    seat = cabin.seats[101]
+    cabin.set_protocol(seat, 1)
+    wait_until(lambda: cabin.view().seats[seat].protocol == 1, "it speaks version 1", 20)
+    cabin.set_protocol(seat, 2)
+    wait_until(lambda: cabin.view().seats[seat].protocol == 2, "it speaks version 2", 20)
+    cabin.wait_until_healthy()
+
+
+def test_a_command_reaches_the_whole_cabin_though_a_third_of_all_packets_vanish(
+    cabin: Cabin,
+) -> None:
+    if not cabin.instance.loopback:
+        cabin.drop(30)
+    try:
+        with cabin.crew_client() as client:
+            answer = client.post(
+                "/api/v1/commands",
+                json={"selector": {"all": True}, "action": {"name": "set_volume", "volume": 33}},
+            )
+            seq = answer.raise_for_status().json()["seq"]
+        wait_until(
+            lambda: {applied.seat for applied in cabin.applied(seq)} == set(cabin.seats),
+            "every seat applied it",
+            20,
+        )
+    finally:
+        if not cabin.instance.loopback:
+            cabin.drop(0)
+    cabin.wait_until_healthy()
+
+
+@needs_root
+def test_the_cabin_heals_after_its_cable_was_pulled(cabin: Cabin) -> None:
+    cabin.set_link(up=False)
+    wait_until(lambda: cabin.live() == 0, "every seat is lost", 10)
+    cabin.set_link(up=True)
+    cabin.wait_until_healthy()

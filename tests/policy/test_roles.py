@@ -1,0 +1,77 @@
+"""Every role has one shape, and its variables are documented where Ansible checks them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[2]
+ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
+SHARED = {"registration"}
+"""Variables that belong to the aircraft, not to a role."""
+
+
+def _read(path: Path) -> Any:
+    return YAML(typ="safe").load(path)
+
+
+def _options(role: str) -> dict[str, Any]:
+    specs = _read(ROOT / "roles" / role / "meta/argument_specs.yml")
+    options: dict[str, Any] = specs["argument_specs"]["main"]["options"]
+    return options
+
+
+def test_there_are_roles() -> None:
+    assert {"nginx", "pki", "postgresql", "redis"} <= set(ROLES)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_has_the_fixed_skeleton(role: str) -> None:
+    folder = ROOT / "roles" / role
+    for file in ("defaults/main.yml", "meta/main.yml", "tasks/main.yml"):
+        assert (folder / file).exists(), file
+    text = (folder / "README.md").read_text()
+    assert text.startswith(f"# {role}\n")
+    assert len(text.splitlines()) <= 150
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_the_defaults_are_those_that_the_specification_tells(role: str) -> None:
+    """Ansible shows people the specification, and uses the defaults."""
+    told = {
+        name: option["default"] for name, option in _options(role).items() if "default" in option
+    }
+    assert told == _read(ROOT / "roles" / role / "defaults/main.yml")
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_variable_is_described_and_either_required_or_has_a_default(role: str) -> None:
+    for name, option in _options(role).items():
+        assert option["description"].endswith("."), name
+        assert option["type"], name
+        assert option.get("required", False) != ("default" in option), name
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_variable_carries_the_roles_name(role: str) -> None:
+    assert [n for n in _options(role) if n not in SHARED and not n.startswith(f"{role}_")] == []
+
+
+def test_ansible_lint_has_nothing_to_say() -> None:
+    done = subprocess.run(
+        [
+            Path(sys.executable).parent / "ansible-lint",
+            *("--offline", "--profile=production", "--nocolor", "-q", "roles", "playbooks"),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=55,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

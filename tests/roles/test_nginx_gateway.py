@@ -1,0 +1,613 @@
+"""The real nginx with the role's configuration: who gets in, as whom, and what the rest is told."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import http.client
+import json
+import os
+import re
+import shutil
+import socket
+import socketserver
+import ssl
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from apps.common.testing import wait_until
+from tests.roles.helpers import AIRLINE, SESAME, Pki, load_module, render
+
+certificates = load_module("pki_certificates")
+
+STATUS = "/api/v1/seats/1A/status"
+SPOOFED = {"Ife-Seat": "3C", "Ife-Crew": "mallory", "Ife_Seat": "3C", "Ife_Crew": "mallory"}
+SESSION = {"Cookie": "session=anna"}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+
+    def do_GET(self) -> None:
+        if self.path == "/session/check":
+            self._check_session()
+        elif self.path == "/api/v1/events":
+            self._events()
+        else:
+            self._echo()
+
+    def do_POST(self) -> None:
+        self.do_GET()
+
+    def _check_session(self) -> None:
+        self.server.upstream.session_checks.append(dict(self.headers))
+        cookie = self.headers.get("Cookie", "")
+        self.send_response({"session=anna": 204, "session=forged": 403}.get(cookie, 401))
+        if cookie == "session=anna":
+            self.send_header("Ife-Crew", "anna")
+        self.end_headers()
+
+    def _events(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        self.wfile.write(b"data: one\n\n")
+        self.wfile.flush()
+        assert self.server.upstream.more.wait(10)
+        self.wfile.write(b"data: two\n\n")
+
+    def _echo(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        asked = {
+            "method": self.command,
+            "path": self.path,
+            "headers": {name.lower(): value for name, value in self.headers.items()},
+            "body": body.decode(),
+        }
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.wfile.write(json.dumps(asked).encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def address_string(self) -> str:
+        return "nginx"
+
+
+class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, upstream: Upstream) -> None:
+        super().__init__(str(upstream.path), _Handler)
+        self.upstream = upstream
+
+
+class Upstream:
+    """An app behind nginx: a real HTTP server on a Unix socket, which answers what it was asked.
+
+    ``/session/check`` knows a session, as crew_web does. ``/api/v1/events`` sends one event,
+    and the next only when `more` is set.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.more = threading.Event()
+        self.session_checks: list[Mapping[str, str]] = []
+
+    def start(self) -> None:
+        """Listen."""
+        self._server = _Server(self)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Be gone, as an app that crashed."""
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+        self.path.unlink()
+
+    @contextmanager
+    def gone(self) -> Iterator[None]:
+        """For a while."""
+        self.stop()
+        try:
+            yield
+        finally:
+            self.start()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body, parsed."""
+        return json.loads(self.body)
+
+    @property
+    def problem(self) -> tuple[int, str]:
+        """Status and type of the problem document (RFC 9457) that this must be."""
+        assert self.headers["content-type"] == "application/problem+json"
+        document = self.json
+        assert document["status"] == self.status
+        assert document["detail"]
+        return self.status, document["type"].removeprefix("urn:ife:problem:")
+
+
+@dataclass
+class Gateway:
+    """The running nginx, and clients for it."""
+
+    folder: Path
+    pki: Pki
+    cabin_port: int
+    crew_port: int
+    seat_control: Upstream
+    crew_web: Upstream
+    configuration: Path = field(init=False)
+
+    def context(self, certificate: Path | None = None) -> ssl.SSLContext:
+        """TLS as a client that trusts the root, with a certificate of its own or without."""
+        context = ssl.create_default_context(cafile=self.pki.directory / "root.crt")
+        if certificate:
+            context.load_cert_chain(certificate, certificate.with_suffix(".key"))
+        return context
+
+    def cabin(self, certificate: Path | None = None) -> http.client.HTTPSConnection:
+        """A seat's connection; as 1A of this aircraft it has the right certificate."""
+        return http.client.HTTPSConnection(
+            "localhost", self.cabin_port, timeout=10, context=self.context(certificate)
+        )
+
+    def crew(self) -> http.client.HTTPSConnection:
+        """The crew panel's connection."""
+        return http.client.HTTPSConnection(
+            "localhost", self.crew_port, timeout=10, context=self.context()
+        )
+
+    def seat(self, name: str) -> Path:
+        """The certificate of one of our seats."""
+        return self.pki.directory / f"seats/{name}.crt"
+
+
+def ask(
+    connection: http.client.HTTPConnection,
+    path: str,
+    method: str = "GET",
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+    close: bool = True,
+) -> Answer:
+    """Make one request."""
+    try:
+        connection.request(method, path, body, dict(headers or {}))
+        answer = connection.getresponse()
+        return Answer(
+            answer.status,
+            {name.lower(): value for name, value in answer.getheaders()},
+            answer.read(),
+        )
+    finally:
+        if close:
+            connection.close()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    """A short path, for the sockets; with a space in it, which must do no harm."""
+    with tempfile.TemporaryDirectory(prefix="ife-") as top:
+        path = Path(top) / "a b"
+        (path / "static").mkdir(parents=True)
+        yield path
+
+
+@pytest.fixture(scope="module")
+def gateway(folder: Path, pki: Pki) -> Iterator[Gateway]:
+    """A real nginx before two upstreams."""
+    running = Gateway(
+        folder,
+        pki,
+        _free_port(),
+        _free_port(),
+        Upstream(folder / "seat_control.sock"),
+        Upstream(folder / "crew_web.sock"),
+    )
+    (folder / "static/page.js").write_text("let page;\n" * 1000)
+    running.configuration = render(
+        folder,
+        "nginx",
+        "nginx.conf.j2",
+        registration=pki.registration,
+        nginx_airline=AIRLINE,
+        nginx_user="root" if os.geteuid() == 0 else "",
+        nginx_group="root",
+        nginx_worker_processes=1,
+        nginx_pid_file=folder / "nginx.pid",
+        nginx_error_log=folder / "error.log",
+        nginx_temp_directory=folder,
+        nginx_certificate=pki.directory / "server.crt",
+        nginx_certificate_key=pki.directory / "server.key",
+        nginx_seats_authority=pki.directory / "root.crt",
+        nginx_cabin_listen=f"127.0.0.1:{running.cabin_port}",
+        nginx_crew_listen=f"127.0.0.1:{running.crew_port}",
+        nginx_seat_control_socket=running.seat_control.path,
+        nginx_crew_web_socket=running.crew_web.path,
+        nginx_crew_static=folder / "static",
+    )
+    for upstream in (running.seat_control, running.crew_web):
+        upstream.start()
+    nginx = subprocess.Popen(
+        [_program(), "-e", "stderr", "-c", running.configuration, "-g", "daemon off;"],
+        stderr=subprocess.PIPE,
+    )
+    try:
+        wait_until(lambda: _listens(running.crew_port), "nginx listens")
+        yield running
+    finally:
+        nginx.terminate()
+        nginx.communicate(timeout=10)
+        for upstream in (running.seat_control, running.crew_web):
+            upstream.stop()
+
+
+def _program() -> str:
+    program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+    assert program, "nginx is not there: run `make install`"
+    return program
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_nginx_has_nothing_to_say_of_the_configuration(gateway: Gateway) -> None:
+    done = subprocess.run(
+        [_program(), "-t", "-q", "-e", "stderr", "-c", gateway.configuration],
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# -- the cabin ------------------------------------------------------------------------------
+
+
+def test_a_seat_comes_in_as_itself_whatever_it_says(gateway: Gateway) -> None:
+    answer = ask(gateway.cabin(gateway.seat("1A")), STATUS, "POST", b"{}", SPOOFED)
+    asked = answer.json
+    assert (asked["method"], asked["path"], asked["body"]) == ("POST", STATUS, "{}")
+    assert asked["headers"]["ife-seat"] == "1A"
+    assert not {"ife-crew", "ife_seat", "ife_crew"} & set(asked["headers"])
+
+
+def test_a_seat_keeps_its_connection(gateway: Gateway) -> None:
+    connection = gateway.cabin(gateway.seat("1A"))
+    assert ask(connection, STATUS, "POST", b"{}", close=False).status == 200
+    used = connection.sock
+    assert ask(connection, STATUS, "POST", b"{}", close=False).status == 200
+    assert connection.sock is used
+    connection.close()
+
+
+def test_whoever_shows_no_certificate_is_refused(gateway: Gateway) -> None:
+    answer = ask(gateway.cabin(), STATUS, "POST", b"{}", SPOOFED)
+    assert answer.problem == (401, "no-certificate")
+
+
+def test_a_seat_of_another_aircraft_is_nobody_here(gateway: Gateway, other_pki: Pki) -> None:
+    answer = ask(
+        gateway.cabin(other_pki.directory / "seats/1A.crt"), STATUS, "POST", b"{}", SPOOFED
+    )
+    assert "ife-seat" not in answer.json["headers"]
+
+
+def test_the_servers_certificate_is_no_clients(gateway: Gateway) -> None:
+    answer = ask(gateway.cabin(gateway.pki.directory / "server.crt"), STATUS, "POST", b"{}")
+    assert answer.problem == (403, "wrong-certificate")
+
+
+@pytest.fixture
+def issue_from(tmp_path: Path) -> Callable[[Any], Path]:
+    """Has an authority issue a certificate for our own seat 1A."""
+
+    def issue(issuer: Any) -> Path:
+        request = certificates.Request(
+            "EC-LAB", AIRLINE, certificates.PURPOSES["client"], (), days=10, renew_days=1
+        )
+        certificates.issue(tmp_path, "1A", request, issuer)
+        return tmp_path / "1A.crt"
+
+    return issue
+
+
+def _authority(name: str, signer: Any = None) -> Any:
+    """An authority of its own; below the root where `signer` is that."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name(
+        [
+            x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, name),
+            x509.NameAttribute(x509.NameOID.COMMON_NAME, f"{name} aircraft"),
+        ]
+    )
+    permitted = [x509.DirectoryName(x509.Name([next(iter(subject))]))]
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(signer.certificate.subject if signer else subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=30))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(x509.NameConstraints(permitted, None), critical=True)
+        .sign(signer.key if signer else key, hashes.SHA256())
+    )
+    return certificates.Issuer(certificate, key)
+
+
+def test_an_authority_of_somebody_else_is_not_believed(
+    gateway: Gateway, issue_from: Callable[[Any], Path]
+) -> None:
+    forged = issue_from(_authority(AIRLINE))
+    answer = ask(gateway.cabin(forged), STATUS, "POST", b"{}")
+    assert answer.problem == (403, "wrong-certificate")
+
+
+def test_another_airline_of_the_same_root_cannot_speak_for_us(
+    gateway: Gateway, issue_from: Callable[[Any], Path]
+) -> None:
+    folder = gateway.pki.authority
+    root = certificates.load_issuer(folder / "root.crt", folder / "root.key", SESAME)
+    renewed = issue_from(_authority(AIRLINE, root))
+    answer = ask(gateway.cabin(renewed), STATUS, "POST", b"{}")
+    assert answer.json["headers"]["ife-seat"] == "1A"
+    forged = issue_from(_authority("Other Airline", root))
+    answer = ask(gateway.cabin(forged), STATUS, "POST", b"{}")
+    assert answer.problem == (403, "wrong-certificate")
+
+
+def test_a_certificate_that_has_ended_is_refused(gateway: Gateway, tmp_path: Path) -> None:
+    folder = gateway.pki.authority
+    airline = certificates.load_issuer(folder / "airline.crt", folder / "airline.key", SESAME)
+    request = certificates.Request(
+        "EC-LAB", AIRLINE, certificates.PURPOSES["client"], (), days=0, renew_days=0
+    )
+    certificates.issue(tmp_path, "1A", request, airline)
+    wait_until(lambda: certificates.lateness(_load(tmp_path / "1A.crt"), 0), "it ends")
+    answer = ask(gateway.cabin(tmp_path / "1A.crt"), STATUS, "POST", b"{}")
+    assert answer.problem == (403, "wrong-certificate")
+
+
+def _load(path: Path) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(path.read_bytes())
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/api/v1/cabin",
+        "/api/v1/commands",
+        "/api/v1/events",
+        "/api/v1/seats/1A",
+        "/api/v1/seats/1I/status",
+        "/api/v1/seats/001A/status",
+        "/api/v1/seats/1A/status/",
+        "/api/v1/seats/1A/../../commands",
+        "/_problem/malformed",
+        "/static/page.js",
+    ],
+)
+def test_a_seat_gets_nowhere_else(gateway: Gateway, path: str) -> None:
+    answer = ask(gateway.cabin(gateway.seat("1A")), path, "POST", b"{}")
+    assert answer.problem == (404, "not-found")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/v1/cabin/../seats/1A/status",
+        "/api/v1/seats/%31A/status",
+        "//api//v1/seats/1A/status",
+        f"{STATUS}?crew=1",
+    ],
+)
+def test_what_is_passed_on_is_what_was_checked(gateway: Gateway, path: str) -> None:
+    assert ask(gateway.cabin(gateway.seat("1A")), path, "POST", b"{}").json["path"] == STATUS
+
+
+def test_a_status_is_posted(gateway: Gateway) -> None:
+    assert ask(gateway.cabin(gateway.seat("1A")), STATUS).problem == (405, "method-not-allowed")
+
+
+def test_a_large_status_is_refused(gateway: Gateway) -> None:
+    connection = gateway.cabin(gateway.seat("1A"))
+    assert ask(connection, STATUS, "POST", b"x" * 4096).status == 200
+    assert ask(connection, STATUS, "POST", b"x" * 4097).problem == (413, "too-large")
+
+
+def test_what_is_no_http_is_refused(gateway: Gateway) -> None:
+    with (
+        socket.create_connection(("127.0.0.1", gateway.cabin_port), timeout=10) as plain,
+        gateway.context(gateway.seat("1A")).wrap_socket(
+            plain, server_hostname="localhost"
+        ) as connection,
+    ):
+        connection.sendall(b"POST /api/v1/seats/1A/status HTTP/1.1\r\nContent-Length: x\r\n\r\n")
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        headers = {name.lower(): value for name, value in answer.getheaders()}
+        assert Answer(answer.status, headers, answer.read()).problem == (400, "malformed")
+
+
+def test_a_seat_that_floods_disturbs_itself_only(gateway: Gateway) -> None:
+    flooding = gateway.cabin(gateway.seat("2A"))
+    answers = [
+        ask(flooding, "/api/v1/seats/2A/status", "POST", b"{}", close=False) for _ in range(120)
+    ]
+    flooding.close()
+    refused = [answer for answer in answers if answer.status == 429]
+    assert len(refused) > 20
+    assert refused[0].problem == (429, "too-many-requests")
+    other = ask(gateway.cabin(gateway.seat("2C")), "/api/v1/seats/2C/status", "POST", b"{}")
+    assert other.json["headers"]["ife-seat"] == "2C"
+
+
+def test_a_seat_is_told_when_seat_control_is_away(gateway: Gateway) -> None:
+    connection = gateway.cabin(gateway.seat("3A"))
+    with gateway.seat_control.gone():
+        answer = ask(connection, "/api/v1/seats/3A/status", "POST", b"{}", close=False)
+        assert answer.problem == (502, "unavailable")
+    answer = ask(connection, "/api/v1/seats/3A/status", "POST", b"{}")
+    assert answer.json["headers"]["ife-seat"] == "3A"
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_older_players_may_speak_tls_1_2(gateway: Gateway, version: ssl.TLSVersion) -> None:
+    context = gateway.context(gateway.seat("1A"))
+    context.maximum_version = version
+    connection = http.client.HTTPSConnection(
+        "localhost", gateway.cabin_port, timeout=10, context=context
+    )
+    assert ask(connection, STATUS, "POST", b"{}").json["headers"]["ife-seat"] == "1A"
+
+
+# -- the crew -------------------------------------------------------------------------------
+
+
+def test_the_crews_page_is_told_nothing_that_its_reader_made_up(gateway: Gateway) -> None:
+    made_up = SPOOFED | {"X-Forwarded-For": "10.1.2.3"}
+    asked = ask(gateway.crew(), "/login?next=1", headers=made_up).json
+    assert asked["path"] == "/login?next=1"
+    assert asked["headers"]["x-forwarded-for"] == "127.0.0.1"
+    assert asked["headers"]["host"] == f"localhost:{gateway.crew_port}"
+    assert not {"ife-seat", "ife-crew", "ife_seat", "ife_crew"} & set(asked["headers"])
+
+
+def test_the_crews_api_needs_a_session(gateway: Gateway) -> None:
+    assert ask(gateway.crew(), "/api/v1/cabin", headers=SPOOFED).problem == (401, "no-crew")
+    assert ask(gateway.crew(), "/api/v1/events", headers=SPOOFED).problem == (401, "no-crew")
+    forged = {"Cookie": "session=forged"}
+    answer = ask(gateway.crew(), "/api/v1/commands", "POST", b"{}", forged)
+    assert answer.problem == (403, "forbidden")
+
+
+def test_seat_control_is_told_who_of_the_crew_asks(gateway: Gateway) -> None:
+    gateway.crew_web.session_checks.clear()
+    path = "/api/v1/commands?dry=1"
+    asked = ask(gateway.crew(), path, "POST", b'{"all":true}', SPOOFED | SESSION).json
+    assert (asked["method"], asked["path"], asked["body"]) == ("POST", path, '{"all":true}')
+    assert asked["headers"]["ife-crew"] == "anna"
+    # Neither a seat, nor anybody else, nor the secret of the session.
+    assert not {"ife-seat", "ife_seat", "ife_crew", "cookie"} & set(asked["headers"])
+    (check,) = gateway.crew_web.session_checks
+    assert (check["X-Original-Method"], check["X-Original-URI"]) == ("POST", path)
+    assert not {"Content-Length", "Ife-Crew", "Ife-Seat"} & set(check)
+
+
+def test_the_session_check_cannot_be_asked_by_its_inner_name(gateway: Gateway) -> None:
+    assert ask(gateway.crew(), "/_session", headers=SESSION).problem == (404, "not-found")
+
+
+@pytest.mark.parametrize("path", [STATUS, "/api/v1/%73eats/1A/status", "/api/v2/cabin", "/api/"])
+def test_the_crew_does_not_report_for_seats(gateway: Gateway, path: str) -> None:
+    answer = ask(gateway.crew(), path, "POST", b"{}", SESSION)
+    assert answer.problem == (404, "not-found")
+
+
+def test_a_large_command_is_refused(gateway: Gateway) -> None:
+    path = "/api/v1/commands"
+    answer = ask(gateway.crew(), path, "POST", b"x" * 65536, SESSION)
+    assert answer.status == 200
+    answer = ask(gateway.crew(), path, "POST", b"x" * 65537, SESSION)
+    assert answer.problem == (413, "too-large")
+
+
+def test_an_event_arrives_when_it_happens(gateway: Gateway) -> None:
+    connection = gateway.crew()
+    connection.request("GET", "/api/v1/events", headers=SESSION)
+    answer = connection.getresponse()
+    assert answer.readline() == b"data: one\n"
+    gateway.seat_control.more.set()
+    assert answer.read() == b"\ndata: two\n\n"
+    connection.close()
+
+
+def test_static_files_are_small_and_asked_for_again(gateway: Gateway) -> None:
+    first = ask(gateway.crew(), "/static/page.js", headers={"Accept-Encoding": "gzip"})
+    assert first.status == 200
+    assert first.headers["content-encoding"] == "gzip"
+    assert first.headers["cache-control"] == "no-cache"
+    assert len(first.body) < 1000
+    etag = {"If-None-Match": first.headers["etag"], "Accept-Encoding": "gzip"}
+    assert ask(gateway.crew(), "/static/page.js", headers=etag).status == 304
+    # What lies beside the folder is not served: such a path is crew_web's, to which it is unknown.
+    for path in ("/static/../nginx.conf", "/static../nginx.conf"):
+        assert ask(gateway.crew(), path).json["path"] == path
+    assert ask(gateway.crew(), "/static/none.js").problem == (404, "not-found")
+
+
+def test_plain_http_is_sent_to_https(gateway: Gateway) -> None:
+    plain = http.client.HTTPConnection("127.0.0.1", gateway.crew_port, timeout=10)
+    answer = ask(plain, "/login")
+    assert answer.status == 302
+    assert answer.headers["location"] == f"https://127.0.0.1:{gateway.crew_port}/login"
+
+
+def test_the_crew_sees_a_page_that_tries_again_when_theirs_is_away(gateway: Gateway) -> None:
+    with gateway.crew_web.gone():
+        page = ask(gateway.crew(), "/")
+        api = ask(gateway.crew(), "/api/v1/cabin", headers=SESSION)
+    assert api.problem == (502, "unavailable")
+    assert page.status == 502
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert page.headers["cache-control"] == "no-store"
+    text = page.body.decode()
+    assert '<meta http-equiv="refresh" content="3">' in text
+    assert "src=" not in text
+    assert "href=" not in text
+    # The policy lets this very style pass, and nothing else.
+    style = re.search(r"<style>(.*)</style>", text, re.DOTALL)
+    assert style
+    digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
+    assert f"style-src 'sha256-{digest}'" in page.headers["content-security-policy"]
+
+
+def test_the_api_says_when_seat_control_is_away(gateway: Gateway) -> None:
+    with gateway.seat_control.gone():
+        answer = ask(gateway.crew(), "/api/v1/cabin", headers=SESSION)
+    assert answer.problem == (502, "unavailable")
