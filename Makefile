@@ -36,9 +36,9 @@ lint: .cache/venv .cache/build ## Check style, types, and the layout files
 test: install build ## Run all tests
 	$(BIN)/pytest
 
-bench-seats: install build ## Measure seat control against its peers, for docs/benchmarks.md
+bench-seats: install build .cache/measure-packages ## Measure seat control against its peers, for docs/benchmarks.md
 	$(BIN)/uv sync --frozen --group peers --python /usr/bin/python3
-	$(BIN)/python -m bench.seats
+	$(BIN)/python -m bench.measure
 
 clean: demo-down ## Remove all that make has made here
 	rm -rf .venv .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache
@@ -55,6 +55,10 @@ clean: demo-down ## Remove all that make has made here
 
 .cache/test-packages: tests/packages.txt bench/install_packages.sh
 	@bench/install_packages.sh tests/packages.txt
+	@mkdir -p .cache && touch $@
+
+.cache/measure-packages: bench/measure/packages.txt bench/install_packages.sh
+	@bench/install_packages.sh bench/measure/packages.txt
 	@mkdir -p .cache && touch $@
 
 .cache/venv: pyproject.toml uv.lock | .cache/demo-packages

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import datetime
+import datetime as dt
 import os
 import platform
 import subprocess
@@ -96,7 +96,7 @@ def _machine() -> str:
     revision = subprocess.run(
         ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
     ).stdout.strip()
-    day = datetime.datetime.now(tz=datetime.UTC).date()
+    day = dt.datetime.now(tz=dt.UTC).date()
     return (
         f"{day}, revision {revision}, {os.cpu_count()} x {model}, Linux {platform.release()}, "
         f"Python {platform.python_version()}."
