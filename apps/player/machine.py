@@ -566,7 +566,8 @@ class Machine:
         self._set_by.clear()
         self._refusals.clear()
         self._clock = CabinClock()
-        pass
+        if self._stage == "saving":
+            self._doing = None
         self._save_soon(now)
 
     def _note_gap(self) -> bool:

@@ -1,0 +1,229 @@
+"""What may happen to an aircraft's server in flight, done to a whole cabin under load."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from apps.common.testing import wait_until
+from bench import testing, up
+from bench.instance import MULTICAST_GROUP, Paths, default_directory, load_instance
+from bench.services import postgresql_folder, redis_socket
+from bench.testing import Cabin
+from tests.e2e.test_cabin import issue, needs_root, report, wait_for_all
+
+INSTANCE = 9
+"""The bench with a small disk; the others of the tests are numbered from 1."""
+
+HEAL = 3.0
+"""Seconds after the restart within which every seat is live and nothing is degraded."""
+
+PROGRAMS = ["seat_control", "redis", "nginx", "crew_web", "postgresql"]
+
+
+class Crew(threading.Thread):
+    """Somebody who presses a button a few times a second, whatever happens."""
+
+    def __init__(self, cabin: Cabin) -> None:
+        super().__init__()
+        self._client = cabin.crew_client()
+        self._over = threading.Event()
+        self.acknowledged: list[int] = []
+        self.refused = 0
+
+    def run(self) -> None:
+        """Press until `stop`."""
+        while not self._over.wait(0.2):
+            try:
+                self.acknowledged.append(issue(self._client, {"name": "identify"}))
+            except (httpx.HTTPError, AssertionError):
+                self.refused += 1
+
+    def stop(self) -> None:
+        """No more."""
+        self._over.set()
+        self.join(timeout=15)
+        self._client.close()
+
+
+@contextmanager
+def pressing(cabin: Cabin) -> Iterator[Crew]:
+    crew = Crew(cabin)
+    crew.start()
+    try:
+        yield crew
+    finally:
+        crew.stop()
+
+
+def is_back(cabin: Cabin, program: str) -> bool:
+    """Whether a program answers again."""
+    paths = cabin.instance.paths
+    try:
+        if program in ("seat_control", "crew_web"):
+            with up.local_client(paths, program) as client:
+                return client.get("/healthz").status_code == 200
+        if program == "nginx":
+            return httpx.get(f"{cabin.crew_url}/", verify=cabin.tls()).status_code < 500
+        path = {
+            "redis": redis_socket(paths),
+            "postgresql": postgresql_folder(paths) / ".s.PGSQL.5432",
+        }[program]
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(1)
+            sock.connect(str(path))
+    except (OSError, httpx.HTTPError):
+        return False
+    return True
+
+
+def is_healthy(cabin: Cabin) -> bool:
+    try:
+        view = cabin.view()
+    except (httpx.HTTPError, ValueError):
+        return False
+    return not view.degraded and all(seat.presence == "live" for seat in view.seats.values())
+
+
+@pytest.mark.parametrize("programs", [*([name] for name in PROGRAMS), PROGRAMS], ids="+".join)
+def test_a_cabin_survives_kill_9(cabin: Cabin, programs: list[str]) -> None:
+    cabin.wait_until_healthy(30)
+    with pressing(cabin) as crew:
+        time.sleep(1)
+        killed = time.monotonic()
+        cabin.kill(*programs)
+        wait_until(lambda: all(is_back(cabin, name) for name in programs), "they are back", 30)
+        back = time.monotonic()
+        wait_until(lambda: is_healthy(cabin), "the cabin is healthy", 30)
+        healed = time.monotonic()
+        time.sleep(1)
+    print(
+        f"{'+'.join(programs)}: back after {back - killed:.1f} s, healed {healed - back:.1f} s "
+        f"later; {len(crew.acknowledged)} commands acknowledged, {crew.refused} refused"
+    )
+    assert healed - back <= HEAL
+    assert len(crew.acknowledged) == len(set(crew.acknowledged))
+    with cabin.crew_client() as client:
+        for seq in crew.acknowledged:
+            told = wait_for_all(cabin, client, seq, 30)
+            assert told.applied == len(cabin.seats), told
+    applied = Counter((entry.seat, entry.epoch, entry.seq) for entry in cabin.applied())
+    assert set(applied.values()) == {1}, "some command was applied twice"
+    assert {seq for _, _, seq in applied} >= set(crew.acknowledged)
+
+
+@needs_root
+def test_rubbish_on_the_wire_is_counted_and_disturbs_nothing(cabin: Cabin) -> None:
+    chance = random.Random(1)  # noqa: S311 - the same rubbish each time
+    for _ in range(1000):
+        multicast(cabin, chance.randbytes(chance.randint(0, 1472)))
+    with cabin.crew_client() as client:
+        seq = issue(client, {"name": "identify"})
+        assert wait_for_all(cabin, client, seq).applied == len(cabin.seats)
+    counted = [seat.link.refused for seat in cabin.view().seats.values() if seat.link]
+    assert min(counted) >= 900  # a kernel may drop some; nobody takes one for a frame
+
+
+def multicast(cabin: Cabin, *datagrams: bytes) -> None:
+    """Send to the seats' group from the server's side, as an attacker on the cabin network."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, cabin.instance.server.ip.packed)
+        for datagram in datagrams:
+            sock.sendto(datagram, (MULTICAST_GROUP, cabin.instance.multicast_port))
+
+
+@needs_root
+def test_commands_get_through_a_flood(small_cabin: Cabin) -> None:
+    """10,000 unsigned datagrams a second, for some seconds, and commands meanwhile."""
+    over = threading.Event()
+    sent = 0
+
+    def flood() -> None:
+        nonlocal sent
+        began = time.monotonic()
+        while not over.is_set():
+            due = int((time.monotonic() - began) * 10_000) - sent
+            multicast(small_cabin, *[b"not a frame" * 20] * min(due, 1000))
+            sent += max(0, min(due, 1000))
+            time.sleep(0.002)
+
+    thread = threading.Thread(target=flood)
+    thread.start()
+    began = time.monotonic()
+    slowest = 0.0
+    try:
+        with small_cabin.crew_client() as client:
+            for _ in range(10):
+                told = wait_for_all(small_cabin, client, issue(client, {"name": "identify"}), 10)
+                assert told.applied == len(small_cabin.seats)
+                slowest = max(slowest, told.ms_to_last or 0)
+                time.sleep(0.2)
+    finally:
+        over.set()
+        thread.join()
+    rate = sent / (time.monotonic() - began)
+    print(f"{rate:,.0f} datagrams/s; the slowest of 10 commands took {slowest:.0f} ms")
+    assert rate > 8_000
+    assert all(seat.presence == "live" for seat in small_cabin.view().seats.values())
+
+
+@pytest.fixture(scope="module")
+def small_cabin() -> Iterator[Cabin]:
+    with testing.cabin(seats=12) as cabin:
+        yield cabin
+
+
+@needs_root
+def test_a_full_disk_under_the_audit_log_stops_no_command() -> None:
+    """PostgreSQL on a small file system of its own, which is then filled."""
+    with small_disk() as (cabin, disk), cabin.crew_client() as client:
+        cabin.wait_until_healthy(30)
+        filler = disk / "filler"
+        fill(filler)
+        seqs = []
+
+        def audit_is_degraded() -> bool:
+            seqs.append(issue(client, {"name": "show_message", "text": "x" * 150}))
+            return any(part.part == "audit log" for part in cabin.view().degraded)
+
+        wait_until(audit_is_degraded, "the audit log is degraded", 60)
+        told = wait_for_all(cabin, client, issue(client, {"name": "mute", "muted": True}))
+        assert told.applied == len(cabin.seats)
+        assert "audit log" in client.get("/banner").raise_for_status().text
+        filler.unlink()
+        wait_until(lambda: not cabin.view().degraded, "it is written again", 60)
+        assert report(client, seqs[0]).applied == len(cabin.seats)
+
+
+@contextmanager
+def small_disk() -> Iterator[tuple[Cabin, Path]]:
+    """A small cabin whose PostgreSQL has 120 MB."""
+    directory = default_directory(INSTANCE)
+    shutil.rmtree(directory / "var", ignore_errors=True)
+    disk = Paths(directory).state / "postgresql"
+    disk.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=120m", "none", disk], check=True)
+    try:
+        with testing.running("--instance", str(INSTANCE), "--seats", "6"):
+            yield Cabin(load_instance(directory)), disk
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def fill(path: Path) -> None:
+    """Write until the disk is full."""
+    with path.open("wb", buffering=0) as file:
+        while os.statvfs(path).f_bavail > 0:
+            file.write(bytes(4096 * min(256, os.statvfs(path).f_bavail)))
