@@ -36,7 +36,6 @@ def main(arguments: list[str]) -> int:
     """Run the command line; returns the exit status."""
     end_on_signals()
     options = _parser().parse_args(arguments)
-    options.directory = (options.directory or default_directory(options.instance)).absolute()
     try:
         options.function(options, arguments)
     except BenchError as error:
@@ -65,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
             help=f"which of several benches, 0 (unless given) to {MAX_INSTANCE}",
         )
         command.add_argument(
-            "--directory", type=Path, help=f"its folder, {default_directory(0)} unless given"
+            "--directory", type=Path, help=f"its folder, {default_directory(0, 0)} unless given"
         )
         return command
 
@@ -109,12 +108,13 @@ def _parser() -> argparse.ArgumentParser:
 def _up(options: Options, arguments: list[str]) -> None:
     loopback = options.loopback or (os.geteuid() != 0 and not _become_root(arguments))
     layout, _ = layouts.load(options.layout, options.seats)
+    directory = options.directory or default_directory(options.instance, os.geteuid())
     port = options.port or FIRST_PORT + 10 * options.instance
     if not 1 <= port < 65535:
         raise BenchError(f"PORT can be 1 to 65534, not {port}")
     instance = Instance(
         number=options.instance,
-        directory=options.directory,
+        directory=directory.absolute(),
         port=port,
         layout=options.layout,
         seats=len(layout.seats),
@@ -150,7 +150,7 @@ def _welcome(bench: Bench, options: Options) -> str:
     instance = bench.instance
     pins = "\n".join(f"    {person.name:8}PIN {person.pin}" for person in bench.crew)
     this = f" --directory {instance.directory}"
-    if instance.directory == default_directory(instance.number):
+    if options.directory is None:
         this = f" --instance {instance.number}" if instance.number else ""
     seat = _some_seat(bench)
     tries = [
@@ -184,20 +184,22 @@ def _some_seat(bench: Bench) -> str:
 
 
 def _down(options: Options, arguments: list[str]) -> None:
-    _as_owner(options, arguments)
-    found = down(options.directory, options.wipe)
-    print("the bench is down" if found else f"no bench was up in {options.directory}")
+    directory = _directory(options, arguments)
+    found = down(directory, options.wipe)
+    print("the bench is down" if found else f"no bench was up in {directory}")
 
 
 # -- while it is up ---------------------------------------------------------------------------
 
 
-def _as_owner(options: Options, arguments: list[str]) -> None:
-    """Go on with the rights of whoever started the bench."""
-    if os.geteuid() == 0 or not options.directory.exists():
-        return
-    if options.directory.stat().st_uid == 0 and (sudo := preflight.find("sudo")):
+def _directory(options: Options, arguments: list[str]) -> Path:
+    """The folder of the bench that is meant; goes on as root, through sudo, where it is root's."""
+    mine, roots = (default_directory(options.instance, user) for user in (os.geteuid(), 0))
+    directory: Path = options.directory or (mine if mine.exists() else roots)
+    owned_by_root = directory.exists() and directory.stat().st_uid == 0
+    if os.geteuid() != 0 and owned_by_root and (sudo := preflight.find("sudo")):
         _sudo(sudo, arguments)
+    return directory.absolute()
 
 
 def _instance(options: Options, arguments: list[str]) -> Instance:
@@ -206,10 +208,10 @@ def _instance(options: Options, arguments: list[str]) -> Instance:
     Raises:
         BenchError: it is not.
     """
-    _as_owner(options, arguments)
-    instance = load_instance(options.directory)
+    directory = _directory(options, arguments)
+    instance = load_instance(directory)
     if not is_up(instance):
-        raise BenchError(f"no bench is up in {options.directory}: start it with `make demo`")
+        raise BenchError(f"no bench is up in {directory}: start it with `make demo`")
     return instance
 
 

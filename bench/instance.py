@@ -24,8 +24,8 @@ FIRST_MULTICAST_PORT = 5773
 REGISTRATION = "EC-LAB"
 AIRLINE = "Bench Airline"
 
-MAX_DIRECTORY = 60
-"""Characters: the path of a Unix socket holds 107, and ours lie up to 40 below the folder."""
+MAX_DIRECTORY = 70
+"""Characters: the path of a Unix socket holds 107, and ours lie up to 35 below the folder."""
 
 
 class BenchError(Exception):
@@ -109,9 +109,10 @@ class Instance(BaseModel):
         return f"https://{self.server.ip}:{self.seats_port}"
 
 
-def default_directory(number: int) -> Path:
-    """Where the bench with this number lies unless told otherwise."""
-    return Path("/var/tmp") / ("ife-bench" if number == 0 else f"ife-bench-{number}")  # noqa: S108 - its owner is checked, see claim_directory
+def default_directory(number: int, user: int) -> Path:
+    """Where the bench with this number lies unless told otherwise; `user` is its owner's id."""
+    name = "ife-bench" + (f"-u{user}" if user else "") + (f"-{number}" if number else "")
+    return Path("/var/tmp") / name  # noqa: S108 - its owner is checked, see claim_directory
 
 
 @dataclass(frozen=True)
@@ -207,8 +208,8 @@ def claim_directory(directory: Path) -> None:
     if directory.is_symlink() or not directory.is_dir() or status.st_uid != os.geteuid():
         owner = _user_name(status.st_uid)
         raise BenchError(
-            f"{directory} is not a folder of {_user_name(os.geteuid())}, but {owner}'s: remove it "
-            f"(as {owner}: make demo-down WIPE=1), or choose another with --directory"
+            f"the folder {directory} is not {_user_name(os.geteuid())}'s but {owner}'s: "
+            f"choose another with --directory, or let {owner} remove it"
         )
     directory.chmod(0o755)
 

@@ -92,16 +92,17 @@ class Cabin:
         wait_until(lambda: self.live() == len(self.seats), "every seat is live", timeout)
         wait_until(lambda: not self.view().degraded, "nothing is degraded", timeout)
 
-    def crew_client(self, person: int = 0) -> httpx.Client:
+    @contextlib.contextmanager
+    def crew_client(self, person: int = 0) -> Iterator[httpx.Client]:
         """Somebody of the crew, logged in, with the token that unsafe requests need."""
-        client = httpx.Client(base_url=self.crew_url, verify=self.tls(), timeout=10.0)
-        who = self.crew[person]
-        client.post("/session", data={"person": who.id, "pin": who.pin})
-        page = client.get("/").raise_for_status().text
-        token = re.search(r'name="csrf_token" value="([^"]+)"', page)
-        assert token, f"{who.name} cannot log in:\n{page[:2000]}"  # noqa: S101 - a test's helper
-        client.headers["X-CSRF-Token"] = token[1]
-        return client
+        with httpx.Client(base_url=self.crew_url, verify=self.tls(), timeout=10.0) as client:
+            who = self.crew[person]
+            client.post("/session", data={"person": who.id, "pin": who.pin})
+            page = client.get("/").raise_for_status().text
+            token = re.search(r'name="csrf_token" value="([^"]+)"', page)
+            assert token, f"{who.name} cannot log in:\n{page[:2000]}"  # noqa: S101 - a test's helper
+            client.headers["X-CSRF-Token"] = token[1]
+            yield client
 
     # -- what happens to a cabin --------------------------------------------------------------
 
@@ -157,7 +158,7 @@ def cabin(seats: int | None = None) -> Iterator[Cabin]:
         BenchError: it does not come up.
     """
     for number in INSTANCES:
-        directory = default_directory(number)
+        directory = default_directory(number, os.geteuid())
         with contextlib.suppress(BenchError):
             if up.is_up(load_instance(directory)):
                 continue

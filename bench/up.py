@@ -26,6 +26,7 @@ from bench.instance import BenchError, Instance, Paths, claim_directory, load_in
 
 READY_TIMEOUT = 60.0
 STOP_TIMEOUT = 30.0
+PROGRAM_STOP_TIMEOUT = 5.0
 REQUEST_TIMEOUT = 3.0
 LOG_LINES = 15
 
@@ -151,7 +152,8 @@ def clean(directory: Path) -> bool:
     paths = instance.paths
     found = processes.end(paths.pids / SUPERVISOR, STOP_TIMEOUT)
     for pid_file in paths.pids.glob("*"):
-        found = processes.end(pid_file) or found
+        # By now they have heard of it: see bench.launch.
+        found = processes.end(pid_file, PROGRAM_STOP_TIMEOUT) or found
     if not instance.loopback and network.exists(instance):
         network.remove(instance)
         found = True

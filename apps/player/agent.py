@@ -382,7 +382,8 @@ class Player:
             answer = await self._post(self._status())
         except (aiohttp.ClientError, OSError, ValueError) as error:
             # TimeoutError is an OSError, what pydantic finds wrong is a ValueError.
-            self._server_is(f"seat control does not answer as it should: {error!r}")
+            said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            self._server_is(f"seat control does not answer as it should: {said}")
             effects = self._machine.failed(time.monotonic())
         else:
             if answer is None:
@@ -416,7 +417,9 @@ class Player:
                 return None
             if response.status not in {200, 204}:
                 raise ValueError(f"status {response.status}")
-            headers = _Headers.model_validate_strings(dict(response.headers))
+            headers = _Headers.model_validate_strings(
+                {name.title(): value for name, value in response.headers.items()}
+            )
             answer = StatusAnswer.model_validate_json(text) if response.status == 200 else None
         return Answer(headers.epoch, headers.cabin_ms, answer)
 

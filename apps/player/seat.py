@@ -150,7 +150,7 @@ class Seat:
                 return Plan((SetScreen(True, self.brightness),), after)
             case Power(on=False):
                 after = replace(self, on=False, playback="idle", media=None, text_until=None)
-                return Plan((StopMedia(), ShowText(None), SetScreen(False, self.brightness)), after)
+                return Plan((SetScreen(False, self.brightness), StopMedia(), ShowText(None)), after)
             case LockScreen(locked=locked):
                 return Plan((), replace(self, locked=locked))
             case Mute(muted=muted):
@@ -190,7 +190,10 @@ class Seat:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Steps to take, and what the seat is like once they were taken."""
+    """Steps to take, and what the seat is like once they were taken.
+
+    Only the first may fail, so that a plan that fails has changed nothing.
+    """
 
     steps: tuple[Step, ...]
     after: Seat

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from functools import partial
 from typing import Any
 
-from asgiref.wsgi import WsgiToAsgi
+from a2wsgi import WSGIMiddleware
 
 from apps.common import log as logs
 from apps.common.cabin import PING_EVERY
@@ -36,6 +36,9 @@ STREAM_SECONDS = 300
 
 MAX_STREAMS = 32
 
+THREADS = 4
+"""Requests that the Flask app works on at a time; a crew is a handful of people."""
+
 _SEAT = SEAT_HEADER.lower().encode()
 _CREW = CREW_HEADER.lower().encode()
 _PREFIX, _SUFFIX = "/api/v1/seats/", "/status"
@@ -47,7 +50,7 @@ class Front:
     def __init__(self, make_service: Callable[[], SeatControl]) -> None:
         self._make_service = make_service
         self._service: SeatControl
-        self._flask: WsgiToAsgi
+        self._flask: Any
         self._streams = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -68,7 +71,8 @@ class Front:
             message = await receive()
             if message["type"] == "lifespan.startup":
                 self._service = self._make_service()
-                self._flask = WsgiToAsgi(create_app(self._service.settings, self._service))
+                app = create_app(self._service.settings, self._service)
+                self._flask = WSGIMiddleware(app, workers=THREADS)
                 self._service.start()
                 await send({"type": "lifespan.startup.complete"})
             else:

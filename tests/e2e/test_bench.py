@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,15 +16,15 @@ from pathlib import Path
 import pytest
 
 from apps.common.testing import wait_until
-from bench import up
+from bench import processes, up
 from bench.instance import Instance, default_directory, load_instance
 from bench.testing import Cabin, running
 
 NUMBER = 10
-DIRECTORY = default_directory(NUMBER)
+DIRECTORY = default_directory(NUMBER, os.geteuid())
 SEATS = 6
-ARGUMENTS = ["--instance", str(NUMBER), "--seats", str(SEATS)]
 AS_ROOT = os.geteuid() == 0
+ARGUMENTS = ["--instance", str(NUMBER), "--seats", str(SEATS)] + ["--loopback"] * (not AS_ROOT)
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(300)]
 needs_root = pytest.mark.skipif(not AS_ROOT, reason="the cabin has a network of its own as root")
@@ -38,10 +39,6 @@ def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
         text=True,
         timeout=120,
     )
-
-
-def arguments() -> list[str]:
-    return ARGUMENTS if AS_ROOT else [*ARGUMENTS, "--loopback"]
 
 
 def processes_of(instance: Instance) -> list[str]:
@@ -73,93 +70,91 @@ def directory() -> Iterator[Path]:
 
 
 def test_it_comes_up_and_leaves_nothing(directory: Path) -> None:
-    with running(*arguments()):
+    with running(*ARGUMENTS):
         instance = load_instance(directory)
-        assert up.is_up(instance)
         assert len(processes_of(instance)) > SEATS
-        cabin = Cabin(instance)
-        assert cabin.live() == SEATS
+        assert Cabin(instance).live() == SEATS
         status = bench("status", "--instance", str(NUMBER))
         assert f"seats: {SEATS} live" in status.stdout
+        second = bench("up", *ARGUMENTS)
+        assert second.returncode == 1
+        assert f"a bench is up in {directory}" in second.stderr
+        assert "make demo-down" in second.stderr
     assert_nothing_is_left(instance)
 
 
-def test_a_second_start_is_quick(directory: Path) -> None:
-    with running(*arguments()):
-        pass
-    begin = time.monotonic()
-    with running(*arguments()):
-        took = time.monotonic() - begin
-    assert took < 20, took
+def test_programs_end_with_supervisor_whatever_kills_it(directory: Path) -> None:
+    with running(*ARGUMENTS) as process:
+        instance = load_instance(directory)
+        supervisor = processes.leader(instance.paths.pids / up.SUPERVISOR)
+        assert supervisor is not None
+        process.send_signal(signal.SIGSTOP)  # so that it is not the one that ends them
+        try:
+            os.kill(supervisor, signal.SIGKILL)
+            wait_until(lambda: not processes_of(instance), "every program ends", 30)
+        finally:
+            process.send_signal(signal.SIGCONT)
+        assert process.wait(60) == 1
+    assert_nothing_is_left(instance)
 
 
-def test_down_ends_a_bench_whose_owner_was_killed(directory: Path) -> None:
-    with running(*arguments()) as process:
+def test_a_killed_bench_is_cleaned_up_after_and_the_next_start_is_quick(directory: Path) -> None:
+    """By `up` or by `down`, whichever comes first; by then most of it has ended by itself."""
+    with running(*ARGUMENTS) as process:
         instance = load_instance(directory)
         process.send_signal(signal.SIGKILL)
         process.wait(10)
-        assert bench("down", "--instance", str(NUMBER)).returncode == 0
-        assert_nothing_is_left(instance)
-
-
-def test_up_cleans_what_a_killed_bench_left(directory: Path) -> None:
-    with running(*arguments()) as process:
-        process.send_signal(signal.SIGKILL)
-        process.wait(10)
-        with running(*arguments()):
-            assert Cabin(load_instance(directory)).live() == SEATS
-
-
-def test_down_ends_what_a_killed_supervisor_left(directory: Path) -> None:
-    """Then every program has its own signal from the kernel."""
-    with running(*arguments()):
-        instance = load_instance(directory)
-        supervisor = int((instance.paths.pids / up.SUPERVISOR).read_text().split()[0])
-        os.kill(supervisor, signal.SIGKILL)
-        wait_until(lambda: not up.is_up(instance), "the bench ends by itself", 60)
-        assert_nothing_is_left(instance)
-
-
-def test_down_can_remove_the_folder(directory: Path) -> None:
-    with running(*arguments()):
-        pass
-    assert bench("down", "--instance", str(NUMBER), "--wipe").returncode == 0
-    assert not directory.exists()
-
-
-def test_two_at_once_in_one_folder_are_refused(directory: Path) -> None:
-    with running(*arguments()):
-        second = bench("up", *arguments())
-    assert second.returncode == 1
-    assert "is up" in second.stderr
-    assert "make demo-down" in second.stderr
+        begin = time.monotonic()
+        with running(*ARGUMENTS) as process:
+            took = time.monotonic() - begin
+            assert Cabin(instance).live() == SEATS
+            process.send_signal(signal.SIGKILL)
+            process.wait(10)
+            assert bench("down", "--instance", str(NUMBER), "--wipe").returncode == 0
+            assert_nothing_is_left(instance)
+            assert not directory.exists()
+    assert took < 30, took
 
 
 def test_a_taken_port_is_told_with_a_way_out(directory: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        answer = bench("up", *arguments(), "--port", str(port))
+        answer = bench("up", *ARGUMENTS, "--port", str(port))
     assert answer.returncode == 1
-    assert f"port {port} is taken" in answer.stderr
-    assert str(os.getpid()) in answer.stderr
+    assert f"port {port} is taken by" in answer.stderr
+    assert f"(process {os.getpid()})" in answer.stderr
     assert "make demo PORT=" in answer.stderr
 
 
-def test_the_seats_of_a_small_cabin_are_told(directory: Path) -> None:
-    answer = bench("up", "--instance", str(NUMBER), "--seats", "400")
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--seats", "400"], "1 to 312 seats"),
+        (["--layout", "concorde"], "a320, a330-300"),
+        (["--port", "70000"], "PORT can be 1 to 65534"),
+    ],
+)
+def test_what_cannot_be_is_told(arguments: list[str], told: str) -> None:
+    answer = bench("up", "--instance", str(NUMBER), "--loopback", *arguments)
     assert answer.returncode == 1
-    assert "1 to 312 seats" in answer.stderr
+    assert told in answer.stderr
 
 
 @needs_root
-def test_a_folder_of_somebody_else_is_refused(tmp_path: Path) -> None:
-    theirs = tmp_path / "theirs"
-    theirs.mkdir()
-    shutil.chown(theirs, "nobody")
-    answer = bench("up", *arguments(), "--directory", str(theirs))
+def test_a_folder_of_somebody_else_is_refused() -> None:
+    with tempfile.TemporaryDirectory() as theirs:
+        shutil.chown(theirs, "nobody")
+        answer = bench("up", *ARGUMENTS, "--directory", theirs)
+        assert answer.returncode == 1
+        assert "is not root's but nobody's" in answer.stderr
+        assert not list(Path(theirs).iterdir())
+
+
+@pytest.mark.parametrize("command", [["status"], ["drop", "10"], ["cut", "1A"], ["kill", "redis"]])
+def test_without_a_bench_one_is_told_how_to_start_it(command: list[str]) -> None:
+    answer = bench(*command, "--instance", "63")
     assert answer.returncode == 1
-    assert "nobody's" in answer.stderr
-    assert not list(theirs.iterdir())
+    assert "make demo" in answer.stderr
 
 
 def test_every_program_comes_back(cabin: Cabin) -> None:

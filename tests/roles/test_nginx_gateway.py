@@ -317,6 +317,7 @@ def test_a_seat_keeps_its_connection(gateway: Gateway) -> None:
     connection = gateway.cabin(gateway.seat("1A"))
     assert ask(connection, STATUS, "POST", b"{}", close=False).status == 200
     used = connection.sock
+    assert used is not None
     assert ask(connection, STATUS, "POST", b"{}", close=False).status == 200
     assert connection.sock is used
     connection.close()

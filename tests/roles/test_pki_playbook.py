@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 from apps.common.protocol import FrameSigner
-from tests.roles.helpers import AIRLINE, SEATS, SESAME, Pki, Run
+from tests.roles.helpers import AIRLINE, SEATS, SESAME, Pki, Run, load_module
 
 SEATS_TASK = "Issue the seats' certificates"
 SERVER_TASK = "Issue the server's certificate"
@@ -60,6 +60,18 @@ def test_the_server_has_a_certificate_for_its_names_and_addresses(pki: Pki) -> N
     assert _verify(pki, *server, "-verify_ip", "127.0.0.1").endswith(": OK\n")
     assert "IP address mismatch" in _verify(pki, *server, "-verify_ip", "127.0.0.2")
     assert "unsuitable certificate purpose" in _verify(pki, "server.crt", "-purpose", "sslclient")
+
+
+def test_the_airlines_authority_speaks_for_no_other_airline(pki: Pki, tmp_path: Path) -> None:
+    certificates = load_module("pki_certificates")
+    airline = certificates.load_issuer(
+        pki.authority / "airline.crt", pki.authority / "airline.key", SESAME
+    )
+    request = certificates.Request(
+        "EC-LAB", "Other Airline", certificates.PURPOSES["client"], (), days=10, renew_days=1
+    )
+    certificates.issue(tmp_path, "1A", request, airline)
+    assert "permitted subtree violation" in _verify(pki, str(tmp_path / "1A.crt"))
 
 
 def test_no_secret_can_be_read_by_others(pki: Pki) -> None:

@@ -293,6 +293,33 @@ def test_what_is_held_survives_a_restart(
     run(again)
 
 
+def test_a_stop_waits_for_the_write_that_is_under_way(
+    run: Callable[..., None],
+    signer: FrameSigner,
+    make_settings: MakeSettings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else an older number could overwrite the newest."""
+    save = HeldStore.save
+    writing: list[int] = []
+
+    def slow_save(store: HeldStore, held: Held) -> None:
+        writing.append(held.seq)
+        time.sleep(0.5 if held.seq == 1 else 0)
+        save(store, held)
+
+    monkeypatch.setattr(HeldStore, "save", slow_save)
+
+    async def test(server: SeatControl, settings: PlayerSettings, *_: object) -> None:
+        multicast(settings, signer.sign(frame(1, SetVolume(volume=1))))
+        await wait_until_async(lambda: writing, "it is being saved")
+        multicast(settings, signer.sign(frame(2, SetVolume(volume=2))))
+        await wait_until_async(lambda: server.statuses[-1].held.seq == 2, "the next is applied")
+
+    run(test)
+    assert HeldStore(make_settings().state_directory).load().seq == 2
+
+
 def test_hardware_that_fails_is_told(run: Callable[..., None], signer: FrameSigner) -> None:
     async def test(
         server: SeatControl, settings: PlayerSettings, platform: Platform, _: Player

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -68,6 +69,27 @@ def test_a_failed_save_leaves_what_was_saved_before(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"held\.json\.new"):
         store.save(Held(epoch=7, seq=2))
     assert store.load() == Held(epoch=7, seq=1)
+
+
+def test_a_save_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut cannot be had in a test, but the order of the calls that survive it can."""
+    order: list[str] = []
+    fsync, rename = os.fsync, Path.rename
+
+    def note_fsync(number: int) -> None:
+        order.append(f"fsync {Path(f'/proc/self/fd/{number}').readlink().name}")
+        fsync(number)
+
+    def note_rename(path: Path, target: Path) -> Path:
+        order.append("rename")
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    monkeypatch.setattr(Path, "rename", note_rename)
+    HeldStore(tmp_path).save(Held(epoch=7, seq=1))
+    assert order == ["fsync held.json.new", "rename", f"fsync {tmp_path.name}"]
 
 
 def test_a_killed_writer_leaves_the_last_or_the_one_before(tmp_path: Path) -> None:
