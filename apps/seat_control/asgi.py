@@ -71,7 +71,7 @@ class Front:
             message = await receive()
             if message["type"] == "lifespan.startup":
                 self._service = self._make_service()
-                app = create_app(self._service.settings, self._service)
+                app: Any = create_app(self._service.settings, self._service)
                 self._flask = WSGIMiddleware(app, workers=THREADS)
                 self._service.start()
                 await send({"type": "lifespan.startup.complete"})

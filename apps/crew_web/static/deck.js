@@ -51,7 +51,8 @@ onSelection((names) => {
   if (names.length !== 1 || names[0] === shownSeat) return;
   [shownSeat] = names;
   htmx.ajax("GET", `/seats/${shownSeat}`, { target: "#panel-seat", swap: "innerHTML" });
-  open("seat");
+  // Who works on a list goes on with it; who taps on the map wants to know.
+  if (!document.activeElement.closest(".panels")) open("seat");
 });
 
 document.body.addEventListener("seats-changed", ({ detail }) => {

@@ -15,8 +15,12 @@ document.getElementById("erase")?.addEventListener("click", () => {
 
 people.addEventListener("change", () => {
   pin.value = "";
-  // On a touch panel the pad is there already; a keyboard on the screen would hide it.
-  if (matchMedia("(pointer: fine)").matches) pin.focus();
+});
+
+people.addEventListener("click", (event) => {
+  // Not after a key, which may go on to another name; and not on a touch panel, where the pad
+  // is there already and a keyboard on the screen would hide it.
+  if (event.detail > 0 && matchMedia("(pointer: fine)").matches) pin.focus();
 });
 
 const wait = document.getElementById("wait");

@@ -79,12 +79,13 @@ document.addEventListener("click", (event) => {
   }
 });
 
-/** Show the first of these seats. @param {string[]} names */
+/** Bring the first of these seats into view. @param {string[]} names */
 function reveal(names) {
   const first = seats.get(names[0]);
   if (!first) return;
   if (!isShown(first)) show("all");
-  focusSeat(first);
+  rove(first);
+  first.element.scrollIntoView({ block: "nearest" });
 }
 
 // -- views: the whole cabin, or one zone, larger ------------------------------------------
