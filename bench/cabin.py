@@ -188,7 +188,7 @@ class Cabin:
             NullBackend(time.monotonic),
             SimulatedPlatform(lambda: self._reboot(seat, place)),
             protocol=place.protocol,
-            on_applied=self._note,
+            on_applied=self.note,
         )
         player.cut = place.cut
         await player.start()
@@ -210,7 +210,8 @@ class Cabin:
             await asyncio.sleep(REBOOT_SECONDS)
             await self._boot(seat, place)
 
-    def _note(self, seat: str, epoch: int, seq: int, action: AnyAction, at: float) -> None:
+    def note(self, seat: str, epoch: int, seq: int, action: AnyAction, at: float) -> None:
+        """Remember that a seat carried a command out, see `apps.player.agent.OnApplied`."""
         self._applied.append(Applied(seat=seat, epoch=epoch, seq=seq, action=action.name, at=at))
 
 

@@ -87,6 +87,8 @@ def certificates(instance: Instance, layout_file: Path) -> bool:
         PKI_TIMEOUT,
         ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"),
         ANSIBLE_HOME=str(paths.directory / "ansible"),
+        # As root, leave nothing in a checkout that may be somebody else's.
+        PYTHONPYCACHEPREFIX=str(paths.directory / "pycache"),
     )
     stamp.write_text(wanted)
     return True
@@ -172,13 +174,16 @@ def _app(unit: units.ServiceUnit, credentials: Path, host: Host) -> Program:
     user = unit.user or "root"
     for state in unit.state_directories:
         host.own(state, user, unit.state_mode)
-    if unit.credentials:
-        folder = host.own(credentials / unit.name, user, 0o700)
-        for name, source in unit.credentials.items():
-            copy = folder / name
-            write_private(copy, source.read_bytes())
-            host.give(copy, user, 0o400)
+    for name, source in unit.credentials.items():
+        _entrust(source, credentials / unit.name / name, user, host)
     return program_of(unit, credentials, host.as_root)
+
+
+def _entrust(source: Path, copy: Path, user: str, host: Host) -> None:
+    """Copy a secret for the eyes of `user` alone, who cannot put another in its place."""
+    copy.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    write_private(copy, source.read_bytes())
+    host.give(copy, user, 0o400)
 
 
 def _cabin(instance: Instance, seats: Sequence[str], credentials: Path, host: Host) -> Program:
@@ -187,11 +192,10 @@ def _cabin(instance: Instance, seats: Sequence[str], credentials: Path, host: Ho
     user = "ife-player"
     host.own(paths.cabin_socket.parent, user, 0o700)
     host.own(instance.seats_memory, user, 0o700)
-    keys = host.own(credentials / "cabin", user, 0o700)
+    keys = credentials / "cabin"
     for seat in seats:
         for name in (f"{seat}.crt", f"{seat}.key"):
-            write_private(keys / name, (paths.pki / "seats" / name).read_bytes())
-            host.give(keys / name, user, 0o400)
+            _entrust(paths.pki / "seats" / name, keys / name, user, host)
     settings = CabinSettings(
         seats=list(seats),
         registration=REGISTRATION,

@@ -13,6 +13,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+KILL_TIMEOUT = 5.0
+"""Seconds that the kernel has to end a process; one that waits for a disk may take longer."""
+
 
 @dataclass(frozen=True)
 class Process:
@@ -62,30 +65,41 @@ def members(path: Path) -> list[int]:
     return [p.pid for p in processes if p and p.group == noted[0] and not p.dead]
 
 
-def end(path: Path, seconds: float = 0.0, polite: signal.Signals = signal.SIGTERM) -> bool:
+def end(path: Path, seconds: float = 0.0) -> bool:
     """End the program in `path` and all that it started.
 
     Args:
         path: the file with its id; removed.
-        seconds: how long it may take to stop by itself.
-        polite: the signal that asks it to.
+        seconds: how long it may take to stop by itself, once asked to.
 
     Returns:
         Whether there was anything to end.
     """
     found = bool(members(path))
     if seconds and (pid := leader(path)):
-        _signal(pid, polite)
+        _signal(pid, signal.SIGTERM)
         deadline = time.monotonic() + seconds
         while leader(path) and time.monotonic() < deadline:
             time.sleep(0.05)
-    deadline = time.monotonic() + 5
-    while (left := members(path)) and time.monotonic() < deadline:
-        for pid in left:
-            _signal(pid, signal.SIGKILL)
-        time.sleep(0.01)
+    kill(path)
     path.unlink(missing_ok=True)
     return found
+
+
+def kill(path: Path) -> bool:
+    """`SIGKILL` for the program in `path` and all that it started.
+
+    Returns:
+        Whether there was anything to kill; it is gone.
+    """
+    found = left = members(path)
+    deadline = time.monotonic() + KILL_TIMEOUT
+    while left and time.monotonic() < deadline:
+        for pid in left:
+            _signal(pid, signal.SIGKILL)
+        time.sleep(0.005)
+        left = members(path)
+    return bool(found)
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

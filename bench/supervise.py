@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shlex
-import signal
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,9 +108,7 @@ def _section(program: Program, paths: Paths, as_root: bool) -> str:
             lines["socket_backlog"] = str(program.socket.backlog)
     lines |= {
         "command": shlex.join([*launch, "--", *program.argv]),
-        "environment": ",".join(
-            f'{name}="{_checked(value)}"' for name, value in program.environment.items()
-        ),
+        "environment": ",".join(f'{name}="{value}"' for name, value in program.environment.items()),
         "autorestart": "true",
         # Zero: however soon it ends it is started again, and never given up.
         "startsecs": "0",
@@ -126,15 +121,11 @@ def _section(program: Program, paths: Paths, as_root: bool) -> str:
         "stdout_logfile_maxbytes": str(LOG_BYTES),
         "stdout_logfile_backups": "1",
     }
+    if any("\n" in text for text in lines.values()) or '"' in "".join(program.environment.values()):
+        raise ValueError(f"{program.name}: supervisor can pass on neither line breaks nor quotes")
     kind = "fcgi-program" if program.socket else "program"
     body = "\n".join(f"{key}={value.replace('%', '%%')}" for key, value in lines.items())
     return f"\n[{kind}:{program.name}]\n{body}\n"
-
-
-def _checked(value: str) -> str:
-    if '"' in value or "\n" in value:
-        raise ValueError(f"supervisor cannot pass on a value like {value!r}")
-    return value
 
 
 def hold_sockets(supervisord: Any, **_: str) -> object:
@@ -158,9 +149,5 @@ def kill(paths: Paths, name: str) -> None:
     programs = sorted(path.name for path in paths.pids.glob("*"))
     if name not in programs:
         raise BenchError(f"there is no program {name}, but {', '.join(programs)}")
-    running = processes.members(paths.pids / name)
-    if not running:
+    if not processes.kill(paths.pids / name):
         raise BenchError(f"{name} is being started just now: try again")
-    for pid in running:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)

@@ -138,11 +138,16 @@ def service_names(folder: Path) -> list[str]:
 def _service(
     name: str, keys: Mapping[str, list[str]], where: Where, socket: SocketUnit | None
 ) -> ServiceUnit:
-    strange = [key for key in keys if key.startswith("Exec") and key != "ExecStart"]
-    if strange or _last(keys, "WorkingDirectory") or _last(keys, "RuntimeDirectory"):
-        raise UnitError(f"ife-{name}: the bench does not follow {', '.join(strange) or 'that'} yet")
-    if _last(keys, "Type", "simple") not in _TYPES:
-        raise UnitError(f"ife-{name}: the bench runs services of these types only: {_TYPES}")
+    strange = [
+        key
+        for key in keys
+        if key in {"WorkingDirectory", "RuntimeDirectory", "RootDirectory", "Group"}
+        or (key.startswith("Exec") and key != "ExecStart")
+    ]
+    if strange:
+        raise UnitError(f"ife-{name}: the bench does not follow {', '.join(strange)} yet")
+    if (kind := _last(keys, "Type", "simple")) not in _TYPES:
+        raise UnitError(f"ife-{name}: the bench runs no service of type {kind}")
     commands = keys.get("ExecStart", [])
     if len(commands) != 1:
         raise UnitError(f"ife-{name}: one ExecStart= is needed, there are {len(commands)}")

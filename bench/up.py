@@ -91,14 +91,14 @@ def running(instance: Instance, say: Say) -> Iterator[Bench]:
 
 
 def stay(bench: Bench) -> None:
-    """Wait for a signal.
+    """Wait for a signal, see `end_on_signals`.
 
     Raises:
-        KeyboardInterrupt: there was one.
         BenchError: supervisor ended, and with it everything.
     """
-    bench.supervisor.wait()
-    raise BenchError(f"supervisor ended by itself:\n{_tail(bench.instance.paths, 'supervisord')}")
+    with contextlib.suppress(KeyboardInterrupt):
+        bench.supervisor.wait()
+        raise BenchError(f"supervisor ended:\n{_tail(bench.instance.paths, 'supervisord')}")
 
 
 def end_on_signals() -> None:

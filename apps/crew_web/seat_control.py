@@ -129,7 +129,7 @@ class SeatControl:
             try:
                 connection.connect()
             except OSError as error:
-                why = f"it takes no connection ({error})"
+                why = f"it takes no connection: {error.strerror or error}"
                 raise UnavailableError(why, maybe_done=False) from error
             try:
                 connection.request(method, path, content, headers)

@@ -8,6 +8,7 @@ behind the same rule. Clicks are made on the server, where nothing is lost.
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import sys
 import time
@@ -98,7 +99,7 @@ def measure(runs: int) -> dict[tuple[str, int], Reached]:
     rows: dict[tuple[str, int], list[Reached]] = {}
     instance = Instance(
         number=INSTANCE,
-        directory=default_directory(INSTANCE),
+        directory=default_directory(INSTANCE, os.geteuid()),
         port=free_ports(),
         layout="a330-300",
         seats=SEATS,

@@ -38,24 +38,24 @@ class Crew(threading.Thread):
 
     def __init__(self, cabin: Cabin) -> None:
         super().__init__()
-        self._client = cabin.crew_client()
+        self._cabin = cabin
         self._over = threading.Event()
         self.acknowledged: list[int] = []
         self.refused = 0
 
     def run(self) -> None:
         """Press until `stop`."""
-        while not self._over.wait(0.2):
-            try:
-                self.acknowledged.append(issue(self._client, {"name": "identify"}))
-            except (httpx.HTTPError, AssertionError):
-                self.refused += 1
+        with self._cabin.crew_client() as client:
+            while not self._over.wait(0.2):
+                try:
+                    self.acknowledged.append(issue(client, {"name": "identify"}))
+                except (httpx.HTTPError, AssertionError):
+                    self.refused += 1
 
     def stop(self) -> None:
         """No more."""
         self._over.set()
         self.join(timeout=15)
-        self._client.close()
 
 
 @contextmanager
@@ -106,9 +106,11 @@ def test_a_cabin_survives_kill_9(cabin: Cabin, programs: list[str]) -> None:
         cabin.kill(*programs)
         wait_until(lambda: all(is_back(cabin, name) for name in programs), "they are back", 30)
         back = time.monotonic()
-        wait_until(lambda: is_healthy(cabin), "the cabin is healthy", 30)
-        healed = time.monotonic()
-        time.sleep(1)
+        healed = back
+        while time.monotonic() < back + HEAL + 2:  # trouble may also come late
+            if not is_healthy(cabin):
+                healed = time.monotonic()
+            time.sleep(0.05)
     print(
         f"{'+'.join(programs)}: back after {back - killed:.1f} s, healed {healed - back:.1f} s "
         f"later; {len(crew.acknowledged)} commands acknowledged, {crew.refused} refused"
@@ -129,6 +131,7 @@ def test_rubbish_on_the_wire_is_counted_and_disturbs_nothing(cabin: Cabin) -> No
     chance = random.Random(1)  # noqa: S311 - the same rubbish each time
     for _ in range(1000):
         multicast(cabin, chance.randbytes(chance.randint(0, 1472)))
+        time.sleep(0.005)  # a process that is 312 seats hears 312 of each
     with cabin.crew_client() as client:
         seq = issue(client, {"name": "identify"})
         assert wait_for_all(cabin, client, seq).applied == len(cabin.seats)
@@ -201,7 +204,7 @@ def test_a_full_disk_under_the_audit_log_stops_no_command() -> None:
         wait_until(audit_is_degraded, "the audit log is degraded", 60)
         told = wait_for_all(cabin, client, issue(client, {"name": "mute", "muted": True}))
         assert told.applied == len(cabin.seats)
-        assert "audit log" in client.get("/banner").raise_for_status().text
+        assert "audit log" in client.get("/status").raise_for_status().text.lower()
         filler.unlink()
         wait_until(lambda: not cabin.view().degraded, "it is written again", 60)
         assert report(client, seqs[0]).applied == len(cabin.seats)
@@ -210,7 +213,7 @@ def test_a_full_disk_under_the_audit_log_stops_no_command() -> None:
 @contextmanager
 def small_disk() -> Iterator[tuple[Cabin, Path]]:
     """A small cabin whose PostgreSQL has 120 MB."""
-    directory = default_directory(INSTANCE)
+    directory = default_directory(INSTANCE, os.geteuid())
     shutil.rmtree(directory / "var", ignore_errors=True)
     disk = Paths(directory).state / "postgresql"
     disk.mkdir(parents=True)

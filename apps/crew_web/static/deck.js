@@ -79,6 +79,11 @@ document.body.addEventListener("command-progress", ({ detail }) => {
   }
 });
 
+/** The stream has begun anew. Were there no reports to be had when the page was opened? */
+document.body.addEventListener("snapshot", () => {
+  if (!reports.querySelector("article")) htmx.trigger(reports, "wanted");
+});
+
 document.body.addEventListener("sent", () => {
   open("reports");
   reports.parentElement.scrollTop = 0;
@@ -157,12 +162,10 @@ document.body.addEventListener("htmx:before:response", (event) => {
   const { response, request } = event.detail.ctx;
   // What nginx says in the server's place is no part of this page.
   const away = response.status === 502 || response.status === 504;
-  if (away) {
-    event.preventDefault();
-    noAnswer(request.method);
-  } else {
-    unreachable.hidden = true;
-  }
+  // A refresh that fails leaves what is there; a banner says what is wrong.
+  if (away || (response.status >= 500 && request.method === "GET")) event.preventDefault();
+  if (away) noAnswer(request.method);
+  else unreachable.hidden = true;
 });
 
 // -- the rest -----------------------------------------------------------------------------

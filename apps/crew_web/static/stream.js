@@ -32,10 +32,10 @@ function hear() {
 }
 
 const KINDS = {
-  snapshot: ({ seats, seq }) => {
+  snapshot: ({ seats }) => {
     update(seats);
     tell("attention-changed");
-    tell("command-known", { seq });
+    tell("snapshot");
   },
   seats: (changes) => {
     if (update(changes)) tell("attention-changed");
@@ -68,7 +68,7 @@ function connect() {
 function watch() {
   if (Date.now() - heard < SILENT_AFTER || document.body.classList.contains("stale")) return;
   document.body.classList.add("stale");
-  since.textContent = new Date(heard).toLocaleTimeString(document.documentElement.lang);
+  since.textContent = `${new Date(heard).toISOString().slice(11, 19)} Z`;
   silent.hidden = false;
   lamp.classList.remove("live");
   lamp.querySelector("span").textContent = gettext("Not live");

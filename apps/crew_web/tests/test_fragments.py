@@ -129,7 +129,7 @@ def test_lists_and_details_of_seats(web: CrewWeb) -> None:
     assert page.count('data-select-seats="12C"') == 8
     assert "hdmi" in page
     assert ">4</span>" in page
-    empty = render_template("_attention.html", lists=dict.fromkeys(lists, {}))
+    empty = render_template("_attention.html", lists={why: {} for why in lists})
     assert 'class="empty"' in empty
     for view in (seat, SeatView()):
         assert "Economy" in render_template(

@@ -1,0 +1,104 @@
+"""The folder of a bench: whose it is, what is in it, and who may read it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from jinja2 import UndefinedError
+
+from apps.crew_web import crew
+from bench import people, render
+from bench.instance import (
+    MAX_INSTANCE,
+    BenchError,
+    Instance,
+    claim_directory,
+    default_directory,
+    load_instance,
+)
+
+
+def instance(number: int, *, loopback: bool = False) -> Instance:
+    return Instance(
+        number=number,
+        directory=default_directory(number, 0),
+        port=8443 + 10 * number,
+        layout="a320",
+        seats=180,
+        loopback=loopback,
+    )
+
+
+def test_no_two_benches_share_anything() -> None:
+    benches = [instance(number) for number in range(MAX_INSTANCE + 1)]
+    for what in ("name", "directory", "server", "multicast_port", "seats_memory"):
+        assert len({getattr(bench, what) for bench in benches}) == len(benches), what
+    networks = [bench.server.network for bench in benches]
+    assert not any(a.overlaps(b) for a in networks for b in networks if a is not b)
+    assert all(bench.server.network == bench.cabin.network for bench in benches)
+    ports = {port for bench in benches for port in (bench.port, bench.seats_port)}
+    assert len(ports) == 2 * len(benches)
+    assert all(len(bench.interface) <= 15 for bench in benches), "IFNAMSIZ"
+
+
+def test_without_root_rights_it_is_all_on_loopback() -> None:
+    bench = instance(3, loopback=True)
+    assert bench.interface == "lo"
+    assert bench.seats_url == f"https://127.0.0.1:{bench.seats_port}"
+
+
+def test_an_instance_is_found_again(tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match="make demo"):
+        load_instance(tmp_path)
+    (tmp_path / "instance.json").write_text(instance(1).model_dump_json())
+    assert load_instance(tmp_path) == instance(1)
+    (tmp_path / "instance.json").write_text('{"number": 1')
+    with pytest.raises(BenchError):
+        load_instance(tmp_path)
+
+
+def test_a_link_to_a_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    with pytest.raises(BenchError, match="choose another"):
+        claim_directory(tmp_path / "link")
+    claim_directory(tmp_path / "real")
+    claim_directory(tmp_path / "new/one")
+    assert (tmp_path / "new/one").is_dir()
+
+
+def test_a_path_too_long_for_sockets_is_refused() -> None:
+    with pytest.raises(BenchError, match="too long"):
+        claim_directory(Path("/var/tmp") / ("x" * 100))  # noqa: S108 - never made
+
+
+def test_pins_are_kept_and_only_their_owner_can_read_them(tmp_path: Path) -> None:
+    notes, crew_file = tmp_path / "crew.json", tmp_path / "hashes.json"
+    os.umask(0o000)
+    try:
+        first = people.ensure(notes, crew_file)
+        second = people.ensure(notes, crew_file)
+    finally:
+        os.umask(0o022)
+    assert [person.name for person in first] == ["Anna", "Bruno"]
+    assert first == second == people.load(notes)
+    known = crew.load(crew_file)
+    assert all(known.pin_is_right(person.id, person.pin) for person in first)
+    assert not known.pin_is_right(first[0].id, "0000")
+    for path in (notes, crew_file):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert not any(person.pin in crew_file.read_text() for person in first)
+
+
+def test_templates_are_rendered_with_the_defaults_of_their_role() -> None:
+    text = render.render("redis", "redis.conf.j2", redis_directory="/somewhere")
+    assert 'unixsocket "/run/ife/redis/redis.sock"' in text
+    assert 'dir "/somewhere"' in text
+
+
+def test_a_variable_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(UndefinedError):
+        render.render("nginx", "nginx.conf.j2")
