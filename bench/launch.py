@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> None:
     if options.user:
         _become(options.user, options.group, environment)
     # After the change of user, which clears it; execve(2) keeps it.
-    pass
+    end_with_parent(signal.Signals[f"SIG{options.end_with}"])
     os.execvpe(options.command[0], options.command, environment)
 
 

@@ -51,7 +51,7 @@ def _whole(wanted: set[str], part_of: dict[str, K]) -> list[K]:
     seats: dict[K, set[str]] = {}
     for name, part in part_of.items():
         seats.setdefault(part, set()).add(name)
-    return [part for part, names in seats.items() if names & wanted]
+    return [part for part, names in seats.items() if names <= wanted]
 
 
 def _ranges(rows: list[int], layout: Layout) -> list[RowRange]:
