@@ -39,9 +39,10 @@ lint: packages $(STAMPS) ## Check style and types, and the layouts of cabins
 test: install build ## Run all tests
 	$(BIN)/pytest
 
-bench-seats: install build ## Measure seat control against its peers, for docs/benchmarks.md
+bench-seats: packages $(STAMPS) ## Measure seat control against its peers, into docs/benchmarks.md
+	@bench/install_packages.sh bench/measure/packages.txt
 	$(BIN)/uv sync --quiet --frozen --group peers --python $(PYTHON)
-	$(BIN)/python -m bench.seats
+	$(BIN)/python -m bench.measure
 
 clean: demo-down ## Remove all that make has made here
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -2,11 +2,11 @@
 # Installs Debian packages, those that are missing, and starts none of their services: the bench
 # runs its own nginx, Redis and PostgreSQL, and leaves those of the machine alone.
 #
-#     install_packages.sh FILE...     each with names of packages, one a line
+#     install_packages.sh FILE...     each with names of packages, and remarks after #
 set -euo pipefail
 
 missing=()
-for package in $(cat "$@"); do
+for package in $(sed 's/#.*//' "$@"); do
     status=$(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null) || status=
     [[ $status == installed ]] || missing+=("$package")
 done

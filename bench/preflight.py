@@ -36,10 +36,11 @@ def check_programs() -> None:
     if postgresql_folder() is None:
         missing.append("postgres")
     if missing:
-        packages = " ".join(PACKAGES.read_text().split())
+        lines = PACKAGES.read_text().splitlines()
+        packages = " ".join(line.partition("#")[0].strip() for line in lines).split()
         raise BenchError(
             f"not installed: {', '.join(missing)}. Run `make install`, "
-            f"or as root: apt-get install {packages}"
+            f"or as root: apt-get install {' '.join(packages)}"
         )
 
 

@@ -59,7 +59,7 @@ def members(path: Path) -> list[int]:
     if noted is None:
         return []
     found = look(noted[0])
-    if False:
+    if found is not None and found.born != noted[1]:
         return []  # the number has gone to somebody else, so the group is gone
     processes = (look(int(entry.name)) for entry in Path("/proc").iterdir() if entry.name.isdigit())
     return [p.pid for p in processes if p and p.group == noted[0] and not p.dead]

@@ -280,7 +280,8 @@ class Report(BaseModel):
     Every target is in exactly one of: applied, missing (not heard of yet), refused, expired
     (it could not be reached in time, and will not apply it late), superseded (a newer command
     for the same setting took its place before it was reached). Times run from the sending to
-    the seat's confirmation, in milliseconds; None until that share has confirmed.
+    the seat's confirmation, in milliseconds; None until that share has confirmed. `ms_to_last`
+    is the time of the last confirmation so far.
     """
 
     seq: Seq

@@ -95,7 +95,6 @@ class Issued:
 
     def report(self, epoch: int, now: int) -> Report:
         """The whole report; seats in cabin order."""
-        over = self.over(now)
         return Report(
             seq=self.seq,
             epoch=epoch,
@@ -104,7 +103,7 @@ class Issued:
             action=self.action,
             issued_at=self.issued_at,
             expires_in=self.expires_in,
-            final=over,
+            final=self.over(now),
             targets=len(self.targets),
             applied=self.applied(),
             missing=[seat for seat in self.targets if seat in self.open],
@@ -117,24 +116,23 @@ class Issued:
             superseded=list(self.superseded),
             ms_to_50_percent=self._ms_to(0.5),
             ms_to_99_percent=self._ms_to(0.99),
-            ms_to_last=self.applied_ms[-1] if over and self.applied_ms else None,
+            ms_to_last=self.applied_ms[-1] if self.applied_ms else None,
         )
 
     def progress(self, now: int) -> CommandProgress:
         """The report in numbers."""
-        over = self.over(now)
         return CommandProgress(
             seq=self.seq,
             crew=self.crew,
             action=self.action.name,
-            final=over,
+            final=self.over(now),
             targets=len(self.targets),
             applied=self.applied(),
             missing=len(self.open),
             refused=len(self.refused),
             expired=len(self.expired),
             superseded=len(self.superseded),
-            ms_to_last=self.applied_ms[-1] if over and self.applied_ms else None,
+            ms_to_last=self.applied_ms[-1] if self.applied_ms else None,
         )
 
 

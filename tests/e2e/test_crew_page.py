@@ -253,6 +253,19 @@ def test_what_one_sends_the_other_sees(screen: Screen, chromium: Browser) -> Non
     other.page.context.close()
 
 
+def test_on_a_phone_the_report_comes_into_view(chromium: Browser, cabin: Cabin) -> None:
+    screen = new_screen(chromium, cabin, PHONE, locale="en", has_touch=True, is_mobile=True)
+    screen.log_in()
+    screen.page.locator('[data-select-row="10"]').tap()
+    expect(screen.page.get_by_role("button", name="Identify")).to_be_hidden()
+    screen.page.locator("#deck-toggle").tap()
+    screen.page.get_by_role("button", name="Identify").tap()
+    expect(screen.newest_report()).to_contain_text("8 of 8", timeout=SOON)
+    expect(screen.newest_report().locator(".figure")).to_be_in_viewport()
+    assert screen.complaints == []
+    screen.page.context.close()
+
+
 # -- by keyboard ------------------------------------------------------------------------------
 
 

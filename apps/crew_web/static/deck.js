@@ -88,7 +88,8 @@ document.body.addEventListener("sent", () => {
   open("reports");
   reports.parentElement.scrollTop = 0;
   for (const old of [...reports.children].slice(MOST_REPORTS)) old.remove();
-  document.body.classList.remove("deck-open");
+  // Where the page is too small for both, the actions make way.
+  reports.closest(".panels").scrollIntoView({ block: "nearest" });
 });
 
 reports.addEventListener("click", (event) => {

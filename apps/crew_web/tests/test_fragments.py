@@ -59,8 +59,8 @@ def report(**changes: object) -> Report:
         "expired": [],
         "superseded": [],
         "ms_to_50_percent": 60.4,
-        "ms_to_99_percent": 140.2,
-        "ms_to_last": None,
+        "ms_to_99_percent": 132.0,
+        "ms_to_last": 140.2,
     }
     return Report.model_validate(whole | changes)
 

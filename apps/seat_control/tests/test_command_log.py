@@ -146,7 +146,7 @@ def test_confirmations_are_timed_and_refusals_keep_their_reason() -> None:
         log.confirm(seat, status(1), now + 500)  # said again, counted once
     report = issued.report(EPOCH, 1040)
     assert (report.applied, report.missing) == (3, ["1D"])
-    assert (report.ms_to_50_percent, report.ms_to_99_percent, report.ms_to_last) == (20, None, None)
+    assert (report.ms_to_50_percent, report.ms_to_99_percent, report.ms_to_last) == (20, None, 30)
     log.confirm("1D", status(1, refused=[{"seq": 1, "reason": "no audio device"}]), 1090)
     report = issued.report(EPOCH, 1100)
     assert [(refusal.seat, refusal.reason) for refusal in report.refused] == [
