@@ -41,7 +41,6 @@ test: install build ## Run all tests
 
 bench-seats: packages $(STAMPS) ## Measure seat control against its peers, into docs/benchmarks.md
 	@bench/install_packages.sh bench/measure/packages.txt
-	$(BIN)/uv sync --quiet --frozen --group peers --python $(PYTHON)
 	$(BIN)/python -m bench.measure
 
 clean: demo-down ## Remove all that make has made here

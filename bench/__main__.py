@@ -24,7 +24,7 @@ from bench.instance import (
     load_instance,
 )
 from bench.orders import Order, give
-from bench.up import Bench, cabin, down, end_on_signals, is_up, running, stay
+from bench.up import Bench, cabin, down, drop, end_on_signals, is_up, running, stay
 
 DEFAULT_LAYOUT = "a330-300"
 PROGRAMS = ("redis", "postgresql", "nginx", "seat_control", "crew_web")
@@ -241,7 +241,7 @@ def _status(options: Options, arguments: list[str]) -> None:
 
 
 def _drop(options: Options, arguments: list[str]) -> None:
-    network.drop(_wired(options, arguments), options.percent)
+    drop(_wired(options, arguments), options.percent)
 
 
 def _cut_server(options: Options, arguments: list[str]) -> None:

@@ -86,12 +86,16 @@ class SimulatedPlatform:
 
 
 class SimulatedPlayer(Player):
-    """A player whose cable can be pulled: nothing comes in, and no answer to what goes out."""
+    """A player whose cable can be pulled: nothing comes in, and no answer to what goes out.
+
+    `dropped`, the share of datagrams that are lost on the way to this seat, is one for all.
+    """
 
     cut = False
+    dropped = 0.0
 
     def _datagram(self, datagram: bytes, source: str) -> None:
-        if not self.cut:
+        if not self.cut and random.random() >= self.dropped:  # noqa: S311 - no secret
             super()._datagram(datagram, source)
 
     async def _post(self, body: bytes) -> Answer | None:
@@ -143,6 +147,9 @@ class Cabin:
         if order.order == "applied":
             wanted = (a for a in self._applied if order.seq in {None, a.seq})
             return [applied.model_dump() for applied in wanted]
+        if order.order == "drop":
+            SimulatedPlayer.dropped = order.percent / 100
+            return None
         place = self._places.get(order.seat or "")
         if place is None or order.seat is None:
             raise ValueError(f"this cabin has no seat {order.seat}")

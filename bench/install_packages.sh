@@ -18,7 +18,7 @@ if [[ $(id -u) -ne 0 ]]; then
         echo "Ask whoever has root rights to run: apt-get install ${missing[*]}" >&2
         exit 1
     fi
-    echo "Installing ${missing[*]}: sudo may ask for your password."
+    echo "Missing: ${missing[*]}. To install them, sudo may ask for your password."
     exec sudo -- "$0" "$@"
 fi
 
@@ -30,11 +30,19 @@ if [[ ! -e $policy ]]; then
     chmod 755 "$policy"
 fi
 
+# Quietly, unless it fails.
+echo "Installing ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
-wait_for_lock=(-o DPkg::Lock::Timeout=120)
-apt-get "${wait_for_lock[@]}" update --quiet
-apt-get "${wait_for_lock[@]}" install --quiet --yes --no-install-recommends \
-    "${missing[@]}" </dev/null
+log=$(mktemp)
+if ! {
+    apt-get -o DPkg::Lock::Timeout=120 update &&
+        apt-get -o DPkg::Lock::Timeout=120 install --yes --no-install-recommends "${missing[@]}"
+} </dev/null >"$log" 2>&1; then
+    tail -n 30 "$log" >&2
+    echo "apt-get failed: the whole of what it said is in $log" >&2
+    exit 1
+fi
+rm -f "$log"
 
 # Not at the next boot either, those that were not here before.
 if [[ -d /run/systemd/system ]]; then

@@ -75,6 +75,9 @@ def set_link(instance: Instance, up: bool) -> None:
 def drop(instance: Instance, percent: int) -> None:
     """Drop this share of all packets, at random, each way. 0: none.
 
+    But for multicast: one packet is for every seat here, and on an aircraft each seat's link
+    drops its own, so the simulated seats do that (`bench.cabin`).
+
     Raises:
         BenchError: nftables refuses.
     """
@@ -84,6 +87,7 @@ def drop(instance: Instance, percent: int) -> None:
 table inet cabin {{
     chain in {{
         type filter hook input priority 0
+        ip daddr 224.0.0.0/4 accept
         iifname {CABIN_INTERFACE} numgen random mod 100 < {percent} drop
     }}
     chain out {{

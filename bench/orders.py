@@ -20,15 +20,17 @@ class Order(BaseModel):
     """What the cabin is to do.
 
     `cut` and `restore` are a seat's cable; `reboot` its power switch; `protocol` reboots it
-    with software that speaks no more than that version; `call` its call button. `applied`
+    with software that speaks no more than that version; `call` its call button. `drop` loses
+    that share of each seat's datagrams. `applied`
     asks for the commands that were applied, all or those of one sequence number.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    order: Literal["cut", "restore", "reboot", "protocol", "call", "applied", "seats"]
+    order: Literal["cut", "restore", "reboot", "protocol", "call", "drop", "applied", "seats"]
     seat: SeatName | None = None
     protocol: Annotated[int, Field(ge=1, le=2)] | None = None
+    percent: Annotated[int, Field(ge=0, le=100)] = 0
     seq: int | None = None
 
 

@@ -132,7 +132,7 @@ class Cabin:
 
     def drop(self, percent: int) -> None:
         """Drop packets between server and cabin, both ways. Needs root."""
-        network.drop(self.instance, percent)
+        up.drop(self.instance, percent)
 
     def set_link(self, up: bool) -> None:
         """Plug in or pull the cable between server and cabin. Needs root."""

@@ -23,6 +23,7 @@ from apps.common.protocol import CREW_HEADER
 from bench import layouts, network, people, preflight, prepare, processes
 from bench.host import Host
 from bench.instance import BenchError, Instance, Paths, claim_directory, load_instance
+from bench.orders import Order, give
 
 READY_TIMEOUT = 60.0
 STOP_TIMEOUT = 30.0
@@ -269,6 +270,16 @@ def cabin(paths: Paths) -> CabinView:
     with local_client(paths, "seat_control") as client:
         answer = client.get("/api/v1/cabin", headers={CREW_HEADER: "bench"})
         return CabinView.model_validate_json(answer.raise_for_status().content)
+
+
+def drop(instance: Instance, percent: int) -> None:
+    """Lose this share of all packets between server and cabin, each seat its own. 0: none.
+
+    Raises:
+        BenchError: nftables or the simulated cabin refuses.
+    """
+    network.drop(instance, percent)
+    give(instance.paths.cabin_socket, Order(order="drop", percent=percent))
 
 
 def local_client(paths: Paths, app: str) -> httpx.Client:

@@ -23,7 +23,7 @@ from bench.instance import Instance, default_directory
 from bench.measure import commands
 from bench.measure.status import SEATS
 from bench.orders import Order, give
-from bench.up import local_client, running
+from bench.up import drop, local_client, running
 
 INSTANCE = 60
 SHARES = (0, 10, 30)
@@ -108,10 +108,10 @@ def measure(runs: int) -> dict[tuple[str, int], Reached]:
     with running(instance, lambda text: print(f"  bench: {text}", file=sys.stderr)):
         for run in range(runs):
             for percent in SHARES:
-                network.drop(instance, percent)
+                drop(instance, percent)
                 time.sleep(3)  # until the statuses go their way again
                 rows.setdefault(("seat_control", percent), []).append(_seat_control(instance))
-                network.drop(instance, 0)
+                drop(instance, 0)
                 rows.setdefault(("mosquitto, QoS 1", percent), []).append(
                     _mosquitto(instance, percent)
                 )
