@@ -34,6 +34,9 @@ MAX_FRAMES_PER_ANSWER = 16
 REPEAT_AFTER = (0.020, 0.080)
 """Seconds after its first sending at which a frame is multicast again."""
 
+REPEAT_WHILE_MISSING = (0.25, 0.5, 1.0, 1.5, 2.0)
+"""And at which it is once more, if a live seat that it is for has not confirmed it by then."""
+
 BEACON_EVERY = 1.0
 """Seconds between two beacons."""
 

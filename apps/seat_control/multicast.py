@@ -1,4 +1,4 @@
-"""Frames out to the cabin: at once, again after 20 and 80 ms, and a beacon each second."""
+"""Frames out to the cabin: at once, again a few times, and a beacon each second."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from ipaddress import IPv4Address
 
-from apps.common.protocol import BEACON_EVERY, REPEAT_AFTER
+from apps.common.protocol import BEACON_EVERY, REPEAT_AFTER, REPEAT_WHILE_MISSING
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class MulticastSender:
         self._socket: socket.socket | None = None
         self._send_lock = threading.Lock()
         self._wake = threading.Condition()
-        self._waiting: list[tuple[float, int, bytes]] = []
+        self._waiting: list[tuple[float, int, bytes, Callable[[], bool]]] = []
         self._count = 0
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="multicast", daemon=True)
@@ -62,15 +62,22 @@ class MulticastSender:
         with self._send_lock:
             self._drop_socket()
 
-    def send(self, datagram: bytes) -> None:
-        """Send now, and again when the repeats are due. Never blocks, never raises."""
+    def send(self, datagram: bytes, is_missing: Callable[[], bool]) -> None:
+        """Send now, and again when the repeats are due. Never blocks, never raises.
+
+        Args:
+            datagram: a signed frame.
+            is_missing: asked before each of the later repeats, whether it is still wanted.
+        """
         self._send(datagram)
         now = time.monotonic()
+        repeats = [(delay, _always) for delay in REPEAT_AFTER]
+        repeats += [(delay, is_missing) for delay in REPEAT_WHILE_MISSING]
         with self._wake:
-            if len(self._waiting) + len(REPEAT_AFTER) <= MAX_WAITING:
-                for delay in REPEAT_AFTER:
+            if len(self._waiting) + len(repeats) <= MAX_WAITING:
+                for delay, is_wanted in repeats:
                     self._count += 1
-                    heapq.heappush(self._waiting, (now + delay, self._count, datagram))
+                    heapq.heappush(self._waiting, (now + delay, self._count, datagram, is_wanted))
                 self._wake.notify()
 
     def _run(self) -> None:
@@ -83,15 +90,18 @@ class MulticastSender:
                 if (delay := due - time.monotonic()) > 0:
                     self._wake.wait(delay)
                     continue
-                datagram = (
-                    heapq.heappop(self._waiting)[2]
+                repeat = (
+                    heapq.heappop(self._waiting)
                     if self._waiting and self._waiting[0][0] <= next_beacon
                     else None
                 )
-            if datagram is None:
-                datagram = self._beacon()
+            if repeat is None:
+                self._send(self._beacon())
                 next_beacon = time.monotonic() + BEACON_EVERY
-            self._send(datagram)
+            else:
+                _due, _count, datagram, is_wanted = repeat
+                if is_wanted():
+                    self._send(datagram)
 
     def _send(self, datagram: bytes) -> None:
         with self._send_lock:
@@ -131,3 +141,7 @@ class MulticastSender:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+
+def _always() -> bool:
+    return True

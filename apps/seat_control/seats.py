@@ -70,6 +70,11 @@ class SeatTable:
         entry.heard_at = now
         entry.lost = False
 
+    def is_live(self, seat: str) -> bool:
+        """Whether it reports."""
+        entry = self._seats[seat]
+        return entry.status is not None and not entry.lost
+
     def check(self, now: float) -> None:
         """Mark the seats that fell silent; call it a few times a second."""
         for name, seat in self._seats.items():
@@ -113,7 +118,7 @@ class SeatTable:
     def counts(self) -> dict[str, int]:
         """How many seats there are, and how many of them are live and lost."""
         lost = sum(seat.lost for seat in self._seats.values())
-        live = sum(seat.status is not None and not seat.lost for seat in self._seats.values())
+        live = sum(map(self.is_live, self._seats))
         return {"seats": len(self._seats), "live": live, "lost": lost}
 
     def multicast_trouble(self) -> str | None:

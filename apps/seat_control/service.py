@@ -232,8 +232,13 @@ class SeatControl:
             self._journal.add(issued)
             with self._lock:
                 self._log.add(issued)
-            self._multicast.send(datagram)
+            self._multicast.send(datagram, lambda: self._is_missing(issued))
         return Accepted(seq=issued.seq, targets=len(targets))
+
+    def _is_missing(self, issued: Issued) -> bool:
+        """Whether a live seat has not confirmed a command: it may have lost every datagram."""
+        with self._lock:
+            return any(self._seats.is_live(seat) for seat in issued.open)
 
     def _check_armed(self, crew: str, request: CommandRequest, targets: tuple[str, ...]) -> None:
         if not request.action.destructive or len(targets) == 1:

@@ -136,7 +136,7 @@ def multicast(port: int, group_port: int) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", port))
         while True:
-            sender.send(sock.recv(2048))
+            sender.send(sock.recv(2048), lambda: False)
 
 
 async def unicast(port: int, first_seat_port: int, seats: int) -> None:

@@ -10,6 +10,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
+from apps.common.protocol import REPEAT_AFTER, REPEAT_WHILE_MISSING
 from apps.seat_control.multicast import MulticastSender
 
 GROUP = IPv4Address("239.192.73.99")
@@ -35,7 +36,7 @@ def test_a_frame_goes_at_once_and_again_after_20_and_80_ms(receiver: socket.sock
     multicast.start()
     assert receiver.recv(100) == b"beacon"
     began = time.monotonic()
-    multicast.send(b"frame")
+    multicast.send(b"frame", lambda: False)
     heard: list[float] = []
     while len(heard) < 3:
         assert receiver.recv(100) == b"frame"
@@ -50,10 +51,24 @@ def test_a_frame_goes_at_once_and_again_after_20_and_80_ms(receiver: socket.sock
 def test_an_interface_that_is_away_is_told_and_comes_back(receiver: socket.socket) -> None:
     multicast = sender("nosuch0", receiver.getsockname()[1])
     multicast.start()
-    multicast.send(b"frame")
+    multicast.send(b"frame", lambda: False)
     assert "nosuch0" in (multicast.trouble or "")
     multicast._interface = "lo"
-    multicast.send(b"frame")
+    multicast.send(b"frame", lambda: False)
     assert multicast.trouble is None
     assert receiver.recv(100) == b"frame"
+    multicast.close()
+
+
+def test_a_frame_that_is_missing_goes_out_until_it_is_not(receiver: socket.socket) -> None:
+    multicast = sender("lo", receiver.getsockname()[1])
+    multicast.start()
+    wanted = iter([True, True, False, False, False])
+    multicast.send(b"frame", lambda: next(wanted))
+    heard = 0
+    deadline = time.monotonic() + REPEAT_WHILE_MISSING[-1] + 0.3
+    while time.monotonic() < deadline:
+        heard += receiver.recv(100) == b"frame"  # or a beacon, each second
+    assert heard == 1 + len(REPEAT_AFTER) + 2
+    assert list(wanted) == []  # asked for each
     multicast.close()
