@@ -5,8 +5,9 @@
 #     install_packages.sh FILE...     each with names of packages, and remarks after #
 set -euo pipefail
 
+mapfile -t packages < <(sed 's/ *#.*//; /^$/d' "$@")
 missing=()
-for package in $(sed 's/#.*//' "$@"); do
+for package in "${packages[@]}"; do
     status=$(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null) || status=
     [[ $status == installed ]] || missing+=("$package")
 done
