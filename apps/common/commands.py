@@ -25,6 +25,10 @@ SeatName = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]?[A-HJKL]$")]
 AreaName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 """The name of a class or a zone in a cabin layout: ``economy``."""
 
+PLAIN = r"[^\x00-\x1f\x7f]"
+"""A character of a text for people: no control character, which a screen or a database could
+stumble over."""
+
 MediaId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 Percent = Annotated[int, Field(ge=0, le=100, strict=True)]
@@ -179,7 +183,9 @@ class ShowMessage(Action):
     """Show a text on the screen for some seconds."""
 
     name: Literal["show_message"] = "show_message"
-    text: Annotated[str, StringConstraints(pattern=r"\S", max_length=200)]
+    text: Annotated[
+        str, StringConstraints(pattern=rf"^{PLAIN}*[^\s\x00-\x1f\x7f]{PLAIN}*$", max_length=200)
+    ]
     seconds: Annotated[int, Field(ge=1, le=60, strict=True)] = 10
 
 

@@ -17,7 +17,7 @@ from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from apps.common.commands import AnyAction, Flag, MediaId, Percent, SeatName, Seq
+from apps.common.commands import PLAIN, AnyAction, Flag, MediaId, Percent, SeatName, Seq
 
 PROTOCOL = 2
 """The newest protocol version that this code speaks; it speaks every one from 1 on."""
@@ -83,7 +83,7 @@ class Refusal(_Wire):
     """A command that the seat understood but did not carry out."""
 
     seq: Seq
-    reason: Annotated[str, StringConstraints(min_length=1, max_length=100)]
+    reason: Annotated[str, StringConstraints(pattern=f"^{PLAIN}+$", max_length=100)]
 
 
 class LinkCounters(_Wire):

@@ -78,7 +78,12 @@ def command() -> Response:
     accepted = service().seat_control.issue(
         _crew(), CommandRequest(selector=chosen, action=action, arm_token=token)
     )
-    return _for_htmx(_report(service().seat_control.report(_crew(), accepted.seq)), "sent")
+    try:
+        report = service().seat_control.report(_crew(), accepted.seq)
+    except UnavailableError as error:
+        # The command itself was accepted.
+        raise UnavailableError(str(error), maybe_done=True) from error
+    return _for_htmx(_report(report), "sent")
 
 
 @pages.get("/commands/<int:seq>")

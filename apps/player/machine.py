@@ -11,6 +11,7 @@ those after it wait in `_kept`, so `held` never speaks of a command that was not
 from __future__ import annotations
 
 import math
+import re
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -536,7 +537,8 @@ class Machine:
         return self._advance(now)
 
     def _refuse(self, command: Command, reason: str) -> None:
-        self._refusals.append(Refusal(seq=command.seq, reason=reason[:100] or "failed"))
+        text = re.sub(r"[\x00-\x1f\x7f]+", " ", reason)[:100]
+        self._refusals.append(Refusal(seq=command.seq, reason=text or "failed"))
 
     # -- the rest ---------------------------------------------------------------------------
 

@@ -27,8 +27,10 @@ _CREW_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 def create_app(settings: SeatControlSettings, service: SeatControl | None = None) -> Flask:
-    """The app on a service, which is made from `settings` unless one is given."""
-    service = service or SeatControl(settings)
+    """The app on a service; without one given, on one that is made from `settings` and started."""
+    if service is None:
+        service = SeatControl(settings)
+        service.start()
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     app.extensions["seat_control"] = service

@@ -137,7 +137,7 @@ class Front:
             deadline = loop.time() + STREAM_SECONDS
             while loop.time() < deadline and not gone.done():
                 news.clear()
-                position, chunk = self._next(position)
+                position, chunk = await self._next(position)
                 if chunk:
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
                     continue
@@ -154,10 +154,13 @@ class Front:
             stop()
             gone.cancel()
 
-    def _next(self, position: int | None) -> tuple[int, bytes]:
+    async def _next(self, position: int | None) -> tuple[int, bytes]:
         """What a client at `position` gets next: a snapshot, or the events since."""
         since = None if position is None else self._service.events.since(position)
-        return self._service.snapshot() if since is None else since
+        if since is None:
+            # It looks at the journal, which may just be waiting for the disk.
+            return await asyncio.to_thread(self._service.snapshot)
+        return since
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -14,9 +14,9 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import BigInteger, DateTime, Engine, Integer, String, create_engine
+from sqlalchemy import BigInteger, Connection, DateTime, Engine, Integer, String, create_engine
 from sqlalchemy.dialects.postgresql import JSONB, insert
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DataError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from apps.common.backoff import BackOff
@@ -103,6 +103,11 @@ class Auditor:
             except SQLAlchemyError as error:
                 self._failed(str(error.__cause__ or error).splitlines()[0])
                 self._closing.wait(back_off.delay())
+            except Exception as error:
+                # A database of a newer version, say. This thread is the only one to tell.
+                log.exception("the audit log cannot be written")
+                self._failed(str(error))
+                self._closing.wait(back_off.delay())
             else:
                 if self._error is not None:
                     log.info("the audit log is written again")
@@ -119,19 +124,27 @@ class Auditor:
         while rows := self._journal.unaudited(BATCH):
             with self._engine.begin() as connection:
                 for row in rows:
-                    values = _values(row, self._registration)
-                    connection.execute(
-                        insert(AuditedCommand)
-                        .values(values)
-                        .on_conflict_do_update(
-                            index_elements=["registration", "epoch", "seq"],
-                            set_={key: values[key] for key in ("applied", "outcome")},
-                        )
-                    )
+                    self._copy_one(connection, row)
             if not self._journal.audited(rows):
                 break  # a full disk; the rows are copied again later, to no harm
         with self._engine.begin() as connection:
             connection.exec_driver_sql("SELECT 1")
+
+    def _copy_one(self, connection: Connection, row: AuditRow) -> None:
+        values = _values(row, self._registration)
+        try:
+            with connection.begin_nested():
+                connection.execute(
+                    insert(AuditedCommand)
+                    .values(values)
+                    .on_conflict_do_update(
+                        index_elements=["registration", "epoch", "seq"],
+                        set_={key: values[key] for key in ("applied", "outcome")},
+                    )
+                )
+        except DataError:
+            # One that PostgreSQL will never take must not keep all others out.
+            log.exception("a command is missing from the audit log", extra={"seq": row.seq})
 
 
 def migrate(engine: Engine) -> None:

@@ -36,6 +36,9 @@ KEPT = 1000
 GRACE_MS = 1_500
 """How long after its expiry a seat may still confirm that it applied a command in time."""
 
+VERDICTS_AFTER_MS = 3_000
+"""How long after the start nothing is called expired for a seat that was not heard of."""
+
 SINCE_PROTOCOL: dict[type[Action], int] = {ReadingLight: 2, Identify: 2}
 """The protocol version that brought an action; all others are as old as the protocol."""
 
@@ -158,6 +161,7 @@ class CommandLog:
         self.epoch = epoch
         self.last = last
         self._everyone = tuple(seats)
+        self._began: int | None = None
         self._log: dict[int, Issued] = {}
         self._open: dict[int, Issued] = {}
         self._confirmed = dict.fromkeys(self._everyone, 0)
@@ -297,8 +301,11 @@ class CommandLog:
 
     def tick(self, now: int) -> None:
         """Close what expired, forget what is old; call it a few times a second."""
+        self._began = now if self._began is None else self._began
+        # After a start, each seat first gets the time to say what it had done before.
+        verdicts = now - self._began >= VERDICTS_AFTER_MS
         for issued in list(self._open.values()):
-            if issued.exp is not None and issued.over(now):
+            if verdicts and issued.exp is not None and issued.over(now):
                 for seat in [seat for seat in issued.targets if seat in issued.open]:
                     self._close(issued, seat, issued.expired)
         if len(self._log) > KEPT:
@@ -306,10 +313,10 @@ class CommandLog:
 
     def _forget(self) -> None:
         in_force = {seq for settings in self._in_force.values() for seq in settings.values()}
-        old = [seq for seq in self._log if seq not in in_force and not self._log[seq].changed]
-        for seq in old[: len(self._log) - KEPT]:
-            del self._log[seq]
-            self._open.pop(seq, None)
+        for seq in [seq for seq in self._log if seq <= self.last - KEPT and seq not in in_force]:
+            if not self._log[seq].changed:
+                del self._log[seq]
+                self._open.pop(seq, None)
 
     def remembered(self) -> set[int]:
         """The numbers of the commands that are remembered."""

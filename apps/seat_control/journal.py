@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import sqlite3
 import threading
@@ -24,6 +25,8 @@ from pydantic import TypeAdapter
 from apps.common.commands import AnyAction, Selector
 from apps.common.protocol import Command
 from apps.seat_control.commands import Issued
+
+log = logging.getLogger(__name__)
 
 LOCK_TIMEOUT = 10.0
 """Seconds to wait for the process before us to let go of the journal."""
@@ -44,6 +47,15 @@ CREATE TABLE IF NOT EXISTS command (
     version INTEGER NOT NULL DEFAULT 1,
     audited_version INTEGER NOT NULL DEFAULT 0
 ) STRICT;
+"""
+
+_UPSERT_COMMAND = """
+INSERT INTO command (seq, record, outcome) VALUES (?, ?, ?)
+ON CONFLICT (seq) DO UPDATE SET outcome = excluded.outcome, version = version + 1
+"""
+_RAISE_LAST_SEQ = """
+INSERT INTO meta VALUES ('last_seq', ?)
+ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)
 """
 
 MakeFrame = Callable[[int, AnyAction, Iterable[str], int, int | None], Command]
@@ -122,10 +134,8 @@ class Journal:
 
     def advance(self) -> None:
         """Store a ceiling that cabin time stays under; call it every 10 s."""
-        self._write(
-            "INSERT OR REPLACE INTO meta VALUES ('cabin_time_ceiling', ?)",
-            [(self.now() + CEILING_AHEAD_MS,)],
-        )
+        ceiling = self.now() + CEILING_AHEAD_MS
+        self._write(("INSERT OR REPLACE INTO meta VALUES ('cabin_time_ceiling', ?)", [(ceiling,)]))
 
     @property
     def trouble(self) -> str | None:
@@ -136,16 +146,14 @@ class Journal:
 
     def last_seq(self) -> int:
         """The last sequence number ever given out."""
-        (last,) = self._db.execute("SELECT coalesce(max(seq), 0) FROM command").fetchone()
-        return max(int(last), self._reserve.read())
+        return max(self._meta("last_seq", 0), self._reserve.read())
 
     def add(self, issued: Issued) -> None:
         """Write a command down, for good; call it before it is sent.
 
         Where the disk is full its number at least is kept, in space set aside for that.
         """
-        row = (issued.seq, json.dumps(_record(issued)), json.dumps(_outcome(issued)))
-        if not self._write("INSERT INTO command (seq, record, outcome) VALUES (?, ?, ?)", [row]):
+        if not self.update([issued]):
             self._reserve.write(issued.seq)
 
     def update(self, changed: Iterable[Issued]) -> bool:
@@ -157,10 +165,11 @@ class Journal:
             (issued.seq, json.dumps(_record(issued)), json.dumps(_outcome(issued)))
             for issued in changed
         ]
+        last = max((seq for seq, _record, _outcome in rows), default=0)
         return self._write(
-            "INSERT INTO command (seq, record, outcome) VALUES (?, ?, ?) "
-            "ON CONFLICT (seq) DO UPDATE SET outcome = excluded.outcome, version = version + 1",
-            rows,
+            (_UPSERT_COMMAND, rows),
+            # Of its own, for the command itself is deleted one day.
+            (_RAISE_LAST_SEQ, [(last,)]),
         )
 
     def forget_but(self, remembered: Iterable[int]) -> None:
@@ -172,9 +181,8 @@ class Journal:
                 "OR seq <= (SELECT max(seq) FROM command) - ?",
                 (MAX_COMMANDS,),
             ).fetchall()
-        self._write(
-            "DELETE FROM command WHERE seq = ?", [(seq,) for (seq,) in rows if seq not in kept]
-        )
+        old = [(seq,) for (seq,) in rows if seq not in kept]
+        self._write(("DELETE FROM command WHERE seq = ?", old))
 
     def load(self, frame: MakeFrame, seats: Iterable[str]) -> list[Issued]:
         """All commands, oldest first.
@@ -185,8 +193,16 @@ class Journal:
         """
         known = set(seats)
         rows = self._db.execute("SELECT record, outcome FROM command ORDER BY seq").fetchall()
-        issued = [_parse(json.loads(record), json.loads(out), frame, known) for record, out in rows]
-        return [command for command in issued if command.targets]
+        commands = []
+        for record, outcome in rows:
+            try:
+                command = _parse(json.loads(record), json.loads(outcome), frame, known)
+            except (ValueError, LookupError, TypeError):
+                # Of a newer version, before a downgrade. Its number is taken all the same.
+                log.exception("a command in the journal is not understood, and left out")
+            else:
+                commands.append(command)
+        return [command for command in commands if command.targets]
 
     def unaudited(self, limit: int) -> list[AuditRow]:
         """Commands that the audit log does not have as they are now, oldest first."""
@@ -208,10 +224,8 @@ class Journal:
 
     def audited(self, rows: Iterable[AuditRow]) -> bool:
         """Note that the audit log has these; False when that was not possible."""
-        return self._write(
-            "UPDATE command SET audited_version = ? WHERE seq = ?",
-            [(row.version, row.seq) for row in rows],
-        )
+        versions = [(row.version, row.seq) for row in rows]
+        return self._write(("UPDATE command SET audited_version = ? WHERE seq = ?", versions))
 
     def close(self) -> None:
         """Let go of the journal."""
@@ -220,11 +234,13 @@ class Journal:
         self._reserve.close()
         os.close(self._guard)
 
-    def _write(self, statement: str, rows: list[tuple[Any, ...]]) -> bool:
+    def _write(self, *statements: tuple[str, list[tuple[Any, ...]]]) -> bool:
+        """Execute statements, each for all of its rows, in one transaction."""
         with self._lock:
             try:
                 with _transaction(self._db):
-                    self._db.executemany(statement, rows)
+                    for statement, rows in statements:
+                        self._db.executemany(statement, rows)
             except sqlite3.OperationalError as error:
                 self._offline = str(error)
                 return False
@@ -338,9 +354,9 @@ def _parse(
         expires_in=record["expires_in"],
         frame=frame(record["seq"], action, targets, record["iat"], record["exp"]),
         open=set(outcome["open"]) & known,
-        refused=outcome["refused"],
-        expired=outcome["expired"],
-        superseded=outcome["superseded"],
+        refused={seat: why for seat, why in outcome["refused"].items() if seat in known},
+        expired=[seat for seat in outcome["expired"] if seat in known],
+        superseded=[seat for seat in outcome["superseded"] if seat in known],
         applied_ms=outcome["applied_ms"],
         changed=False,
     )

@@ -99,6 +99,7 @@ class SeatControl:
             settings.multicast_ttl,
             self._beacon,
         )
+        self._unwritten: dict[int, Issued] = {}
         self._closing = threading.Event()
         self._ticker = threading.Thread(target=self._tick_until_closed, name="tick", daemon=True)
         self.health.part("redis", lambda: self._bus.trouble)
@@ -216,13 +217,20 @@ class SeatControl:
         """Journal a command and send it.
 
         Raises:
-            Problem: it is not armed, does not fit a datagram, or means no seat.
+            Problem: it is not armed, does not fit a datagram, means no seat, or is a setting
+                with an expiry.
         """
         targets = self.resolve(request.selector)
-        self._check_armed(crew, request, targets)
         expires_in = request.expires_in
-        if expires_in is None and request.action.retained is None:
-            expires_in = MOMENTARY_EXPIRY
+        if request.action.retained is None:
+            expires_in = MOMENTARY_EXPIRY if expires_in is None else expires_in
+        elif expires_in is not None:
+            raise Problem(
+                422,
+                "does-not-expire",
+                f"{request.action.name} stays in force until the next: leave expires_in out",
+            )
+        self._check_armed(crew, request, targets)
         with self._issuing:
             issued = self._new(crew, request.selector, request.action, targets, expires_in)
             try:
@@ -343,8 +351,10 @@ class SeatControl:
             self.events.publish("seats", json.dumps(seats))
         for command in progress:
             self.events.publish("command", command.model_dump_json())
-        if commands:
-            self._journal.update(commands)
+        self._unwritten |= {issued.seq: issued for issued in commands}
+        # What a full disk refuses is tried again with the next tick.
+        if self._unwritten and self._journal.update(self._unwritten.values()):
+            self._unwritten = {}
 
     def _each_second(self, told: str) -> str:
         with self._lock:

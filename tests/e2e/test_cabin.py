@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from apps.common.commands import Report
+from apps.common.commands import ACTIONS, Report
 from apps.common.testing import wait_until
 from bench.services import postgresql_folder
 from bench.testing import Cabin
@@ -19,7 +19,9 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="the cabin's own netwo
 
 
 def issue(client: httpx.Client, action: dict[str, Any], **selector: Any) -> int:
-    body = {"selector": selector or {"all": True}, "action": action, "expires_in": 60}
+    body: dict[str, Any] = {"selector": selector or {"all": True}, "action": action}
+    if ACTIONS[action["name"]].model_validate(action).retained is None:
+        body["expires_in"] = 60
     answer = client.post("/api/v1/commands", json=body)
     assert answer.status_code == 202, answer.text
     return int(answer.json()["seq"])

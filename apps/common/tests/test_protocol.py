@@ -64,7 +64,9 @@ ARGUMENTS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
         "position": st.floats(0, 86_400),
     },
     "show_message": {
-        "text": st.text(min_size=1, max_size=200).filter(str.strip),
+        "text": st.text(
+            st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=200
+        ).filter(str.strip),
         "seconds": st.integers(1, 60),
     },
     "reading_light": {"on": st.booleans()},

@@ -13,11 +13,14 @@ from apps.common.commands import (
     ArmRequest,
     CommandRequest,
     Identify,
+    LimitVolume,
     LockScreen,
+    Mute,
     Pause,
     Power,
     Reset,
     Selector,
+    SetBrightness,
     SetVolume,
     ShowMessage,
 )
@@ -106,6 +109,7 @@ def test_a_momentary_command_is_not_sent_after_its_expiry_and_the_report_says_so
     assert told(log, "1A", status(0), now=10_001) == []
     assert pause.report(EPOCH, 10_001).expired == ["1A"]
     assert not pause.report(EPOCH, 10_001).final
+    log.tick(0)
     log.tick(10_000 + GRACE_MS + 1)
     report = pause.report(EPOCH, 20_000)
     assert report.final
@@ -224,10 +228,31 @@ def test_old_commands_are_forgotten_but_not_those_in_force() -> None:
         issue(log, SetVolume(volume=10), ["1B"])
     log.changed()
     log.tick(0)
-    assert len(log.remembered()) == KEPT
-    assert log.get(1) is not None
-    assert log.get(2) is None
+    assert log.remembered() == {1, *range(102, KEPT + 102)}
     assert told(log, "1A", status(0, fresh=True)) == [1]
+
+
+def test_new_commands_are_remembered_whatever_is_in_force() -> None:
+    log = CommandLog(SEATS, EPOCH, 0)
+    settings: list[AnyAction] = [SetVolume(volume=1), LockScreen(locked=True), Power(on=True)]
+    settings += [Mute(muted=True), SetBrightness(brightness=1), LimitVolume(limit=1)]
+    for seat in SEATS:
+        for action in settings:
+            issue(log, action, [seat])
+    assert log.last > KEPT
+    pause = issue(log, Pause(), ["1A"])
+    log.changed()
+    log.tick(0)
+    assert log.get(pause.seq) is pause
+
+
+def test_after_a_start_seats_get_time_to_say_what_they_did() -> None:
+    log = CommandLog(SEATS, EPOCH, 0)
+    issued = issue(log, Pause(), ["1A"], now=0)
+    log.tick(20_000)  # the first look at the clock, long after the expiry
+    log.confirm("1A", status(1), 20_100)
+    log.tick(30_000)
+    assert (issued.applied(), issued.expired) == (1, [])
 
 
 actions = st.sampled_from(

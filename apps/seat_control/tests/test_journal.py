@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -94,6 +96,7 @@ def test_cabin_time_never_goes_back_over_a_reboot_with_a_wrong_clock(
 
 _WRITER = """
 import sys
+from contextlib import closing
 from pathlib import Path
 from apps.common.commands import SetVolume
 from apps.seat_control.commands import CommandLog
@@ -161,6 +164,53 @@ def test_a_full_disk_neither_stops_commands_nor_takes_numbers_back(tmp_path: Pat
         journal.close()
     finally:
         subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def test_a_number_outlives_its_command(tmp_path: Path) -> None:
+    log = CommandLog(SEATS, EPOCH, 0)
+    journal = Journal(tmp_path, BOOT)
+    for _ in range(3):
+        journal.add(issue(log, Pause(), ["1A"]))
+    journal.audited(journal.unaudited(10))
+    journal.forget_but([])
+    journal.close()
+    journal = Journal(tmp_path, BOOT)
+    assert journal.load(log.frame, SEATS) == []
+    assert journal.last_seq() == 3
+    journal.close()
+
+
+def test_a_smaller_cabin_leaves_sane_reports(tmp_path: Path) -> None:
+    log = CommandLog(SEATS, EPOCH, 0)
+    journal = Journal(tmp_path, BOOT)
+    journal.add(issue(log, Pause(), ["1A", "1B"]))
+    refusal = [{"seq": 1, "reason": "no media"}]
+    log.confirm("1B", status(1, refused=refusal), 50)
+    journal.update(log.changed())
+    (issued,) = journal.load(log.frame, ["1A"])
+    assert (issued.targets, issued.open, issued.refused, issued.applied()) == (
+        ("1A",),
+        {"1A"},
+        {},
+        0,
+    )
+    journal.close()
+
+
+def test_a_command_of_a_newer_version_is_left_out(tmp_path: Path) -> None:
+    log = CommandLog(SEATS, EPOCH, 0)
+    journal = Journal(tmp_path, BOOT)
+    journal.add(issue(log, Pause(), ["1A"]))
+    journal.add(issue(log, SetVolume(volume=3), ["1A"]))
+    journal.close()
+    with closing(sqlite3.connect(tmp_path / "journal.db")) as database, database:
+        database.execute(
+            "UPDATE command SET record = replace(record, 'pause', 'fold') WHERE seq = 1"
+        )
+    journal = Journal(tmp_path, BOOT)
+    assert [issued.seq for issued in journal.load(log.frame, SEATS)] == [2]
+    assert journal.last_seq() == 2
+    journal.close()
 
 
 def test_the_audit_log_gets_each_version_once(tmp_path: Path) -> None:

@@ -170,6 +170,7 @@ def test_the_crew_must_be_known(client: FlaskClient) -> None:
         ({"all": True}, {"name": "reset"}, 428, "not-armed"),
         ({"all": True}, {"name": "power", "on": False}, 428, "not-armed"),
         ({"all": True}, {"name": "show_message", "text": "\U0001f6eb" * 200}, 422, None),
+        ({"all": True}, {"name": "show_message", "text": "nul \0"}, 400, "malformed"),
     ],
 )
 def test_commands_that_are_refused(
@@ -179,6 +180,11 @@ def test_commands_that_are_refused(
     assert got == code
     assert problem["type"] == f"urn:ife:problem:{slug or 'too-large-for-multicast'}"
     assert client.get("/api/v1/cabin", headers=CREW).get_json()["seq"] == 0
+
+
+def test_a_setting_does_not_expire(client: FlaskClient) -> None:
+    code, problem = command(client, {"all": True}, {"name": "mute", "muted": True}, expires_in=5)
+    assert (code, problem["type"]) == (422, "urn:ife:problem:does-not-expire")
 
 
 def test_a_destructive_command_goes_in_two_steps(client: FlaskClient) -> None:
