@@ -101,7 +101,9 @@ def part(name: str) -> str:
         "seat_control": _("Seat control does not answer: no commands can be sent now."),
         "redis": _("Live data service away: commands work, the PA state is not known."),
         "audit log": _("Audit log away: commands work, the record is kept and written later."),
-        "journal": _("Seat control cannot write to its disk: commands may be refused."),
+        "journal": _(
+            "Seat control cannot write to its disk: commands work, a restart would forget them."
+        ),
         "multicast": _("Multicast silent: commands arrive a second later than usual."),
         "sessions": _("Log-ins cannot be stored: whoever is logged in can go on working."),
     }

@@ -47,7 +47,7 @@ MAX_KEPT = 16
 """Frames kept back because some before them are missing."""
 
 MAX_SEEN = 128
-"""Datagrams remembered, to drop their repetitions unread: more than come in 80 ms."""
+"""Datagrams remembered, so that their repeats (for 2 s) are dropped unread."""
 
 MAX_REFUSALS_TOLD = 16
 """Refusals in one status."""

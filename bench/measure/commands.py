@@ -2,8 +2,9 @@
 
 Senders run on one core; on the other one process is all 312 seats, each with a socket of its own,
 and makes the click. Seat control: an HTTP request, journalled, signed, multicast, and checked by
-every seat. Its peers carry the same bytes and check nothing: mosquitto (QoS 1), and HTTP to each
-seat. The transport alone: the multicast without journal, signature and check.
+every seat. Its peers carry as many bytes: mosquitto (QoS 1), and HTTP to each seat; they check
+nothing, but for the one that says so. The transport alone: multicast without journal, signature
+and check.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The whole bench while packets vanish: how long until every seat has applied a command.
 
 312 players, each with its certificate, in a network namespace; nftables drops that share of all
-packets, both ways, multicast and TCP alike. mosquitto's subscribers sit in the same namespace,
-behind the same rule. Clicks are made on the server, where nothing is lost.
+packets, both ways, but for multicast, of which each seat loses that share for itself, as behind
+links of their own. mosquitto's subscribers sit in the same namespace, behind the same rule. Clicks
+are made on the server, where nothing is lost. No process is pinned.
 """
 
 from __future__ import annotations
