@@ -93,16 +93,17 @@ class Journal:
         self._guard = _locked(folder / "journal.lock")
         self._reserve = _Reserve(folder / "sequence.reserve")
         self._offline: str | None = None
+        self._db = sqlite3.connect(
+            folder / "journal.db", isolation_level=None, check_same_thread=False, timeout=5
+        )
         try:
-            self._db = sqlite3.connect(
-                folder / "journal.db", isolation_level=None, check_same_thread=False, timeout=5
-            )
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.executescript(_SCHEMA)
             self.epoch = self._meta("epoch", int(time.time()) % 2**32)
             self._offset_ms = self._find_offset(boot_id)
         except sqlite3.Error as error:
+            self.close()
             raise JournalError(
                 f"{folder / 'journal.db'}: {error}: free some space, or move the file away "
                 "to begin a new epoch"
