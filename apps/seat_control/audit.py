@@ -101,7 +101,7 @@ class Auditor:
                     self._migrated = True
                 self._copy()
             except SQLAlchemyError as error:
-                self._failed(str(error.__cause__ or error).splitlines()[0])
+                self._failed(str(error.__cause__ or error))
                 self._closing.wait(back_off.delay())
             except Exception as error:
                 # A database of a newer version, say. This thread is the only one to tell.
@@ -115,7 +115,8 @@ class Auditor:
                 back_off.reset()
                 self._closing.wait(EVERY)
 
-    def _failed(self, error: str) -> None:
+    def _failed(self, said: str) -> None:
+        error = said.partition("\n")[0] or "it does not say why"
         if self._error is None:
             log.warning("the audit log cannot be written", extra={"error": error})
         self._error = error

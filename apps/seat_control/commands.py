@@ -26,6 +26,7 @@ from apps.common.protocol import (
     MAX_FRAMES_PER_ANSWER,
     PROTOCOL,
     Command,
+    Held,
     Status,
     address,
 )
@@ -199,9 +200,9 @@ class CommandLog:
     def confirm(self, seat: str, status: Status, now: int) -> None:
         """Note what a seat's status says about the commands it had."""
         held = status.held
-        if held.epoch != self.epoch or held.seq <= self._confirmed[seat]:
+        if not self._is_ours(held) or held.seq <= self._confirmed[seat]:
             return
-        self._confirmed[seat] = min(held.seq, self.last)
+        self._confirmed[seat] = held.seq
         refused = {refusal.seq: refusal.reason for refusal in status.refused}
         for issued in [entry for seq, entry in self._open.items() if seq <= held.seq]:
             if seat not in issued.open:
@@ -215,6 +216,10 @@ class CommandLog:
                 issued.refused[seat] = reason
             self._settle(issued, seat)
 
+    def _is_ours(self, held: Held) -> bool:
+        """Whether it is a number that this log has given out."""
+        return held.epoch == self.epoch and held.seq <= self.last
+
     def _settle(self, issued: Issued, seat: str) -> None:
         issued.open.discard(seat)
         issued.changed = True
@@ -224,10 +229,10 @@ class CommandLog:
     def missed(self, seat: str, status: Status, now: int) -> Missed | None:
         """The commands that a seat misses; None when it holds all there is."""
         held = status.held
-        begin_anew = status.fresh or held.epoch != self.epoch
-        if not begin_anew and held.seq >= self.last:
+        begin_anew = status.fresh or not self._is_ours(held)
+        if not begin_anew and held.seq == self.last:
             return None
-        after = held.seq if held.epoch == self.epoch else 0
+        after = held.seq if self._is_ours(held) else 0
         in_force = self._in_force[seat]
         wanted: list[Issued] = []
         if begin_anew:

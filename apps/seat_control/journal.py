@@ -242,7 +242,7 @@ class Journal:
                 with _transaction(self._db):
                     for statement, rows in statements:
                         self._db.executemany(statement, rows)
-            except sqlite3.OperationalError as error:
+            except sqlite3.Error as error:  # a full disk, a damaged file
                 self._offline = str(error)
                 return False
             self._offline = None

@@ -15,6 +15,9 @@ from apps.common.protocol import BEACON_EVERY, REPEAT_AFTER, REPEAT_WHILE_MISSIN
 
 log = logging.getLogger(__name__)
 
+_Repeat = tuple[float, int, bytes, Callable[[], bool]]
+"""When it is due, a number to sort by, the datagram, and whether it is still wanted."""
+
 MAX_WAITING = 10_000
 """Repeats that wait for their time; more are left out (the seats ask for what they miss)."""
 
@@ -43,7 +46,7 @@ class MulticastSender:
         self._socket: socket.socket | None = None
         self._send_lock = threading.Lock()
         self._wake = threading.Condition()
-        self._waiting: list[tuple[float, int, bytes, Callable[[], bool]]] = []
+        self._waiting: list[_Repeat] = []
         self._count = 0
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="multicast", daemon=True)
@@ -96,12 +99,21 @@ class MulticastSender:
                     else None
                 )
             if repeat is None:
-                self._send(self._beacon())
                 next_beacon = time.monotonic() + BEACON_EVERY
-            else:
-                _due, _count, datagram, is_wanted = repeat
-                if is_wanted():
-                    self._send(datagram)
+            try:
+                self._send_due(repeat)
+            except Exception:
+                # Without this thread there would be neither repeats nor beacons.
+                log.exception("a frame was left out")
+
+    def _send_due(self, repeat: _Repeat | None) -> None:
+        """Send a repeat that is still wanted, or a beacon."""
+        if repeat is None:
+            self._send(self._beacon())
+            return
+        _due, _count, datagram, is_wanted = repeat
+        if is_wanted():
+            self._send(datagram)
 
     def _send(self, datagram: bytes) -> None:
         with self._send_lock:

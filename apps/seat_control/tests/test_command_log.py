@@ -141,6 +141,14 @@ def test_a_seat_of_another_epoch_begins_anew() -> None:
     assert issued.open == {"1A"}
 
 
+def test_a_seat_that_holds_what_was_never_given_out_confirms_nothing() -> None:
+    log = CommandLog(SEATS, EPOCH, 0)
+    issued = issue(log, SetVolume(volume=10), ["1A"])
+    log.confirm("1A", status(2**53 - 1), 10)
+    assert issued.open == {"1A"}
+    assert told(log, "1A", status(2**53 - 1)) == [1]
+
+
 def test_confirmations_are_timed_and_refusals_keep_their_reason() -> None:
     log = CommandLog(SEATS, EPOCH, 0)
     targets = ["1A", "1B", "1C", "1D"]
