@@ -142,8 +142,6 @@ class Cabin:
         Raises:
             ValueError: it makes no sense.
         """
-        if order.order == "seats":
-            return {seat: place.player is not None for seat, place in self._places.items()}
         if order.order == "applied":
             wanted = (a for a in self._applied if order.seq in {None, a.seq})
             return [applied.model_dump() for applied in wanted]

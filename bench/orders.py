@@ -27,7 +27,7 @@ class Order(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    order: Literal["cut", "restore", "reboot", "protocol", "call", "drop", "applied", "seats"]
+    order: Literal["cut", "restore", "reboot", "protocol", "call", "drop", "applied"]
     seat: SeatName | None = None
     protocol: Annotated[int, Field(ge=1, le=2)] | None = None
     percent: Annotated[int, Field(ge=0, le=100)] = 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import socket
@@ -94,8 +93,3 @@ def _by_whom(port: int) -> str:
         return ""
     found = re.search(r'\("([^"]+)",pid=(\d+)', listening)
     return f" by {found[1]} (process {found[2]})" if found else ""
-
-
-def can_sudo() -> bool:
-    """Whether there is a sudo to ask."""
-    return os.geteuid() != 0 and find("sudo") is not None

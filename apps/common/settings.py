@@ -6,9 +6,11 @@ and calls `load`, so a wrong or missing variable stops it at start, with its nam
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import Field, StringConstraints, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 S = TypeVar("S", bound="Settings")
@@ -45,3 +47,24 @@ class Settings(BaseSettings):
 
 
 Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class CabinLinkSettings(Settings):
+    """What both ends of the cabin protocol have.
+
+    `boot_id` tells one boot of the machine from the next (the unit passes systemd's). The
+    multicast interface is named, never left to the routing table.
+    """
+
+    boot_id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+    state_directory: Path
+    multicast_interface: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,15}$")]
+    multicast_group: IPv4Address = IPv4Address("239.192.73.1")
+    multicast_port: Port = 5773
+
+    @field_validator("multicast_group")
+    @classmethod
+    def _is_group(cls, group: IPv4Address) -> IPv4Address:
+        if not group.is_multicast:
+            raise ValueError(f"{group} is no multicast group (224.0.0.0/4)")
+        return group

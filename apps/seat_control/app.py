@@ -33,7 +33,6 @@ def create_app(settings: SeatControlSettings, service: SeatControl | None = None
         service.start()
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
-    app.extensions["seat_control"] = service
     answer_problems(app)
     app.register_blueprint(health_blueprint(service.health))
 

@@ -21,10 +21,10 @@ from apps.common.cabin import PING_EVERY
 from apps.common.layout import LayoutError
 from apps.common.protocol import CREW_HEADER, MAX_STATUS_BODY, SEAT_HEADER
 from apps.common.settings import SettingsError
-from apps.common.web import CONTENT_TYPE, Problem
+from apps.common.web import Problem
 from apps.seat_control.app import check_crew, create_app
 from apps.seat_control.journal import JournalError
-from apps.seat_control.service import SeatControl
+from apps.seat_control.service import Answer, SeatControl
 from apps.seat_control.settings import SeatControlSettings
 
 Scope = MutableMapping[str, Any]
@@ -91,16 +91,7 @@ class Front:
             if not message.get("more_body"):
                 break
         answer = self._service.receive_status(seat, _header(scope, _SEAT), body)
-        await send(
-            {
-                "type": "http.response.start",
-                "status": answer.status,
-                "headers": answer.headers
-                if answer.status == 204
-                else [*answer.headers, (b"content-length", str(len(answer.body)).encode())],
-            }
-        )
-        await send({"type": "http.response.body", "body": answer.body})
+        await _send_answer(answer, send)
 
     async def _events(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -108,7 +99,7 @@ class Front:
             if self._streams >= MAX_STREAMS:
                 raise Problem(503, "too-many-streams", "close some of the crew's pages")
         except Problem as problem:
-            await _send_problem(problem, send)
+            await _send_answer(Answer.of(problem), send)
             return
         self._streams += 1
         try:
@@ -168,19 +159,13 @@ async def _disconnected(receive: Receive) -> None:
         pass
 
 
-async def _send_problem(problem: Problem, send: Send) -> None:
-    body = problem.body()
-    await send(
-        {
-            "type": "http.response.start",
-            "status": problem.status,
-            "headers": [
-                (b"content-type", CONTENT_TYPE.encode()),
-                (b"content-length", str(len(body)).encode()),
-            ],
-        }
-    )
-    await send({"type": "http.response.body", "body": body})
+async def _send_answer(answer: Answer, send: Send) -> None:
+    headers = answer.headers
+    if answer.status != 204:
+        headers = [*headers, (b"content-length", str(len(answer.body)).encode())]
+    start = {"type": "http.response.start", "status": answer.status, "headers": headers}
+    await send(start)
+    await send({"type": "http.response.body", "body": answer.body})
 
 
 def _header(scope: Scope, name: bytes) -> str:

@@ -65,6 +65,11 @@ class Answer:
     headers: list[tuple[bytes, bytes]]
     body: bytes = b""
 
+    @classmethod
+    def of(cls, problem: Problem) -> Answer:
+        """A refusal."""
+        return cls(problem.status, [(b"content-type", CONTENT_TYPE.encode())], problem.body())
+
 
 class SeatControl:
     """The service. Make it, `start` it, `close` it.
@@ -180,7 +185,7 @@ class SeatControl:
 
     def _refuse(self, source: str, problem: Problem) -> Answer:
         self.refusals.add(problem.slug, source, problem.detail)
-        return Answer(problem.status, [(b"content-type", CONTENT_TYPE.encode())], problem.body())
+        return Answer.of(problem)
 
     def _answer_body(self, missed: Missed) -> bytes:
         frames = tuple(self._signer.sign(command).decode() for command in missed.commands)
