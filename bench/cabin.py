@@ -61,6 +61,7 @@ class CabinSettings(BaseModel):
     multicast_interface: str
     multicast_group: IPv4Address
     multicast_port: int
+    multicast_source: IPv4Address
 
 
 class SimulatedPlatform:
@@ -94,9 +95,9 @@ class SimulatedPlayer(Player):
     cut = False
     dropped = 0.0
 
-    def _datagram(self, datagram: bytes, source: str) -> None:
+    def _datagram(self, datagram: bytes) -> None:
         if not self.cut and random.random() >= self.dropped:  # noqa: S311 - no secret
-            super()._datagram(datagram, source)
+            super()._datagram(datagram)
 
     async def _post(self, body: bytes) -> Answer | None:
         if self.cut:
@@ -189,6 +190,7 @@ class Cabin:
                 multicast_interface=self._settings.multicast_interface,
                 multicast_group=self._settings.multicast_group,
                 multicast_port=self._settings.multicast_port,
+                multicast_source=self._settings.multicast_source,
             ),
             NullBackend(time.monotonic),
             SimulatedPlatform(lambda: self._reboot(seat, place)),

@@ -154,6 +154,7 @@ def _write_settings(instance: Instance, layout_file: Path) -> None:
         | {
             "IFE_DATABASE_URL": services.database_url(paths),
             "IFE_MULTICAST_INTERFACE": instance.interface,
+            "IFE_MULTICAST_SOURCE": instance.server.ip,
             "IFE_MULTICAST_GROUP": MULTICAST_GROUP,
             "IFE_MULTICAST_PORT": instance.multicast_port,
             "IFE_MULTICAST_TTL": 1,
@@ -191,7 +192,7 @@ def _cabin(instance: Instance, seats: Sequence[str], credentials: Path, host: Ho
     paths = instance.paths
     user = "ife-player"
     host.own(paths.cabin_socket.parent, user, 0o700)
-    host.own(instance.seats_memory, user, 0o700)
+    host.own_among_others(instance.seats_memory, user)
     keys = credentials / "cabin"
     for seat in seats:
         for name in (f"{seat}.crt", f"{seat}.key"):
@@ -208,6 +209,7 @@ def _cabin(instance: Instance, seats: Sequence[str], credentials: Path, host: Ho
         multicast_interface="lo" if instance.loopback else network.CABIN_INTERFACE,
         multicast_group=IPv4Address(MULTICAST_GROUP),
         multicast_port=instance.multicast_port,
+        multicast_source=instance.server.ip,
     )
     settings_file = paths.etc / "cabin.json"
     settings_file.write_text(settings.model_dump_json(indent=1))

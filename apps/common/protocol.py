@@ -159,7 +159,8 @@ class Command(_Wire):
     """A command as it travels. `iat` and `exp` are cabin time, in milliseconds.
 
     `v` is the lowest protocol version that understands it. `to` is ``"all"``, seats by name,
-    or blocks of rows.
+    or blocks of rows. `one` marks a form that was made for one seat's status answer: it has the
+    number of a command that is for others too, so from the group it would mislead them.
     """
 
     v: ProtocolVersion
@@ -168,6 +169,7 @@ class Command(_Wire):
     iat: Millis
     exp: Millis | None = None
     to: Address
+    one: Literal[True] | None = None
     action: AnyAction
 
     def is_for(self, seat: str) -> bool:

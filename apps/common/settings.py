@@ -53,12 +53,14 @@ class CabinLinkSettings(Settings):
     """What both ends of the cabin protocol have.
 
     `boot_id` tells one boot of the machine from the next (the unit passes systemd's). The
-    multicast interface is named, never left to the routing table.
+    multicast interface is named, never left to the routing table, and so is `multicast_source`,
+    the server's address there: it sends from that, and players take nothing from any other.
     """
 
     boot_id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
     state_directory: Path
     multicast_interface: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,15}$")]
+    multicast_source: IPv4Address
     multicast_group: IPv4Address = IPv4Address("239.192.73.1")
     multicast_port: Port = 5773
 

@@ -117,6 +117,7 @@ def tls_context(settings: PlayerSettings) -> ssl.SSLContext:
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.sslobject_class = _of_aircraft(settings.registration)
     try:
         context.load_verify_locations(settings.ca_file)
         context.load_cert_chain(settings.seat_certificate, settings.seat_key)
@@ -126,6 +127,26 @@ def tls_context(settings: PlayerSettings) -> ssl.SSLContext:
             f"{settings.ca_file}, {settings.seat_certificate} and {settings.seat_key}"
         ) from error
     return context
+
+
+def _of_aircraft(registration: str) -> type[ssl.SSLObject]:
+    """TLS that also wants the server's certificate to be of this very aircraft (its OU).
+
+    The authority is the airline's, and the server may have the same address on each aircraft.
+    """
+
+    class OfAircraft(ssl.SSLObject):
+        def do_handshake(self) -> None:
+            super().do_handshake()
+            certificate: Any = self.getpeercert()
+            subject = dict(pair for part in certificate["subject"] for pair in part)
+            unit = subject.get("organizationalUnitName")
+            if unit != registration:
+                raise ssl.SSLCertVerificationError(
+                    f"the server's certificate is for the aircraft {unit}, not {registration}"
+                )
+
+    return OfAircraft
 
 
 class Player:
@@ -167,6 +188,7 @@ class Player:
             settings.multicast_interface,
             settings.multicast_group,
             settings.multicast_port,
+            settings.multicast_source,
             self._datagram,
         )
         self._tasks: set[asyncio.Task[None]] = set()
@@ -235,8 +257,8 @@ class Player:
 
     # -- what happens -----------------------------------------------------------------------
 
-    def _datagram(self, datagram: bytes, source: str) -> None:
-        self._run(self._machine.datagram(datagram, time.monotonic()), source)
+    def _datagram(self, datagram: bytes) -> None:
+        self._run(self._machine.datagram(datagram, time.monotonic()))
 
     def _media_event(self, event: MediaEvent) -> None:
         log.info("media: %s", event, extra={"seat": self._settings.seat})
@@ -259,7 +281,7 @@ class Player:
 
     # -- what is to be done -----------------------------------------------------------------
 
-    def _run(self, effects: list[Effect], source: str = "seat control") -> None:
+    def _run(self, effects: list[Effect]) -> None:
         """Carry out the effects, and those that follow from them."""
         if self._stopping:
             return
@@ -279,7 +301,7 @@ class Player:
                 case Restart() as restart:
                     self._spawn(self._restart(restart))
                 case Refused(kind=kind, detail=detail):
-                    self._refusals.add(kind, source, detail)
+                    self._refusals.add(kind, self._settings.seat, detail)
         self._arm()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -365,6 +387,10 @@ class Player:
         except OSError as problem:
             error = problem.strerror or str(problem)
             log.warning("what is held was not saved", extra={"error": str(problem)})
+        except Exception:
+            # Whatever it is, the machine waits to be told.
+            error = "a fault in the player"
+            log.exception("what is held was not saved")
         self._run(self._machine.saved(error, time.monotonic()))
 
     async def _restart(self, restart: Restart) -> None:
@@ -384,6 +410,10 @@ class Player:
             # TimeoutError is an OSError, what pydantic finds wrong is a ValueError.
             said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             self._server_is(f"seat control does not answer as it should: {said}")
+            effects = self._machine.failed(time.monotonic())
+        except Exception:
+            # A fault of ours must not be the end of the reports.
+            log.exception("a report failed")
             effects = self._machine.failed(time.monotonic())
         else:
             if answer is None:

@@ -11,7 +11,6 @@ those after it wait in `_kept`, so `held` never speaks of a command that was not
 from __future__ import annotations
 
 import math
-import re
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -38,6 +37,7 @@ from apps.player.seat import CannotError, Plan, Seat, ShowText, Step
 from apps.player.timing import (
     ASK_WITHIN,
     CONFIRM_WITHIN,
+    Allowance,
     CabinClock,
     ReportTimer,
     SilenceTimer,
@@ -58,6 +58,14 @@ MAX_REFUSALS = 256
 SAVE_WITHIN = 1.0
 """Seconds after which what is held is on the disk, so that many commands cost one write."""
 SAVE_RETRY = 5.0
+
+VAIN_CHECKS_A_SECOND = 100
+VAIN_CHECKS_AT_ONCE = 200
+"""Signature checks of datagrams that turn out useless. With more, whoever floods the group could
+keep a small processor busy; what then goes unchecked comes with the next status answer."""
+
+COLDEST, HOTTEST = -60.0, 150.0
+"""Degrees Celsius, of a sensor that works."""
 
 RESTART_WITHIN = 1.0
 """Seconds that a reset waits for the server to hear that it was applied."""
@@ -204,6 +212,7 @@ class Machine:
         self._save_at = math.inf
 
         self._seen: dict[bytes, None] = {}
+        self._vain_checks = Allowance(VAIN_CHECKS_A_SECOND, VAIN_CHECKS_AT_ONCE, now)
         self._in_gap = False
         self._counters = _Counters()
         self._heard_at: float | None = None
@@ -267,10 +276,17 @@ class Machine:
         if datagram in self._seen:
             self._counters.duplicates += 1
             return []
+        if not self._vain_checks.left(now):
+            return [self._refused("flood", "not checked, too many were in vain")]
         try:
             frame = self._verifier.verify(datagram)
+            self._reports.server_heard(now)
+            if self._epoch == 0:
+                return []  # The first answer is still to tell which epoch counts.
             self._check_new(frame, now)
         except FrameError as error:
+            if error.reason not in {"oversize", "unsigned"}:
+                self._vain_checks.take(now)
             return [self._refused(error.reason, str(error))]
         self._heard(now)
         if not isinstance(frame, Command) or self._keep_back(frame):
@@ -282,16 +298,17 @@ class Machine:
         return effects
 
     def _check_new(self, frame: Command | Beacon | FrameHead, now: float) -> None:
-        """Take epoch and time from a frame.
+        """Take the time from a frame.
 
         Raises:
-            FrameError: the frame belongs to the past.
+            FrameError: the frame belongs to the past, or not to the group.
         """
-        if frame.epoch < self._epoch:
-            raise FrameError("old-epoch", f"{frame.epoch} is before {self._epoch}")
-        if frame.epoch > self._epoch:
-            self._adopt(frame.epoch, now)
+        if frame.epoch != self._epoch:
+            # Only an answer, over TLS, tells which epoch counts: this may be a recording.
+            raise FrameError("other-epoch", f"{frame.epoch}, not {self._epoch}")
         self._clock.heard(frame.iat, now)
+        if isinstance(frame, Command) and frame.one:
+            raise FrameError("misdirected", f"command {frame.seq} in a form for one seat")
         if isinstance(frame, Command) and frame.seq <= max(self._dealt_with(), self._clear_to):
             raise FrameError("replayed", f"command {frame.seq} was here before")
         if isinstance(frame, Beacon) and frame.iat + BEACON_LIFETIME_MS < self._clock.now(now):
@@ -301,13 +318,12 @@ class Machine:
         self._counters.frames += 1
         self._heard_at = now
         self._silence.heard(now)
-        self._reports.server_heard(now)
 
     def _keep_back(self, command: Command) -> bool:
         """Whether there was room for it."""
         if len(self._kept) >= MAX_KEPT and command.seq != self._dealt_with() + 1:
             return False
-        self._kept[command.seq] = command
+        self._kept.setdefault(command.seq, command)
         return True
 
     def _remember(self, datagram: bytes) -> None:
@@ -337,7 +353,7 @@ class Machine:
             position=None if position is None else round(min(max(0.0, position), 86_400.0), 1),
             volume=seat.volume,
             brightness=seat.brightness,
-            temperature=temperature,
+            temperature=min(max(COLDEST, temperature), HOTTEST),
             firmware=self._firmware,
             faults=tuple(sorted(self.faults)),
             link=LinkCounters(
@@ -368,10 +384,6 @@ class Machine:
             return [self._refused(error.reason, f"in an answer: {error}"), *self.failed(now)]
         self._reports.answered()
         sent = self._sent
-        if self._epoch != sent.epoch and self._epoch != answer.epoch:
-            # A new epoch was heard while this answer of an old one was under way.
-            self._reports.soon(ASK_WITHIN, now)
-            return []
         for refusal in sent.refusals:
             if refusal in self._refusals:
                 self._refusals.remove(refusal)
@@ -462,7 +474,7 @@ class Machine:
     def cannot_restart(self, now: float) -> list[Effect]:
         """A `Restart` failed; its command was confirmed by then, so it is told as a fault."""
         self.faults.add("restart")
-        self._doing = None
+        self._doing, self._stage = None, "doing"
         return self._advance(now)
 
     def _dealt_with(self) -> int:
@@ -487,7 +499,8 @@ class Machine:
                 continue
             self._doing = command
             if command.exp is not None and command.exp < self._clock.now(now):
-                return self.cannot("expired", now)
+                late = self._refused("expired", f"command {command.seq} came too late")
+                return [late, *self.cannot("expired", now)]
             # Saved first, a reset is never done twice.
             if isinstance(command.action, Reset | Power) and command.seq > self._seq:
                 self._stage = "saving"
@@ -537,7 +550,7 @@ class Machine:
         return self._advance(now)
 
     def _refuse(self, command: Command, reason: str) -> None:
-        text = re.sub(r"[\x00-\x1f\x7f]+", " ", reason)[:100]
+        text = "".join(letter if letter.isprintable() else " " for letter in reason)[:100]
         self._refusals.append(Refusal(seq=command.seq, reason=text or "failed"))
 
     # -- the rest ---------------------------------------------------------------------------

@@ -18,7 +18,18 @@ RECEIVE_BUFFER = 1024 * 1024
 """Bytes; the kernel gives less where net.core.rmem_max is lower."""
 
 IP_MULTICAST_ALL = 49
-"""From linux/in.h; Python's socket module has no name for it."""
+MCAST_JOIN_SOURCE_GROUP = 46
+MCAST_LEAVE_SOURCE_GROUP = 47
+"""From linux/in.h; Python's socket module has no names for them."""
+
+_GROUP_SOURCE = struct.Struct("@I4x128s128s" if struct.calcsize("P") == 8 else "@I128s128s")
+"""struct group_source_req (RFC 3678): interface index, group, source, each address in a
+sockaddr_storage, which is aligned as a pointer is."""
+
+
+def _address(ip: IPv4Address) -> bytes:
+    """The start of a struct sockaddr_in; zeros follow."""
+    return struct.pack("=HH4s", socket.AF_INET, 0, ip.packed)
 
 
 class MulticastReceiver:
@@ -26,8 +37,9 @@ class MulticastReceiver:
 
     Args:
         interface: its name. It may be away, or go away; `rejoin` finds it again.
-        on_datagram: called with the datagram, one byte longer than `MAX_DATAGRAM` at most, and
-            the address that it came from.
+        source: the only address whose datagrams are wanted; the kernel drops those of others
+            (source-specific multicast, RFC 4607).
+        on_datagram: called with the datagram, one byte longer than `MAX_DATAGRAM` at most.
     """
 
     def __init__(
@@ -35,11 +47,13 @@ class MulticastReceiver:
         interface: str,
         group: IPv4Address,
         port: int,
-        on_datagram: Callable[[bytes, str], None],
+        source: IPv4Address,
+        on_datagram: Callable[[bytes], None],
     ) -> None:
         self._interface = interface
         self._group = group
         self._port = port
+        self._source = source
         self._on_datagram = on_datagram
         self._socket: socket.socket | None = None
         self._membership: bytes | None = None
@@ -53,10 +67,10 @@ class MulticastReceiver:
                 self._socket = self._open()
                 asyncio.get_running_loop().add_reader(self._socket, self._readable, self._socket)
             self._leave(self._socket)
-            # By index, not by an address that the interface may not have yet: struct ip_mreqn.
+            # By index, not by an address that the interface may not have yet.
             index = socket.if_nametoindex(self._interface)
-            membership = struct.pack("=4s4si", self._group.packed, bytes(4), index)
-            self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
+            membership = _GROUP_SOURCE.pack(index, _address(self._group), _address(self._source))
+            self._socket.setsockopt(socket.IPPROTO_IP, MCAST_JOIN_SOURCE_GROUP, membership)
             self._membership = membership
         except OSError as error:
             if self.trouble is None:
@@ -91,14 +105,14 @@ class MulticastReceiver:
             return
         # The interface may have gone, and the membership with it.
         with contextlib.suppress(OSError):
-            sock.setsockopt(socket.IPPROTO_IP, socket.IP_DROP_MEMBERSHIP, self._membership)
+            sock.setsockopt(socket.IPPROTO_IP, MCAST_LEAVE_SOURCE_GROUP, self._membership)
         self._membership = None
 
     def _readable(self, sock: socket.socket) -> None:
         # One at a time: the loop then comes round to everything else, even in a flood.
         try:
-            datagram, (source, _port) = sock.recvfrom(MAX_DATAGRAM + 1)
+            datagram = sock.recv(MAX_DATAGRAM + 1)
         except OSError:
             # Nothing there after all, or an error that was only told (the interface went down).
             return
-        self._on_datagram(datagram, source)
+        self._on_datagram(datagram)

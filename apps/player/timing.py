@@ -51,6 +51,27 @@ class CabinClock:
         return max(self._floor, now * 1000 + self._offset)
 
 
+class Allowance:
+    """So many a second, and so many at once (a token bucket)."""
+
+    def __init__(self, a_second: float, at_once: float, now: float) -> None:
+        self._a_second = a_second
+        self._at_once = at_once
+        self._left = at_once
+        self._at = now
+
+    def left(self, now: float) -> bool:
+        """Whether there is one to take."""
+        self._left = min(self._at_once, self._left + (now - self._at) * self._a_second)
+        self._at = now
+        return self._left >= 1
+
+    def take(self, now: float) -> None:
+        """Take one, if there is."""
+        if self.left(now):
+            self._left -= 1
+
+
 class ReportTimer:
     """When the next status report is due: each second, sooner when asked, backing off."""
 

@@ -27,18 +27,21 @@ class MulticastSender:
 
     Args:
         interface: its name. While it is away, sending fails and `trouble` says so.
+        source: the interface's address to send from; receivers take nothing from any other.
         beacon: makes the datagram of the next beacon.
     """
 
     def __init__(
         self,
         interface: str,
+        source: IPv4Address,
         group: IPv4Address,
         port: int,
         ttl: int,
         beacon: Callable[[], bytes],
     ) -> None:
         self._interface = interface
+        self._source = source
         self._group = group
         self._port = port
         self._ttl = ttl
@@ -143,6 +146,7 @@ class MulticastSender:
             sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, self._ttl)
             # Bound to the device too, so that no routing table has a say.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self._interface.encode())
+            sock.bind((str(self._source), 0))
             sock.connect((str(self._group), self._port))
         except OSError:
             sock.close()

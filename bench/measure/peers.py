@@ -131,7 +131,8 @@ def twisted(port: int) -> None:
 
 def multicast(port: int, group_port: int) -> None:
     """The transport alone: what arrives at `port` goes out as seat control sends a frame."""
-    sender = MulticastSender("lo", GROUP, group_port, 0, lambda: b"beacon")
+    source = IPv4Address("127.0.0.1")
+    sender = MulticastSender("lo", source, GROUP, group_port, 0, lambda: b"beacon")
     sender.start()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", port))

@@ -30,6 +30,7 @@ def cabin(tmp_path: Path) -> Cabin:
             state=tmp_path,
             socket=tmp_path / "orders.sock",
             multicast_interface="lo",
+            multicast_source=IPv4Address("127.0.0.1"),
             multicast_group=IPv4Address("239.192.73.1"),
             multicast_port=5999,
         )

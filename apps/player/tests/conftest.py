@@ -134,6 +134,7 @@ def make_settings(
             "seat_key": key,
             "command_public_keys_file": keys,
             "multicast_interface": "lo",
+            "multicast_source": "127.0.0.1",
             "multicast_group": group[0],
             "multicast_port": group[1],
         }

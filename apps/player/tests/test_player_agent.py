@@ -129,6 +129,7 @@ def multicast(settings: PlayerSettings, datagram: bytes) -> None:
         index = socket.if_nametoindex(settings.multicast_interface)
         mreqn = struct.pack("=4s4si", bytes(4), bytes(4), index)
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, mreqn)
+        sock.bind((str(settings.multicast_source), 0))
         sock.sendto(datagram, (str(settings.multicast_group), settings.multicast_port))
 
 
@@ -245,7 +246,7 @@ def test_bad_datagrams_are_counted_and_logged_once_each(
                 multicast(settings, bad)
         multicast(settings, signer.sign(frame(1, SetVolume(volume=5), exp=1)))
         multicast(settings, signer.sign(again))
-        await wait_until_async(lambda: server.statuses[-1].link.refused == 11, "all are counted")
+        await wait_until_async(lambda: server.statuses[-1].link.refused == 12, "all are counted")
         await wait_until_async(lambda: server.statuses[-1].held.seq == 1, "the expired is held")
         status = next(status for status in server.statuses if status.held.seq == 1)
         assert (status.muted, status.volume) == (False, 50)
@@ -255,7 +256,14 @@ def test_bad_datagrams_are_counted_and_logged_once_each(
             for record in caplog.records
             if record.levelname == "WARNING" and hasattr(record, "kind")
         ]
-        assert sorted(kinds) == ["forged", "old-epoch", "oversize", "replayed", "unsigned"]
+        assert sorted(kinds) == [
+            "expired",
+            "forged",
+            "other-epoch",
+            "oversize",
+            "replayed",
+            "unsigned",
+        ]
 
     run(test)
 
@@ -409,19 +417,29 @@ def test_a_server_that_went_away_is_found_again(
     asyncio.run(main())
 
 
+@pytest.mark.parametrize(
+    ("expected", "trouble"),
+    [
+        # The certificate is good for 127.0.0.1 on EC-LAB.
+        ({"server_name": "seat-control.example"}, "CERTIFICATE_VERIFY_FAILED"),
+        ({"registration": "EC-OTH"}, "for the aircraft EC-LAB, not EC-OTH"),
+    ],
+)
 def test_a_server_with_a_strange_certificate_is_told_nothing(
-    signer: FrameSigner, make_settings: MakeSettings, server_tls: ssl.SSLContext
+    signer: FrameSigner,
+    make_settings: MakeSettings,
+    server_tls: ssl.SSLContext,
+    expected: dict[str, str],
+    trouble: str,
 ) -> None:
     async def main() -> None:
         server = SeatControl(signer)
         async with server.serve(server_tls):
-            # Good for 127.0.0.1, and not for this name.
-            settings = make_settings(server_url=server.url, server_name="seat-control.example")
+            settings = make_settings(server_url=server.url, **expected)
             player = Player(settings, NullBackend(time.monotonic), Platform())
             async with running(player):
                 await wait_until_async(
-                    lambda: "CERTIFICATE_VERIFY_FAILED" in (player.server_trouble or ""),
-                    "it is turned down",
+                    lambda: trouble in (player.server_trouble or ""), "it is turned down"
                 )
                 assert server.seen == []
 

@@ -303,9 +303,7 @@ class Cabin(RuleBasedStateMachine):
 
     def hear(self, datagram: bytes) -> None:
         frame = FrameVerifier([SIGNER.public_key]).verify(datagram)
-        if frame.epoch > self.machine.held.epoch:
-            self.cabin_known, self.largest_iat = None, 0
-        if frame.epoch >= self.machine.held.epoch:
+        if frame.epoch == self.machine.held.epoch:
             self.largest_iat = max(self.largest_iat, frame.iat)
         self.carry_out(self.machine.datagram(datagram, self.now))
 
@@ -357,8 +355,6 @@ class Cabin(RuleBasedStateMachine):
     def server_is_swapped(self, newer: bool, ahead_ms: int) -> None:
         epoch = max(self.epochs) + 1 if newer else min(self.epochs) - 1
         self.epochs.append(epoch)
-        # What a higher epoch left in the air would be adopted again.
-        self.network = [] if not newer else self.network
         self.server = Server(epoch, ahead_ms, self.protocol)
 
     # -- what always holds ------------------------------------------------------------------

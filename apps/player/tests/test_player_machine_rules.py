@@ -34,6 +34,7 @@ from apps.common.protocol import (
 from apps.player.machine import (
     MAX_KEPT,
     MAX_REFUSALS_TOLD,
+    VAIN_CHECKS_AT_ONCE,
     Answer,
     Do,
     Effect,
@@ -175,8 +176,8 @@ def test_a_command_is_applied_once_and_its_repetitions_dropped() -> None:
         (b"x" * 1401, "oversize"),
         (frame(1, Mute(muted=True))[:-4] + b"AAAA", "forged"),
         (STRANGER.sign(Beacon(epoch=EPOCH, seq=1, iat=CABIN)), "unsigned"),
-        (frame(1, Mute(muted=True), epoch=EPOCH - 1), "old-epoch"),
-        (beacon(9, epoch=EPOCH - 1), "old-epoch"),
+        (frame(1, Mute(muted=True), epoch=EPOCH - 1), "other-epoch"),
+        (beacon(9, epoch=EPOCH - 1), "other-epoch"),
         (frame(5, Mute(muted=True)), "replayed"),
     ],
 )
@@ -331,6 +332,8 @@ def test_another_epoch_has_a_time_of_its_own() -> None:
     """A swapped server may think that it is yesterday."""
     bench = Bench()
     bench.hear(beacon(0))
+    bench.status()
+    bench.run(bench.machine.answered(Answer(EPOCH + 1, 900, None), bench.now))
     bench.hear(frame(1, Pause(), epoch=EPOCH + 1, iat=1000, exp=11_000))
     assert bench.applied == [1]
 
@@ -338,17 +341,49 @@ def test_another_epoch_has_a_time_of_its_own() -> None:
 # -- epochs and what is in force ----------------------------------------------------------------
 
 
-def test_a_higher_epoch_is_adopted_from_multicast() -> None:
+@pytest.mark.parametrize("epoch", [EPOCH - 1, EPOCH + 1])
+def test_no_epoch_is_adopted_from_multicast(epoch: int) -> None:
+    """What was signed for an epoch that is over could be sent again by anybody."""
     bench = Bench(Held(epoch=EPOCH, seq=5))
-    bench.status()
-    bench.answer(upto=5, in_force=True)
-    bench.command(6, SetVolume(volume=6))
-    assert not bench.status().fresh
-    bench.no_content()
-    bench.hear(beacon(0, epoch=EPOCH + 1))
+    bench.hear(frame(6, SetVolume(volume=6), epoch=epoch))
+    bench.hear(beacon(9, epoch=epoch))
+    assert bench.refused() == ["other-epoch"] * 2
     status = bench.status()
-    assert (status.held, status.fresh) == (Held(epoch=EPOCH + 1, seq=0), True)
-    assert status.volume == 6
+    assert (status.held, status.volume) == (Held(epoch=EPOCH, seq=5), 50)
+    bench.answer(upto=7, in_force=True, epoch=epoch)
+    bench.hear(frame(8, SetVolume(volume=8), epoch=epoch))
+    assert (bench.machine.held, bench.applied) == (Held(epoch=epoch, seq=8), [8])
+
+
+def test_a_new_player_takes_nothing_before_it_was_told_the_epoch() -> None:
+    bench = Bench(Held(epoch=0, seq=0))
+    bench.hear(frame(1, SetVolume(volume=1)))
+    assert (bench.applied, bench.refused()) == ([], [])
+    bench.status()
+    bench.answer(frame(1, SetVolume(volume=1)), upto=1, in_force=True)
+    assert bench.applied == [1]
+
+
+def test_a_form_for_one_seat_is_refused_from_the_group() -> None:
+    """It would move every other seat past a command that is for them too."""
+    mute = Command(
+        v=1, epoch=EPOCH, seq=1, iat=CABIN, to=("14D",), one=True, action=Mute(muted=True)
+    )
+    bench = Bench()
+    bench.hear(SIGNER.sign(mute))
+    assert (bench.refused(), bench.machine.held.seq) == (["misdirected"], 0)
+    own = SIGNER.sign(mute.model_copy(update={"to": ("12C",)}))
+    bench.status()
+    bench.answer(own, upto=1)
+    assert bench.applied == [1]
+
+
+def test_the_first_of_two_frames_with_one_number_counts() -> None:
+    bench = Bench()
+    bench.command(2, SetVolume(volume=2))
+    bench.command(2, SetVolume(volume=3), to=("14D",))
+    bench.command(1, Mute(muted=True))
+    assert (bench.applied, bench.machine.seat.volume) == ([1, 2], 2)
 
 
 @pytest.mark.parametrize("epoch", [EPOCH - 1, EPOCH + 1])
@@ -360,15 +395,6 @@ def test_the_epoch_of_an_answer_is_adopted_even_if_lower(epoch: int) -> None:
     assert bench.machine.held == Held(epoch=epoch, seq=3)
     assert not bench.machine.fresh
     assert bench.machine.seat.volume == 2
-
-
-def test_an_old_answer_does_not_bring_the_old_epoch_back() -> None:
-    bench = Bench()
-    bench.status()
-    bench.hear(frame(1, Pause(), epoch=EPOCH + 1))
-    bench.answer(upto=0, in_force=True, epoch=EPOCH)
-    assert bench.machine.held == Held(epoch=EPOCH + 1, seq=1)
-    assert bench.machine.fresh
 
 
 def test_a_fresh_seat_takes_what_is_in_force_at_or_below_held() -> None:
@@ -485,6 +511,41 @@ def test_what_cannot_be_saved_is_not_done() -> None:
     bench.disk_error = None
     bench.wait(10)
     assert bench.machine.faults == set()
+
+
+def test_a_reset_that_failed_is_over() -> None:
+    bench = Bench()
+    bench.command(1, Reset())
+    bench.run(bench.machine.tick(bench.now + 1))
+    bench.run(bench.machine.cannot_restart(bench.now + 1))
+    bench.hear(frame(2, Pause(), exp=CABIN - 1))
+    assert bench.machine.held.seq == 2
+    bench.command(3, SetVolume(volume=3))
+    status = bench.status()
+    assert (status.held.seq, status.volume, status.faults) == (3, 3, ("restart",))
+
+
+def test_vain_checks_are_bounded_and_what_was_lost_by_that_is_asked_for() -> None:
+    """Each costs a signature check, and whoever is in the cabin can send thousands a second."""
+    bench = Bench()
+    bench.status()
+    bench.no_content()
+    good = frame(1, SetVolume(volume=1))
+    for number in range(VAIN_CHECKS_AT_ONCE + 50):
+        bench.hear(good[:-6] + b"%04dAA" % number)
+    assert bench.refused() == ["forged"] * VAIN_CHECKS_AT_ONCE + ["flood"] * 50
+    bench.hear(good)
+    assert bench.applied == []
+    for _ in range(100):
+        bench.hear(b"rubbish that costs nothing")
+    bench.now += 1
+    bench.hear(good)
+    assert bench.applied == [1]
+
+
+@pytest.mark.parametrize("degrees", [-1000.0, 1000.0])
+def test_a_broken_sensor_does_not_end_the_reports(degrees: float) -> None:
+    assert abs(Bench().machine.status(None, degrees, START).temperature) <= 150
 
 
 def test_other_commands_are_saved_soon_after_with_one_write() -> None:

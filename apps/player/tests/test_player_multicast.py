@@ -20,13 +20,18 @@ from apps.player.multicast import MulticastReceiver
 
 Group = tuple[IPv4Address, int]
 
+SOURCE = IPv4Address("127.0.0.1")
+
 
 @contextlib.contextmanager
-def sender(group: Group, interface: str = "lo") -> Iterator[socket.socket]:
+def sender(
+    group: Group, interface: str = "lo", address: str = str(SOURCE)
+) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         index = socket.if_nametoindex(interface)
         mreqn = struct.pack("=4s4si", bytes(4), bytes(4), index)
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, mreqn)
+        sock.bind((address, 0))
         sock.connect((str(group[0]), group[1]))
         yield sock
 
@@ -46,10 +51,12 @@ def test_every_receiver_of_a_group_hears_it(group: Group) -> None:
     async def run() -> None:
         heard: list[tuple[int, bytes]] = []
 
-        def listener(number: int) -> Callable[[bytes, str], None]:
-            return lambda datagram, _: heard.append((number, datagram))
+        def listener(number: int) -> Callable[[bytes], None]:
+            return lambda datagram: heard.append((number, datagram))
 
-        receivers = [MulticastReceiver("lo", *group, listener(number)) for number in range(3)]
+        receivers = [
+            MulticastReceiver("lo", *group, SOURCE, listener(number)) for number in range(3)
+        ]
         for receiver in receivers:
             receiver.rejoin()
             assert receiver.trouble is None
@@ -71,8 +78,10 @@ def test_other_groups_and_unicast_to_the_port_are_not_heard(group: Group) -> Non
     async def run() -> None:
         heard: list[bytes] = []
         neighbour: list[bytes] = []
-        receiver = MulticastReceiver("lo", *group, lambda datagram, _: heard.append(datagram))
-        beside = MulticastReceiver("lo", *other, lambda datagram, _: neighbour.append(datagram))
+        receiver = MulticastReceiver("lo", *group, SOURCE, lambda datagram: heard.append(datagram))
+        beside = MulticastReceiver(
+            "lo", *other, SOURCE, lambda datagram: neighbour.append(datagram)
+        )
         receiver.rejoin()
         beside.rejoin()
         with sender(other) as sock:
@@ -89,10 +98,27 @@ def test_other_groups_and_unicast_to_the_port_are_not_heard(group: Group) -> Non
     asyncio.run(run())
 
 
+def test_the_kernel_drops_what_another_sends_to_the_group(group: Group) -> None:
+    async def run() -> None:
+        heard: list[bytes] = []
+        receiver = MulticastReceiver("lo", *group, SOURCE, lambda datagram: heard.append(datagram))
+        for _ in range(2):
+            receiver.rejoin()
+            with sender(group, address="127.0.0.2") as sock:
+                sock.send(b"from another")
+            with sender(group) as sock:
+                sock.send(b"from the server")
+        await wait_until_async(lambda: len(heard) >= 2, "it hears the server")
+        assert heard == [b"from the server"] * 2
+        receiver.close()
+
+    asyncio.run(run())
+
+
 def test_an_oversize_datagram_is_seen_to_be_one(group: Group) -> None:
     async def run() -> None:
         heard: list[bytes] = []
-        receiver = MulticastReceiver("lo", *group, lambda datagram, _: heard.append(datagram))
+        receiver = MulticastReceiver("lo", *group, SOURCE, lambda datagram: heard.append(datagram))
         receiver.rejoin()
         with sender(group) as sock:
             sock.send(b"x" * 5000)
@@ -106,7 +132,7 @@ def test_an_oversize_datagram_is_seen_to_be_one(group: Group) -> None:
 def test_rejoining_keeps_one_membership_and_goes_on_hearing(group: Group) -> None:
     async def run() -> None:
         heard: list[bytes] = []
-        receiver = MulticastReceiver("lo", *group, lambda datagram, _: heard.append(datagram))
+        receiver = MulticastReceiver("lo", *group, SOURCE, lambda datagram: heard.append(datagram))
         for number in range(3):
             receiver.rejoin()
             assert (receiver.trouble, memberships(group)) == (None, 1)
@@ -120,7 +146,7 @@ def test_rejoining_keeps_one_membership_and_goes_on_hearing(group: Group) -> Non
 
 def test_an_interface_that_is_away_is_told(group: Group) -> None:
     async def run() -> None:
-        receiver = MulticastReceiver("nosuch0", *group, lambda *_: None)
+        receiver = MulticastReceiver("nosuch0", *group, SOURCE, lambda *_: None)
         receiver.rejoin()
         assert receiver.trouble == "interface nosuch0: no interface with this name"
         receiver.close()
@@ -148,12 +174,13 @@ def pair(name, peer, net):
         open(f"/proc/sys/net/ipv4/conf/{end}/accept_local", "w").write("1")
 
 def send(text, interface):
-    with sender(GROUP, interface) as sock:
+    with sender(GROUP, interface, "") as sock:
         sock.send(text)
 
 async def run():
     heard = []
-    receiver = MulticastReceiver("cabin", *GROUP, lambda datagram, _: heard.append(datagram))
+    server = IPv4Address("10.9.1.2")
+    receiver = MulticastReceiver("cabin", *GROUP, server, lambda datagram: heard.append(datagram))
     receiver.rejoin()
     assert receiver.trouble, "the interface is not there yet"
 
@@ -162,7 +189,7 @@ async def run():
     receiver.rejoin()
     assert receiver.trouble is None, receiver.trouble
     # Someone else on this machine joins the same group elsewhere.
-    beside = MulticastReceiver("wifi", *GROUP, lambda datagram, _: None)
+    beside = MulticastReceiver("wifi", *GROUP, IPv4Address("10.9.2.2"), lambda datagram: None)
     beside.rejoin()
     send(b"from a phone", "phone")
     send(b"from the server", "server")

@@ -14,6 +14,7 @@ from apps.common.protocol import REPEAT_AFTER, REPEAT_WHILE_MISSING
 from apps.seat_control.multicast import MulticastSender
 
 GROUP = IPv4Address("239.192.73.99")
+SOURCE = IPv4Address("127.0.0.1")
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def receiver() -> Iterator[socket.socket]:
 
 
 def sender(interface: str, port: int) -> MulticastSender:
-    return MulticastSender(interface, GROUP, port, 1, lambda: b"beacon")
+    return MulticastSender(interface, SOURCE, GROUP, port, 1, lambda: b"beacon")
 
 
 def test_a_frame_goes_at_once_and_again_after_20_and_80_ms(receiver: socket.socket) -> None:
