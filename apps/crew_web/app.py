@@ -2,28 +2,49 @@
 
 from __future__ import annotations
 
+import sys
+
 from flask import Flask, Response, g, make_response, render_template, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from apps.common import log
+from apps.common.layout import LayoutError
+from apps.common.settings import SettingsError
 from apps.common.web import health_blueprint
 from apps.crew_web import actions, guard, login, pages, texts
+from apps.crew_web.crew import CrewFileError
+from apps.crew_web.languages import CatalogueError
 from apps.crew_web.service import CrewWeb
 from apps.crew_web.settings import CrewWebSettings
 from apps.crew_web.store import StoreError
 
 MAX_FORM = 64 * 1024
 
+CANNOT_LOAD = 4
+"""The exit status of a worker that gunicorn does not start again: it ends, too."""
+
 
 def create_app(settings: CrewWebSettings | None = None) -> Flask:
     """The app; its settings come from the environment unless given.
 
-    ``app.extensions["crew_web"].close()`` stops what it started.
+    ``app.extensions["crew_web"].close()`` stops what it started. Where a setting or a file is
+    wrong, the process ends with a line that names it.
     """
-    settings = settings or CrewWebSettings.load()
-    log.setup(settings.log_level)
-    web = CrewWeb(settings)
+    try:
+        settings = settings or CrewWebSettings.load()
+        log.setup(settings.log_level)
+        web = CrewWeb(settings)
+    except (
+        SettingsError,
+        LayoutError,
+        CrewFileError,
+        CatalogueError,
+        StoreError,
+        OSError,
+    ) as error:
+        print("crew_web:", " ".join(str(error).split()), file=sys.stderr)
+        sys.exit(CANNOT_LOAD)
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = MAX_FORM
     app.config["MAX_FORM_MEMORY_SIZE"] = MAX_FORM
@@ -50,6 +71,7 @@ def _teach_templates(app: Flask, web: CrewWeb) -> None:
         lambda one, many, count: g.language.translations.ngettext(one, many, count),
         newstyle=True,
     )
+    app.jinja_env.filters["quoted"] = texts.quoted
     app.jinja_env.globals.update(
         texts=texts,
         fields=actions.fields,

@@ -12,6 +12,8 @@ file from telling it.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -22,11 +24,18 @@ PIN_PATTERN = r"^[0-9]{4,8}$"
 
 MAX_FILE = 256 * 1024
 
+MAX_WAITING = 2
+"""Log-ins that may wait for the one whose PIN is checked. Each holds a thread of the page's few."""
+
 Pin = Annotated[str, StringConstraints(pattern=PIN_PATTERN)]
 
 
 class CrewFileError(Exception):
     """The crew file is missing or wrong; the message says what to mend."""
+
+
+class BusyError(Exception):
+    """Too many PINs are to be checked at once: try again in a moment."""
 
 
 class CrewMember(BaseModel):
@@ -49,6 +58,7 @@ class Crew:
         self._members = {member.id: member for member in members}
         # One at a time: each check takes 64 MiB, and a flood of guesses must not take it all.
         self._checking = threading.Lock()
+        self._turns = threading.BoundedSemaphore(1 + MAX_WAITING)
         self._hasher = argon2.PasswordHasher.from_parameters(
             argon2.extract_parameters(members[0].pin_hash)
         )
@@ -68,14 +78,28 @@ class Crew:
         member = self._members.get(person)
         return member.name if member else person
 
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """The turn to check a PIN, which one has to have for `pin_is_right`.
+
+        Raises:
+            BusyError: others wait for theirs already.
+        """
+        if not self._turns.acquire(blocking=False):
+            raise BusyError
+        try:
+            with self._checking:
+                yield
+        finally:
+            self._turns.release()
+
     def pin_is_right(self, person: str, pin: str) -> bool:
         """Whether `pin` is this person's. Takes as long for an unknown person as for a known."""
         member = self._members.get(person)
-        with self._checking:
-            try:
-                self._hasher.verify(member.pin_hash if member else self._nobody, pin)
-            except argon2.exceptions.VerifyMismatchError:
-                return False
+        try:
+            self._hasher.verify(member.pin_hash if member else self._nobody, pin)
+        except argon2.exceptions.VerifyMismatchError:
+            return False
         return member is not None
 
 
@@ -110,7 +134,10 @@ def load(path: Path) -> Crew:
     ids = [member.id for member in members]
     if twice := sorted({person for person in ids if ids.count(person) > 1}):
         raise CrewFileError(f"the crew file {path} has twice: {', '.join(twice)}")
-    return Crew(members)
+    try:
+        return Crew(members)
+    except argon2.exceptions.HashingError as error:
+        raise CrewFileError(f"the crew file {path} has a pin_hash of no use: {error}") from None
 
 
 def hash_pin(pin: str) -> str:

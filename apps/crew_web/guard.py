@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from flask import Response, current_app, g, request
 
+from apps.crew_web.lockout import DEVICE_AGE
 from apps.crew_web.service import CrewWeb
 from apps.crew_web.sessions import Session
 
 COOKIE = "__Host-ife-crew"
 """The prefix makes browsers insist on Secure, Path=/ and no Domain (RFC 6265bis)."""
+
+DEVICE_COOKIE = "__Host-ife-device"
+"""Of a browser in which somebody has logged in (`apps.crew_web.lockout`)."""
 
 CSRF_HEADER = "X-CSRF-Token"
 CSRF_FIELD = "csrf_token"
@@ -61,6 +65,18 @@ def is_forged(session: Session | None) -> bool:
 def set_cookie(response: Response, session_id: str) -> None:
     """Give the browser its session; without an age it ends with the browser at the latest."""
     response.set_cookie(COOKIE, session_id, secure=True, httponly=True, samesite="Strict")
+
+
+def set_device_cookie(response: Response, device: str) -> None:
+    """Let the browser be known at the next log-in."""
+    response.set_cookie(
+        DEVICE_COOKIE,
+        device,
+        max_age=DEVICE_AGE,
+        secure=True,
+        httponly=True,
+        samesite="Strict",
+    )
 
 
 def delete_cookie(response: Response) -> None:

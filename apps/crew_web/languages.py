@@ -11,14 +11,18 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
-from babel import Locale
+from babel import Locale, UnknownLocaleError
 from babel.messages.extract import extract_javascript
 from babel.messages.mofile import write_mo
-from babel.messages.pofile import read_po
+from babel.messages.pofile import PoFileError, read_po
 
 SOURCE = "en"
 
 HERE = Path(__file__).parent
+
+
+class CatalogueError(Exception):
+    """A catalogue is wrong; the message names it."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +37,17 @@ class Language:
 
 
 def load(directory: Path = HERE / "locale") -> dict[str, Language]:
-    """Every language there is, by its code, English first."""
+    """Every language there is, by its code, English first.
+
+    Raises:
+        CatalogueError: a file cannot be read, or its name is no language.
+    """
     languages = {SOURCE: _language(SOURCE, gettext.NullTranslations())}
     for path in sorted(directory.glob("*.po")):
-        languages[path.stem] = _language(path.stem, _read(path))
+        try:
+            languages[path.stem] = _language(path.stem, _read(path))
+        except (OSError, PoFileError, UnknownLocaleError, ValueError) as error:
+            raise CatalogueError(f"the catalogue {path} is wrong: {error}") from error
     return languages
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import re
 
 from flask import Blueprint, Response, g, make_response, render_template, request, url_for
 
 from apps.common.protocol import CREW_HEADER
 from apps.crew_web import guard
-from apps.crew_web.crew import PIN_PATTERN
+from apps.crew_web.crew import PIN_PATTERN, BusyError
 from apps.crew_web.guard import service
 from apps.crew_web.lockout import LockedOutError
 
 LANGUAGE_COOKIE = "__Host-ife-language"
 LANGUAGE_AGE = 365 * 24 * 3600
+
+log = logging.getLogger(__name__)
 
 pages = Blueprint("login", __name__)
 
@@ -35,20 +38,39 @@ def log_in() -> Response:
         return login_page(422, problem="person")
     if not re.fullmatch(PIN_PATTERN, pin):
         return login_page(422, problem="pin", chosen=person)
-    address = request.remote_addr or "unknown"
     known = person if service().crew.get(person) else None
+    device = request.cookies.get(guard.DEVICE_COOKIE, "")
+    # In this order: whom the page has no time for has not tried.
     try:
-        left = service().lockout.begin_try(known, address)
+        with service().crew.turn():
+            this_try = service().lockout.begin_try(known, _address(), device)
+            is_right = service().crew.pin_is_right(person, pin)
+    except BusyError:
+        response = login_page(503, problem="busy", chosen=person)
+        response.headers["Retry-After"] = "1"
+        return response
     except LockedOutError as error:
         response = login_page(429, wait=int(error.seconds) + 1, chosen=person)
         response.headers["Retry-After"] = str(int(error.seconds) + 1)
         return response
-    if not service().crew.pin_is_right(person, pin):
-        return login_page(401, tries_left=left, problem="wrong", chosen=person)
-    service().lockout.was_right(person, address)
+    if not is_right:
+        what = "wrong PIN" if this_try.left else "wrong PIN, locked out"
+        log.warning(what, extra=_who(known or "(unknown)"))
+        return login_page(401, tries_left=this_try.left, problem="wrong", chosen=person)
     response = _go_home()
+    guard.set_device_cookie(response, service().lockout.was_right(this_try))
     guard.set_cookie(response, service().sessions.begin(person))
+    log.info("logged in", extra=_who(person))
     return response
+
+
+def _address() -> str:
+    return request.remote_addr or "unknown"
+
+
+def _who(person: str) -> dict[str, str]:
+    """The fields of a line of the log."""
+    return {"person": person, "address": _address()}
 
 
 @pages.post("/session/end")
@@ -59,6 +81,7 @@ def log_out() -> Response:
         if guard.is_forged(session):
             return Response(status=403)
         service().sessions.end(request.cookies[guard.COOKIE])
+        log.info("logged out", extra=_who(session.person))
     response = _go_home()
     guard.delete_cookie(response)
     return response

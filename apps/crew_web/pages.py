@@ -7,7 +7,7 @@ from collections.abc import Callable
 from flask import Blueprint, Response, abort, make_response, render_template, request, url_for
 
 from apps.common.cabin import SeatView
-from apps.common.commands import ArmRequest, CommandRequest, Report
+from apps.common.commands import ArmRequest, CommandRequest, DeliveryReport
 from apps.crew_web import actions, guard, selection, texts
 from apps.crew_web.guard import service
 from apps.crew_web.login import login_page
@@ -131,7 +131,7 @@ def _crew() -> str:
     return guard.current().person
 
 
-def _report(report: Report) -> str:
+def _report(report: DeliveryReport) -> str:
     return render_template("_report.html", report=report)
 
 

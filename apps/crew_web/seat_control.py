@@ -11,7 +11,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from apps.common.cabin import CabinView
-from apps.common.commands import Accepted, Armed, ArmRequest, CommandRequest, Report
+from apps.common.commands import Accepted, Armed, ArmRequest, CommandRequest, DeliveryReport
 from apps.common.health import HealthReport
 from apps.common.protocol import CREW_HEADER
 
@@ -92,9 +92,9 @@ class SeatControl:
         """Issue a command. It is never sent twice: whether to try again is for a person."""
         return self._ask(Accepted, "POST", "/api/v1/commands", crew, request)
 
-    def report(self, crew: str, seq: int) -> Report:
+    def report(self, crew: str, seq: int) -> DeliveryReport:
         """How far a command has come."""
-        return self._ask(Report, "GET", f"/api/v1/commands/{seq}", crew)
+        return self._ask(DeliveryReport, "GET", f"/api/v1/commands/{seq}", crew)
 
     def health(self) -> HealthReport:
         """How seat control is."""

@@ -9,6 +9,7 @@ import time
 from apps.common import layout as layouts
 from apps.common.bus import Bus
 from apps.common.health import Degraded, Health
+from apps.common.settings import SettingsError
 from apps.crew_web import cabin_map, crew, languages
 from apps.crew_web.lockout import Lockout
 from apps.crew_web.pa import PaFollower
@@ -29,7 +30,9 @@ class CrewWeb:
     Raises:
         LayoutError: the cabin layout is wrong.
         CrewFileError: the crew file is wrong.
+        CatalogueError: a language's file is wrong.
         StoreError: sessions cannot be stored.
+        SettingsError: the bus cannot have such an address.
     """
 
     def __init__(self, settings: CrewWebSettings) -> None:
@@ -42,7 +45,10 @@ class CrewWeb:
         self.sessions = Sessions(self.store, idle=60.0 * settings.session_idle_minutes)
         self.lockout = Lockout(self.store)
         self.seat_control = SeatControl(settings.seat_control_socket)
-        self._bus = Bus(settings.redis_url)
+        try:
+            self._bus = Bus(settings.redis_url)
+        except ValueError as error:
+            raise SettingsError(f"IFE_REDIS_URL: {error}") from error
         self.pa = PaFollower(self._bus)
         self._seat_control_trouble: str | None = "not asked yet"
         self._seat_control_degraded: list[Degraded] = []

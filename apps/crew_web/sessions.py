@@ -25,7 +25,8 @@ LIFETIME = 12 * 3600.0
 WRITE_EVERY = 20.0
 """Seconds; being active is written down no more often than that, to spare the disk."""
 
-MAX_SESSIONS = 1000
+MAX_SESSIONS = 10
+"""Of one person; with one more the one that was idle for longest ends."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,9 @@ class Sessions:
                 (now - LIFETIME, now - self._idle),
             )
             database.execute(
-                "DELETE FROM session WHERE id_hash NOT IN "
-                "(SELECT id_hash FROM session ORDER BY seen DESC LIMIT ?)",
-                (MAX_SESSIONS - 1,),
+                "DELETE FROM session WHERE person = ? AND id_hash NOT IN "
+                "(SELECT id_hash FROM session WHERE person = ? ORDER BY seen DESC LIMIT ?)",
+                (person, person, MAX_SESSIONS - 1),
             )
             database.execute(
                 "INSERT INTO session VALUES (?, ?, ?, ?, ?)",

@@ -1,4 +1,4 @@
-"""The file that sessions and lock-outs live in: SQLite, so that they outlive a power cut."""
+"""The file of sessions, lock-outs and known devices: SQLite, so that they outlive a power cut."""
 
 from __future__ import annotations
 
@@ -26,6 +26,13 @@ CREATE TABLE IF NOT EXISTS failure (
     who TEXT PRIMARY KEY,
     count INTEGER NOT NULL,
     last REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS device (
+    id_hash BLOB NOT NULL,
+    person TEXT NOT NULL,
+    failures INTEGER NOT NULL,
+    logged_in REAL NOT NULL,
+    PRIMARY KEY (id_hash, person)
 ) WITHOUT ROWID;
 """
 

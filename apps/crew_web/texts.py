@@ -37,6 +37,16 @@ def gettext(text: str) -> str:
 
 _ = gettext
 
+_QUOTES = str.maketrans(dict.fromkeys("“”„«»", '"'))
+
+
+def quoted(text: str) -> str:
+    """What a seat or a person wrote, in quotes which nothing in it can end.
+
+    So it cannot be taken for the page's own words.
+    """
+    return _("“{text}”").format(text=text.translate(_QUOTES))
+
 
 def action(what: Action) -> str:  # noqa: C901 - one line for each action
     """What an action does, in a few words."""
@@ -60,9 +70,9 @@ def action(what: Action) -> str:  # noqa: C901 - one line for each action
         case Resume():
             return _("Resume")
         case Play():
-            return _("Play {title}").format(title=what.media)
+            return _("Play {title}").format(title=quoted(what.media))
         case ShowMessage():
-            return _("Message “{text}”").format(text=what.text)
+            return _("Message {text}").format(text=quoted(what.text))
         case AttendantCallClear():
             return _("Clear call")
         case ReadingLight():
@@ -117,6 +127,9 @@ def refusal(slug: str) -> str:
         "unknown-selection": _("The map does not fit seat control's layout. Reload the page."),
         "empty-selection": _("No seat is selected."),
         "too-large-for-multicast": _("It is too long: shorten the text, or select fewer seats."),
+        "too-many-commands": _(
+            "That was too much at once. Nothing was sent: try again in a moment."
+        ),
         "unknown-command": _("It is too old: its report is in the audit log only."),
     }
     return words.get(slug, _("Seat control refused it."))

@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
@@ -181,10 +181,14 @@ class Gateway:
             "localhost", self.cabin_port, timeout=10, context=self.context(certificate)
         )
 
-    def crew(self) -> http.client.HTTPSConnection:
-        """The crew panel's connection."""
+    def crew(self, address: str = "127.0.0.1") -> http.client.HTTPSConnection:
+        """The connection of a panel with this address."""
         return http.client.HTTPSConnection(
-            "localhost", self.crew_port, timeout=10, context=self.context()
+            "localhost",
+            self.crew_port,
+            timeout=10,
+            source_address=(address, 0),
+            context=self.context(),
         )
 
     def seat(self, name: str) -> Path:
@@ -203,15 +207,24 @@ def ask(
     """Make one request."""
     try:
         connection.request(method, path, body, dict(headers or {}))
-        answer = connection.getresponse()
-        return Answer(
-            answer.status,
-            {name.lower(): value for name, value in answer.getheaders()},
-            answer.read(),
-        )
+        return answer_of(connection)
     finally:
         if close:
             connection.close()
+
+
+def answer_of(connection: http.client.HTTPConnection) -> Answer:
+    """The answer to the request that was made on this connection."""
+    answer = connection.getresponse()
+    headers = {name.lower(): value for name, value in answer.getheaders()}
+    return Answer(answer.status, headers, answer.read())
+
+
+def begin_post(connection: http.client.HTTPConnection, path: str) -> None:
+    """Send the first byte of a body of 4,000, which then takes its time."""
+    connection.putrequest("POST", path)
+    connection.putheader("Content-Length", "4000")
+    connection.endheaders(b"{")
 
 
 def _free_port() -> int:
@@ -221,28 +234,48 @@ def _free_port() -> int:
         return port
 
 
-@pytest.fixture(scope="module")
-def folder() -> Iterator[Path]:
-    """A short path, for the sockets; with a space in it, which must do no harm."""
-    with tempfile.TemporaryDirectory(prefix="ife-") as top:
-        path = Path(top) / "a b"
-        (path / "static").mkdir(parents=True)
-        yield path
+@contextmanager
+def _running(pki: Pki, connections: int | None = None) -> Iterator[Gateway]:
+    """A real nginx before two upstreams; with so many connections, where that is said."""
+    with ExitStack() as stack:
+        top = stack.enter_context(tempfile.TemporaryDirectory(prefix="ife-"))
+        # A short path, for the sockets; with a space in it, which must do no harm.
+        folder = Path(top) / "a b"
+        (folder / "static").mkdir(parents=True)
+        (folder / "static/page.js").write_text("let page;\n" * 1000)
+        running = Gateway(
+            folder,
+            pki,
+            _free_port(),
+            _free_port(),
+            Upstream(folder / "seat_control.sock"),
+            Upstream(folder / "crew_web.sock"),
+        )
+        running.configuration = _configuration(running)
+        if connections is not None:
+            text, changes = re.subn(
+                r"worker_connections \d+;",
+                f"worker_connections {connections};",
+                running.configuration.read_text(),
+            )
+            assert changes == 1
+            running.configuration.write_text(text)
+        for upstream in (running.seat_control, running.crew_web):
+            upstream.start()
+            stack.callback(upstream.stop)
+        nginx = subprocess.Popen(
+            [_program(), "-e", "stderr", "-c", running.configuration, "-g", "daemon off;"],
+            stderr=subprocess.PIPE,
+        )
+        stack.callback(nginx.communicate, timeout=10)
+        stack.callback(nginx.terminate)
+        wait_until(lambda: _listens(running.crew_port), "nginx listens")
+        yield running
 
 
-@pytest.fixture(scope="module")
-def gateway(folder: Path, pki: Pki) -> Iterator[Gateway]:
-    """A real nginx before two upstreams."""
-    running = Gateway(
-        folder,
-        pki,
-        _free_port(),
-        _free_port(),
-        Upstream(folder / "seat_control.sock"),
-        Upstream(folder / "crew_web.sock"),
-    )
-    (folder / "static/page.js").write_text("let page;\n" * 1000)
-    running.configuration = render(
+def _configuration(running: Gateway) -> Path:
+    pki, folder = running.pki, running.folder
+    return render(
         folder,
         "nginx",
         "nginx.conf.j2",
@@ -263,20 +296,13 @@ def gateway(folder: Path, pki: Pki) -> Iterator[Gateway]:
         nginx_crew_web_socket=running.crew_web.path,
         nginx_crew_static=folder / "static",
     )
-    for upstream in (running.seat_control, running.crew_web):
-        upstream.start()
-    nginx = subprocess.Popen(
-        [_program(), "-e", "stderr", "-c", running.configuration, "-g", "daemon off;"],
-        stderr=subprocess.PIPE,
-    )
-    try:
-        wait_until(lambda: _listens(running.crew_port), "nginx listens")
+
+
+@pytest.fixture(scope="module")
+def gateway(pki: Pki) -> Iterator[Gateway]:
+    """The nginx that most tests share."""
+    with _running(pki) as running:
         yield running
-    finally:
-        nginx.terminate()
-        nginx.communicate(timeout=10)
-        for upstream in (running.seat_control, running.crew_web):
-            upstream.stop()
 
 
 def _program() -> str:
@@ -488,6 +514,68 @@ def test_a_seat_that_floods_disturbs_itself_only(gateway: Gateway) -> None:
     assert other.json["headers"]["ife-seat"] == "2C"
 
 
+def test_a_certificate_has_four_requests_under_way_at_most(gateway: Gateway) -> None:
+    path = "/api/v1/seats/3C/status"
+    slow = [gateway.cabin(gateway.seat("3C")) for _ in range(4)]
+    for connection in slow:
+        begin_post(connection, path)
+    fifth = ask(gateway.cabin(gateway.seat("3C")), path, "POST", b"{}")
+    assert fifth.problem == (429, "too-many-requests")
+    slow[0].send(b" " * 3999)
+    assert answer_of(slow[0]).json["headers"]["ife-seat"] == "3C"
+    assert ask(slow[0], path, "POST", b"{}").status == 200
+    for connection in slow:
+        connection.close()
+
+
+def test_a_seat_with_slow_requests_leaves_connections_for_the_others(pki: Pki) -> None:
+    with _running(pki, connections=40) as gateway, ExitStack() as stack:
+        slow = [gateway.cabin(gateway.seat("1A")) for _ in range(60)]
+        for connection in slow:
+            stack.callback(connection.close)
+            with suppress(OSError):
+                begin_post(connection, STATUS)
+
+        def other_is_answered() -> bool:
+            for connection in slow:
+                with suppress(OSError):
+                    connection.sock.sendall(b" ")
+            with suppress(OSError):
+                answer = ask(gateway.cabin(gateway.seat("2A")), STATUS, "POST", b"{}")
+                return answer.status == 200
+            return False
+
+        wait_until(other_is_answered, "another seat is answered", 8)
+        assert ask(gateway.crew(), "/").status == 200
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /api/v1/seats"], ids=["nothing", "a part"])
+def test_a_seat_that_does_not_ask_is_cut_soon(gateway: Gateway, sent: bytes) -> None:
+    """Within 3 s; a timeout of the test's own is an error."""
+    connection = gateway.cabin(gateway.seat("1A"))
+    connection.timeout = 6
+    connection.connect()
+    connection.sock.sendall(sent)
+    assert _is_cut(connection)
+
+
+def test_a_status_that_stalls_is_cut_soon(gateway: Gateway) -> None:
+    """After 2 s without a byte of it."""
+    connection = gateway.cabin(gateway.seat("1A"))
+    connection.timeout = 6
+    begin_post(connection, STATUS)
+    assert _is_cut(connection)
+
+
+def _is_cut(connection: http.client.HTTPSConnection) -> bool:
+    try:
+        return connection.sock.recv(1) == b""
+    except (ConnectionResetError, ssl.SSLEOFError):
+        return True
+    finally:
+        connection.close()
+
+
 def test_a_seat_is_told_when_seat_control_is_away(gateway: Gateway) -> None:
     connection = gateway.cabin(gateway.seat("3A"))
     with gateway.seat_control.gone():
@@ -558,6 +646,59 @@ def test_a_large_command_is_refused(gateway: Gateway) -> None:
     assert answer.problem == (413, "too-large")
 
 
+def test_a_flood_of_log_ins_is_refused_and_others_log_in(gateway: Gateway) -> None:
+    log_in = ("/session", "POST", b"person=anna&pin=1234")
+    answers = [ask(gateway.crew("127.0.0.2"), *log_in) for _ in range(12)]
+    assert {answer.status for answer in answers[:6]} == {200}
+    refused = [answer for answer in answers if answer.status == 429]
+    assert refused
+    assert ask(gateway.crew("127.0.0.3"), *log_in).status == 200
+    assert ask(gateway.crew("127.0.0.2"), "/").status == 200
+    text = _page_of_nginx(refused[0])
+    # A log-in is posted; what is asked for again is the page.
+    assert '<meta http-equiv="refresh" content="3;url=/">' in text
+    for word in ("nothing was done", "nichts geschehen", "no se ha hecho nada", "rien n"):
+        assert word in text
+
+
+def test_a_flood_is_refused_but_for_the_pages_files(gateway: Gateway) -> None:
+    paths = ("/", "/api/v1/cabin")
+    flood = [(path, gateway.crew("127.0.0.4")) for _ in range(80) for path in paths]
+    for path, connection in flood:
+        connection.request("GET", path, headers=SESSION)
+    files = [ask(gateway.crew("127.0.0.4"), "/static/page.js").status for _ in range(40)]
+    assert set(files) == {200}
+    assert ask(gateway.crew("127.0.0.5"), "/").status == 200
+    answers = [(path, answer_of(connection)) for path, connection in flood]
+    for _, connection in flood:
+        connection.close()
+    assert [answer.status for _, answer in answers[:80]] == [200] * 80
+    page, api = (
+        [answer for path, answer in answers if path == wanted and answer.status == 429]
+        for wanted in paths
+    )
+    _page_of_nginx(page[0])
+    assert api[0].problem == (429, "too-many-requests")
+
+
+def test_an_address_has_64_requests_under_way_at_most(gateway: Gateway) -> None:
+    slow = [gateway.crew("127.0.0.6") for _ in range(64)]
+    for connection in slow:
+        begin_post(connection, "/commands")
+    wait_until(
+        lambda: ask(gateway.crew("127.0.0.6"), "/").status == 429, "it has all that it may have"
+    )
+    assert ask(gateway.crew("127.0.0.6"), "/static/page.js").status == 200
+    assert ask(gateway.crew("127.0.0.7"), "/").status == 200
+    for connection in slow:
+        connection.close()
+
+
+def test_how_the_page_is_cannot_be_asked_from_outside(gateway: Gateway) -> None:
+    assert ask(gateway.crew(), "/healthz").problem == (404, "not-found")
+    assert ask(gateway.crew(), "//x/../%68ealthz").problem == (404, "not-found")
+
+
 def test_an_event_arrives_when_it_happens(gateway: Gateway) -> None:
     connection = gateway.crew()
     connection.request("GET", "/api/v1/events", headers=SESSION)
@@ -595,10 +736,14 @@ def test_the_crew_sees_a_page_that_tries_again_when_theirs_is_away(gateway: Gate
         api = ask(gateway.crew(), "/api/v1/cabin", headers=SESSION)
     assert api.problem == (502, "unavailable")
     assert page.status == 502
+    assert '<meta http-equiv="refresh" content="3">' in _page_of_nginx(page)
+
+
+def _page_of_nginx(page: Answer) -> str:
+    """The text of a page that is nginx's own, and needs nothing else."""
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     assert page.headers["cache-control"] == "no-store"
     text = page.body.decode()
-    assert '<meta http-equiv="refresh" content="3">' in text
     assert "src=" not in text
     assert "href=" not in text
     # The policy lets this very style pass, and nothing else.
@@ -606,6 +751,7 @@ def test_the_crew_sees_a_page_that_tries_again_when_theirs_is_away(gateway: Gate
     assert style
     digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
     assert f"style-src 'sha256-{digest}'" in page.headers["content-security-policy"]
+    return text
 
 
 def test_the_api_says_when_seat_control_is_away(gateway: Gateway) -> None:

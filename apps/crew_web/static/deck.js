@@ -63,6 +63,8 @@ document.body.addEventListener("seats-changed", ({ detail }) => {
 
 const reports = document.getElementById("reports");
 const asked = new Set();
+/** One card after the other: of many requests for the same target htmx drops some. */
+let asking = Promise.resolve();
 
 /** A command got further. Whose it is does not matter: the crew see each other's too. */
 document.body.addEventListener("command-progress", ({ detail }) => {
@@ -74,7 +76,9 @@ document.body.addEventListener("command-progress", ({ detail }) => {
     // Our own command's card comes with the answer, within this time.
     setTimeout(() => {
       if (document.getElementById(`command-${detail.seq}`)) return;
-      htmx.ajax("GET", `/commands/${detail.seq}`, { target: "#reports", swap: "afterbegin" });
+      const fetchCard = () =>
+        htmx.ajax("GET", `/commands/${detail.seq}`, { target: "#reports", swap: "afterbegin" });
+      asking = asking.then(fetchCard, fetchCard);
     }, 400);
   }
 });
@@ -163,10 +167,15 @@ document.body.addEventListener("htmx:before:response", (event) => {
   const { response, request } = event.detail.ctx;
   // What nginx says in the server's place is no part of this page.
   const away = response.status === 502 || response.status === 504;
+  const busy = response.status === 429;
   // A refresh that fails leaves what is there; a banner says what is wrong.
-  if (away || (response.status >= 500 && request.method === "GET")) event.preventDefault();
+  if (away || busy || (response.status >= 500 && request.method === "GET")) event.preventDefault();
   if (away) noAnswer(request.method);
   else unreachable.hidden = true;
+  if (busy && request.method === "POST") {
+    if (arm.open) arm.close("failed");
+    note(gettext("That was too much at once. Nothing was sent: try again in a moment."));
+  }
 });
 
 // -- the rest -----------------------------------------------------------------------------

@@ -4,8 +4,9 @@ import { update } from "./seats.js";
 import { gettext } from "./texts.js";
 
 const SILENT_AFTER = 12_000;
-const RETRY_FIRST = 1_000;
-const RETRY_MAX = 15_000;
+const RETRY_FIRST = 2_000;
+const RETRY_MAX = 10_000;
+const MOST_MISSED = 5;
 
 const lamp = document.getElementById("lamp");
 const silent = document.getElementById("stream-silent");
@@ -13,7 +14,10 @@ const since = document.getElementById("stream-silent-since");
 
 let source = null;
 let heard = Date.now();
-let attempts = 0;
+let began = Date.now();
+let retry = RETRY_FIRST;
+/** The number of the last command that we heard of. */
+let lastSeq = null;
 
 /** Tell htmx's part of the page that something happened. */
 function tell(event, detail = {}) {
@@ -22,7 +26,7 @@ function tell(event, detail = {}) {
 
 function hear() {
   heard = Date.now();
-  attempts = 0;
+  retry = RETRY_FIRST;
   if (document.body.classList.contains("stale")) {
     document.body.classList.remove("stale");
     silent.hidden = true;
@@ -32,22 +36,29 @@ function hear() {
 }
 
 const KINDS = {
-  snapshot: ({ seats }) => {
+  snapshot: ({ seats, seq }) => {
     update(seats);
     tell("attention-changed");
     tell("snapshot");
+    // Commands that were issued while the stream was away.
+    const first = Math.max((lastSeq ?? seq) + 1, seq - MOST_MISSED + 1);
+    for (let missed = first; missed <= seq; missed++) tell("command-progress", { seq: missed });
+    lastSeq = seq;
   },
   seats: (changes) => {
     if (update(changes)) tell("attention-changed");
     tell("seats-changed", { names: Object.keys(changes) });
   },
-  command: (progress) => tell("command-progress", progress),
+  command: (progress) => {
+    lastSeq = Math.max(lastSeq, progress.seq);
+    tell("command-progress", progress);
+  },
   degraded: () => tell("degraded-changed"),
   ping: () => {},
 };
 
 function connect() {
-  source?.close();
+  began = Date.now();
   source = new EventSource("/api/v1/events");
   for (const [kind, take] of Object.entries(KINDS)) {
     source.addEventListener(kind, (event) => {
@@ -55,24 +66,30 @@ function connect() {
       take(JSON.parse(event.data));
     });
   }
-  source.addEventListener("error", () => {
-    // The browser tries again by itself, unless the answer was no stream at all.
-    if (source.readyState !== EventSource.CLOSED) return;
-    const delay = Math.min(RETRY_MAX, RETRY_FIRST * 2 ** attempts) * (0.5 + Math.random() / 2);
-    attempts = Math.min(attempts + 1, 10);
-    setTimeout(connect, delay);
-  });
+  source.addEventListener("error", lose);
+}
+
+/**
+ * The stream is lost: begin anew after 1 to 10 s, longer each time. The browser would do so
+ * after the same time on every panel, and they would all be there at once.
+ */
+function lose() {
+  source.close();
+  source = null;
+  setTimeout(connect, retry * (0.5 + Math.random() / 2));
+  retry = Math.min(RETRY_MAX, retry * 2);
 }
 
 /** Nothing heard for a while: what the map shows is old, and must look it. */
 function watch() {
-  if (Date.now() - heard < SILENT_AFTER || document.body.classList.contains("stale")) return;
+  if (Date.now() - heard < SILENT_AFTER) return;
+  if (source && Date.now() - began >= SILENT_AFTER) lose();
+  if (document.body.classList.contains("stale")) return;
   document.body.classList.add("stale");
   since.textContent = `${new Date(heard).toISOString().slice(11, 19)} Z`;
   silent.hidden = false;
   lamp.classList.remove("live");
   lamp.querySelector("span").textContent = gettext("Not live");
-  connect();
 }
 
 connect();

@@ -54,6 +54,7 @@ def test_an_unknown_person_costs_as_much_as_a_known_one(crew_file: Path) -> None
         ([ANNA, ANNA], "has twice: anna"),
         ([ANNA | {"pin_hash": "1234"}], "0.pin_hash"),
         ([ANNA | {"pin_hash": "$argon2id$nonsense"}], "hash-pin"),
+        ([ANNA | {"pin_hash": HASH.replace("m=8", "m=1")}], "of no use"),
         ([ANNA | {"id": "Anna Berg"}], "0.id"),
         ([ANNA | {"pin": "1234"}], "0.pin"),
         ("[" + " " * 300_000 + "]", "over 256 KiB"),

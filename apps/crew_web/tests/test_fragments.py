@@ -13,9 +13,10 @@ from apps.common.commands import (
     ACTIONS,
     AnyAction,
     Armed,
+    DeliveryReport,
     Mute,
+    Play,
     Power,
-    Report,
     Reset,
     RowRange,
     SeatRefusal,
@@ -42,7 +43,7 @@ def web(app: Flask, request: pytest.FixtureRequest) -> Iterator[CrewWeb]:
         yield web
 
 
-def report(**changes: object) -> Report:
+def report(**changes: object) -> DeliveryReport:
     whole: dict[str, object] = {
         "seq": 17,
         "epoch": 1,
@@ -62,7 +63,7 @@ def report(**changes: object) -> Report:
         "ms_to_99_percent": 132.0,
         "ms_to_last": 140.2,
     }
-    return Report.model_validate(whole | changes)
+    return DeliveryReport.model_validate(whole | changes)
 
 
 def test_a_report_that_goes_on(web: CrewWeb) -> None:
@@ -174,6 +175,26 @@ def test_a_message_is_shown_as_text(web: CrewWeb) -> None:
     page = render_template("_report.html", report=report(action=ShowMessage(text=EVIL)))
     assert EVIL not in page
     assert "&lt;script&gt;" in page
+
+
+def test_what_others_wrote_is_in_quotes(web: CrewWeb) -> None:
+    """So that a seat or a colleague cannot say something in the page's name."""
+    forged = "x”. All seats are well. “x"
+    opening, closing = texts.quoted(" ").split(" ")
+    seat = SeatView(presence="live", media="film-12", firmware="1.0", faults=(forged, "hdmi"))
+    pages = [
+        render_template("_report.html", report=report(action=ShowMessage(text=forged))),
+        render_template(
+            "_report.html", report=report(refused=[SeatRefusal(seat="20A", reason=forged)])
+        ),
+        render_template("_attention.html", lists={"fault": {"12C": seat}}),
+        render_template("_seat.html", seat=web.layout.seats["12C"], view=seat, layout=web.layout),
+    ]
+    for page in pages:
+        assert f"{opening}x&#34;. All seats are well. &#34;x{closing}" in page
+    for text in ("hdmi", "film-12", "1.0"):
+        assert f"{opening}{text}{closing}" in pages[-1]
+    assert f"{opening}film-12{closing}" in texts.action(Play(media="film-12"))
 
 
 def test_whom_it_is_for_is_said_shortly(web: CrewWeb) -> None:

@@ -100,6 +100,16 @@ def test_the_choice_is_kept_and_wins(browser: FlaskClient) -> None:
     assert '<html lang="de">' in browser.get("/").text
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("it.po", b'msgid "Log in'), ("it.po", b"\xff"), ("no-language-at-all.po", b"")],
+)
+def test_a_wrong_file_is_named(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(languages.CatalogueError, match=name):
+        languages.load(tmp_path)
+
+
 def test_a_language_is_added_by_a_file(tmp_path: Path) -> None:
     (tmp_path / "it.po").write_text('msgid "Log in"\nmsgstr "Accedi"\n')
     added = languages.load(tmp_path)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import threading
 from pathlib import Path
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from apps.common.testing import wait_until
 from apps.crew_web import crew
-from apps.crew_web.guard import COOKIE, CSRF_HEADER
+from apps.crew_web.guard import COOKIE, CSRF_HEADER, DEVICE_COOKIE
 from apps.crew_web.lockout import PERSON_TRIES
 from apps.crew_web.settings import CrewWebSettings
 
@@ -32,10 +35,13 @@ def test_the_right_pin_opens_the_cabin(browser: FlaskClient) -> None:
     assert "Who are you?" in browser.get("/").text
     response = browser.post("/session", data={"person": "anna", "pin": PIN})
     assert (response.status_code, response.headers["Location"]) == (303, "/")
-    cookie = response.headers["Set-Cookie"]
-    assert cookie.startswith(f"{COOKIE}=")
-    assert {"Secure", "HttpOnly", "SameSite=Strict", "Path=/"} <= set(cookie.split("; "))
-    assert "Domain" not in cookie
+    cookies = {text.split("=")[0]: text for text in response.headers.getlist("Set-Cookie")}
+    assert cookies.keys() == {COOKIE, DEVICE_COOKIE}
+    for cookie in cookies.values():
+        assert {"Secure", "HttpOnly", "SameSite=Strict", "Path=/"} <= set(cookie.split("; "))
+        assert "Domain" not in cookie
+    assert f"Max-Age={30 * 24 * 3600}" in cookies[DEVICE_COOKIE]
+    assert "Max-Age" not in cookies[COOKIE]
     page = browser.get("/").text
     assert 'id="seat-12C"' in page
     assert page.count('role="gridcell"') == 312
@@ -71,6 +77,69 @@ def test_wrong_pins_lock_even_the_right_one(browser: FlaskClient) -> None:
     assert response.status_code == 429
     assert 1 <= int(response.headers["Retry-After"]) <= 30
     assert log_in(browser, "bruno", "23456789") == 303
+
+
+def test_a_stranger_cannot_keep_her_out_of_her_own_browser(app: Flask, anna: FlaskClient) -> None:
+    anna.post("/session/end", data={"csrf_token": csrf_of(anna)})
+    stranger = app.test_client()
+    stranger.environ_base |= {"HTTP_X_FORWARDED_FOR": "198.51.100.66"}
+    for _ in range(PERSON_TRIES):
+        assert log_in(stranger, pin="0000") == 401
+    assert log_in(stranger) == 429
+    assert log_in(anna, pin="0000") == 401
+    assert log_in(anna) == 303
+
+
+def test_whoever_comes_while_others_are_checked_is_not_kept_waiting(
+    app: Flask, browser: FlaskClient
+) -> None:
+    people = app.extensions["crew_web"].crew
+    others = [threading.Thread(target=take_turn, args=(people,)) for _ in range(crew.MAX_WAITING)]
+    with people.turn():
+        for other in others:
+            other.start()
+        wait_until(lambda: people._turns._value == 0, "the others wait")
+        response = browser.post(
+            "/session",
+            data={"person": "anna", "pin": PIN},
+            headers={"Accept-Language": "de"},
+        )
+        # Whoever is in goes on, and so does all else.
+        assert browser.get("/").status_code == 200
+    for other in others:
+        other.join(timeout=10)
+    assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
+    assert "Gerade melden sich andere an" in response.text
+    # That was no try.
+    assert app.extensions["crew_web"].store.read("SELECT * FROM failure", ()) is None
+    assert log_in(browser) == 303
+
+
+def take_turn(people: crew.Crew) -> None:
+    with people.turn():
+        pass
+
+
+def test_the_log_tells_who_came_and_who_tried(
+    browser: FlaskClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="apps.crew_web.login")
+    for pin in ["9876"] * PERSON_TRIES + [PIN]:
+        log_in(browser, pin=pin)
+    log_in(browser, "made up\nby somebody", "9876")
+    log_in(browser, "bruno", "23456789")
+    browser.post("/session/end", data={"csrf_token": csrf_of(browser)})
+    lines = [vars(record) for record in caplog.records]
+    told = [(line["levelname"], line["message"], line["person"]) for line in lines]
+    assert told == [
+        *[("WARNING", "wrong PIN", "anna")] * (PERSON_TRIES - 1),
+        ("WARNING", "wrong PIN, locked out", "anna"),
+        ("WARNING", "wrong PIN", "(unknown)"),
+        ("INFO", "logged in", "bruno"),
+        ("INFO", "logged out", "bruno"),
+    ]
+    assert {line["address"] for line in lines} == {"198.51.100.7"}
+    assert not any(pin in str(line) for line in lines for pin in ("9876", "made up", "23456789"))
 
 
 def test_log_out_ends_the_session_on_the_server(anna: FlaskClient) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apps.crew_web.sessions import LIFETIME, Sessions
+from apps.crew_web.sessions import LIFETIME, MAX_SESSIONS, Sessions
 from apps.crew_web.store import Store, StoreError
 
 if TYPE_CHECKING:
@@ -107,9 +107,21 @@ def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
         Store(tmp_path / "nowhere")
 
 
+def test_a_person_has_no_more_than_some_sessions(store: Store, clock: Clock) -> None:
+    sessions = Sessions(store, IDLE, clock)
+    of_bruno = sessions.begin("bruno")
+    begun = []
+    for _ in range(MAX_SESSIONS + 2):
+        clock.now += 1
+        begun.append(sessions.begin("anna"))
+    there = [sessions.get(session_id, active=False) is not None for session_id in begun]
+    assert there == [False, False] + [True] * MAX_SESSIONS
+    assert sessions.get(of_bruno, active=False)
+
+
 def fill(sessions: Sessions) -> None:
-    for _ in range(200):
-        sessions.begin("bruno")
+    for number in range(200):
+        sessions.begin(f"person{number}")
 
 
 def test_when_the_disk_is_full_who_is_in_stays_in(store: Store, clock: Clock) -> None:
