@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -33,6 +34,29 @@ class Host:
         """Make a folder that belongs to `user`, as far as there is a right to."""
         path.mkdir(parents=True, exist_ok=True)
         self.give(path, user, mode, group)
+        return path
+
+    def own_among_others(self, path: Path, user: str) -> Path:
+        """Make a folder for `user` alone in a place where anybody may make one.
+
+        Raises:
+            BenchError: somebody else's is there, or a link to one.
+        """
+        with contextlib.suppress(FileExistsError):
+            path.mkdir(mode=0o700)
+        owner = pwd.getpwnam(user) if self.as_root else pwd.getpwuid(os.geteuid())
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError as error:
+            raise BenchError(f"{path} is in the way: {error.strerror}: remove it") from error
+        try:
+            if os.fstat(fd).st_uid not in {os.geteuid(), owner.pw_uid}:
+                raise BenchError(f"{path} is somebody else's: let them remove it")
+            if self.as_root:
+                os.fchown(fd, owner.pw_uid, owner.pw_gid)
+            os.fchmod(fd, 0o700)
+        finally:
+            os.close(fd)
         return path
 
     def give(self, path: Path, user: str, mode: int, group: str | None = None) -> None:

@@ -96,7 +96,7 @@ class Instance(BaseModel):
 
         In memory: three hundred players that write through to one disk would measure the disk.
         """
-        return Path("/dev/shm") / f"{self.name}-{os.geteuid()}"  # noqa: S108 - see clear_memory
+        return Path("/dev/shm") / f"{self.name}-{os.geteuid()}"  # noqa: S108 - see Host.own_among_others
 
     @property
     def crew_url(self) -> str:

@@ -60,7 +60,8 @@ def postgresql(instance: Instance, host: Host) -> Program:
     data = parent / programs.parent.name
     if not data.exists():
         _initialise(data, programs, host)
-    socket = host.own(postgresql_folder(paths), "postgres", 0o755)
+    # Whoever comes in is asked who they are; where they are trusted, nobody else comes in.
+    socket = host.own(postgresql_folder(paths), "postgres", 0o755 if host.as_root else 0o700)
     etc = paths.etc / "postgresql"
     etc.mkdir(mode=0o755, exist_ok=True)
     variables = {

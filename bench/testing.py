@@ -157,20 +157,30 @@ def cabin(seats: int | None = None) -> Iterator[Cabin]:
     Raises:
         BenchError: it does not come up.
     """
+    number = free_instance()
+    directory = default_directory(number, os.geteuid())
+    shutil.rmtree(directory / "var", ignore_errors=True)
+    arguments = ["--instance", str(number)]
+    if seats is not None:
+        arguments += ["--seats", str(seats)]
+    if os.geteuid() != 0:
+        arguments += ["--loopback"]
+    with running(*arguments):
+        yield Cabin(load_instance(directory))
+
+
+def free_instance() -> int:
+    """The first of `INSTANCES` that is not up.
+
+    Raises:
+        BenchError: all of them are.
+    """
     for number in INSTANCES:
-        directory = default_directory(number, os.geteuid())
-        with contextlib.suppress(BenchError):
-            if up.is_up(load_instance(directory)):
-                continue
-        shutil.rmtree(directory / "var", ignore_errors=True)
-        arguments = ["--instance", str(number)]
-        if seats is not None:
-            arguments += ["--seats", str(seats)]
-        if os.geteuid() != 0:
-            arguments += ["--loopback"]
-        with running(*arguments):
-            yield Cabin(load_instance(directory))
-        return
+        try:
+            if not up.is_up(load_instance(default_directory(number, os.geteuid()))):
+                return number
+        except BenchError:
+            return number
     raise BenchError(f"benches {INSTANCES} are all up: end some with `make demo-down`")
 
 

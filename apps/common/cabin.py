@@ -57,7 +57,7 @@ class SeatView(BaseModel):
 
 
 class CommandProgress(BaseModel):
-    """How far a command has come, in numbers; the whole is its `Report`."""
+    """How far a command has come, in numbers; the whole is its `DeliveryReport`."""
 
     seq: int
     crew: str

@@ -25,9 +25,22 @@ SeatName = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]?[A-HJKL]$")]
 AreaName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 """The name of a class or a zone in a cabin layout: ``economy``."""
 
-PLAIN = r"[^\x00-\x1f\x7f]"
-"""A character of a text for people: no control character, which a screen or a database could
-stumble over."""
+_HIDDEN = (
+    r"\u0000-\u001F\u007F-\u009F"  # controls
+    r"\u00AD\u061C\u180E\u200B\u200E\u200F\u2028-\u202E\u2060-\u2064\u2066-\u206F\uFEFF\uFFF9-\uFFFB"
+    r"\uE000-\uF8FF"  # private use
+    "\U000e0000-\U000e007f\U000f0000-\U0010ffff"  # tags, private use
+)
+PLAIN = f"[^{_HIDDEN}]"
+"""A character of a text for people; a pattern that Rust, Python and JSON Schema (ECMA-262 with
+its u flag) read alike, which is why it names no categories of Unicode.
+
+Left out is what shows nothing but does something: controls (to a database, a terminal), line
+separators, overrides of the direction and other format characters (a text that reads as another),
+private use. The joiners U+200C and U+200D pass, for Persian, the languages of India and many emoji
+are not written without them. So does what is not assigned: a newer Unicode may have assigned it,
+and an older player must not refuse the frame of a newer server for that.
+"""
 
 MediaId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
@@ -184,7 +197,7 @@ class ShowMessage(Action):
 
     name: Literal["show_message"] = "show_message"
     text: Annotated[
-        str, StringConstraints(pattern=rf"^{PLAIN}*[^\s\x00-\x1f\x7f]{PLAIN}*$", max_length=200)
+        str, StringConstraints(pattern=rf"^{PLAIN}*[^\s{_HIDDEN}]{PLAIN}*$", max_length=200)
     ]
     seconds: Annotated[int, Field(ge=1, le=60, strict=True)] = 10
 
@@ -280,7 +293,7 @@ class SeatRefusal(BaseModel):
     reason: str
 
 
-class Report(BaseModel):
+class DeliveryReport(BaseModel):
     """`GET /api/v1/commands/<seq>`: how far a command has come, seat by seat.
 
     Every target is in exactly one of: applied, missing (not heard of yet), refused, expired

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from flask import Blueprint, Flask, Response
 from werkzeug.exceptions import HTTPException
@@ -14,14 +13,17 @@ CONTENT_TYPE = "application/problem+json"
 
 
 class Problem(Exception):  # noqa: N818 - it is the RFC's word for it
-    """A request that is refused: `slug` names the kind, `detail` says what to do about it."""
+    """A request that is refused: `slug` names the kind, `detail` says what to do about it.
 
-    def __init__(self, status: int, slug: str, detail: str, **members: Any) -> None:
+    `retry_after`: after how many seconds another try makes sense, where that is known.
+    """
+
+    def __init__(self, status: int, slug: str, detail: str, retry_after: int | None = None) -> None:
         super().__init__(detail)
         self.status = status
         self.slug = slug
         self.detail = detail
-        self.members = members
+        self.retry_after = retry_after
 
     def body(self) -> bytes:
         """The document, encoded."""
@@ -31,13 +33,15 @@ class Problem(Exception):  # noqa: N818 - it is the RFC's word for it
                 "title": self.slug.replace("-", " "),
                 "status": self.status,
                 "detail": self.detail,
-                **self.members,
             }
         ).encode()
 
     def response(self) -> Response:
         """The document as Flask's answer."""
-        return Response(self.body(), status=self.status, content_type=CONTENT_TYPE)
+        response = Response(self.body(), status=self.status, content_type=CONTENT_TYPE)
+        if self.retry_after is not None:
+            response.headers["Retry-After"] = str(self.retry_after)
+        return response
 
 
 def answer_problems(app: Flask) -> None:

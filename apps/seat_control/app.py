@@ -40,6 +40,8 @@ def create_app(settings: SeatControlSettings, service: SeatControl | None = None
     def status(seat: str) -> Response:
         body = request.stream.read(MAX_STATUS_BODY + 1)
         answer = service.receive_status(seat, request.headers.get(SEAT_HEADER, ""), body)
+        if answer.after_writing:
+            service.write_outcomes()
         headers = [(name.decode(), value.decode()) for name, value in answer.headers]
         return Response(answer.body, answer.status, headers)
 

@@ -9,7 +9,7 @@ everything else goes to the Flask app in a thread.
 from __future__ import annotations
 
 import asyncio
-import sys
+from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
 from functools import partial
 from typing import Any
@@ -24,7 +24,7 @@ from apps.common.settings import SettingsError
 from apps.common.web import Problem
 from apps.seat_control.app import check_crew, create_app
 from apps.seat_control.journal import JournalError
-from apps.seat_control.service import Answer, SeatControl
+from apps.seat_control.service import HttpAnswer, SeatControl
 from apps.seat_control.settings import SeatControlSettings
 
 Scope = MutableMapping[str, Any]
@@ -35,6 +35,8 @@ STREAM_SECONDS = 300
 """A stream of events ends after this time, so that its client is asked for a session again."""
 
 MAX_STREAMS = 32
+MAX_STREAMS_OF_ONE = 6
+"""A crew member has a page on a panel and on a tablet, and some tabs that were forgotten."""
 
 THREADS = 4
 """Requests that the Flask app works on at a time; a crew is a handful of people."""
@@ -51,7 +53,7 @@ class Front:
         self._make_service = make_service
         self._service: SeatControl
         self._flask: Any
-        self._streams = 0
+        self._streams: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or the worker's own start and stop."""
@@ -70,7 +72,13 @@ class Front:
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
-                self._service = self._make_service()
+                try:
+                    self._service = self._make_service()
+                except (SettingsError, LayoutError, JournalError) as error:
+                    # uvicorn logs the message, without a traceback, and gunicorn ends.
+                    failed = {"type": "lifespan.startup.failed", "message": f"not started: {error}"}
+                    await send(failed)
+                    return
                 app: Any = create_app(self._service.settings, self._service)
                 self._flask = WSGIMiddleware(app, workers=THREADS)
                 self._service.start()
@@ -91,21 +99,23 @@ class Front:
             if not message.get("more_body"):
                 break
         answer = self._service.receive_status(seat, _header(scope, _SEAT), body)
+        if answer.after_writing:
+            await asyncio.to_thread(self._service.write_outcomes)
         await _send_answer(answer, send)
 
     async def _events(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            check_crew(_header(scope, _CREW))
-            if self._streams >= MAX_STREAMS:
+            crew = check_crew(_header(scope, _CREW))
+            if self._streams.total() >= MAX_STREAMS or self._streams[crew] >= MAX_STREAMS_OF_ONE:
                 raise Problem(503, "too-many-streams", "close some of the crew's pages")
         except Problem as problem:
-            await _send_answer(Answer.of(problem), send)
+            await _send_answer(HttpAnswer.of(problem), send)
             return
-        self._streams += 1
+        self._streams[crew] += 1
         try:
             await self._stream(_header(scope, b"last-event-id"), receive, send)
         finally:
-            self._streams -= 1
+            self._streams -= Counter([crew])  # which forgets those who have none
 
     async def _stream(self, last_event_id: str, receive: Receive, send: Send) -> None:
         loop = asyncio.get_running_loop()
@@ -159,7 +169,7 @@ async def _disconnected(receive: Receive) -> None:
         pass
 
 
-async def _send_answer(answer: Answer, send: Send) -> None:
+async def _send_answer(answer: HttpAnswer, send: Send) -> None:
     headers = answer.headers
     if answer.status != 204:
         headers = [*headers, (b"content-length", str(len(answer.body)).encode())]
@@ -175,13 +185,10 @@ def _header(scope: Scope, name: bytes) -> str:
 
 
 def make_service() -> SeatControl:
-    """The service of this process; a wrong setting, layout or journal ends it with a message."""
-    try:
-        settings = SeatControlSettings.load()
-        logs.setup(settings.log_level)
-        return SeatControl(settings)
-    except (SettingsError, LayoutError, JournalError, OSError) as error:
-        sys.exit(f"seat_control: {error}")
+    """The service of this process. Raises what `SeatControl` does."""
+    settings = SeatControlSettings.load()
+    logs.setup(settings.log_level)
+    return SeatControl(settings)
 
 
 app = Front(make_service)

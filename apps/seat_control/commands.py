@@ -16,9 +16,9 @@ from apps.common.commands import (
     Action,
     AnyAction,
     CommandRequest,
+    DeliveryReport,
     Identify,
     ReadingLight,
-    Report,
     SeatRefusal,
     Selector,
 )
@@ -35,7 +35,9 @@ KEPT = 1000
 """Commands that are remembered; those in force are remembered beyond that."""
 
 GRACE_MS = 1_500
-"""How long after its expiry a seat may still confirm that it applied a command in time."""
+"""How long after a command's end (its expiry, or the next one for its setting) a seat may still
+say that it applied it in time. Until then it is not told to go past the command but gets it, and
+applies or refuses it by itself: only a seat knows what it heard while its report was under way."""
 
 VERDICTS_AFTER_MS = 3_000
 """How long after the start nothing is called expired for a seat that was not heard of."""
@@ -45,6 +47,12 @@ SINCE_PROTOCOL: dict[type[Action], int] = {ReadingLight: 2, Identify: 2}
 
 ARM_SECONDS = 15.0
 MAX_ARMED = 100
+MAX_ARMED_BY_ONE = 8
+
+BURST = 20
+"""Commands of one crew member at once …"""
+PER_SECOND = 10
+"""… and after that; no thumb is as quick."""
 
 
 @dataclass(slots=True)
@@ -97,9 +105,9 @@ class Issued:
         count = max(1, math.ceil(share * len(self.targets)))
         return self.applied_ms[count - 1] if count <= len(self.applied_ms) else None
 
-    def report(self, epoch: int, now: int) -> Report:
+    def report(self, epoch: int, now: int) -> DeliveryReport:
         """The whole report; seats in cabin order."""
-        return Report(
+        return DeliveryReport(
             seq=self.seq,
             epoch=epoch,
             crew=self.crew,
@@ -167,6 +175,9 @@ class CommandLog:
         self._open: dict[int, Issued] = {}
         self._confirmed = dict.fromkeys(self._everyone, 0)
         self._in_force: dict[str, dict[str, int]] = {seat: {} for seat in self._everyone}
+        self.verdicts = 0
+        """How many outcomes other than applied were noted since the start."""
+        self._verdict_of = dict.fromkeys(self._everyone, 0)
 
     def add(self, issued: Issued) -> None:
         """Take up a command that was just issued, or, at start, one from the journal."""
@@ -210,17 +221,33 @@ class CommandLog:
             reason = refused.get(issued.seq)
             if reason is None:
                 issued.applied_ms.append(max(0, now - issued.iat))
+                self._settled(issued, seat)
             elif reason == "expired":
-                issued.expired.append(seat)
+                self._close(issued, seat, issued.expired)
             else:
                 issued.refused[seat] = reason
-            self._settle(issued, seat)
+                self._settle(issued, seat)
 
     def _is_ours(self, held: Held) -> bool:
         """Whether it is a number that this log has given out."""
         return held.epoch == self.epoch and held.seq <= self.last
 
+    def last_verdict(self, seat: str) -> int:
+        """What `verdicts` was when the last one of this seat was noted; 0 without one.
+
+        A seat tells a refusal until it is answered, and an answer moves it past what expired or
+        was superseded. From then on `held` is all that it says, which means applied. So a
+        verdict must be in the journal before the seat gets its answer.
+        """
+        return self._verdict_of[seat]
+
     def _settle(self, issued: Issued, seat: str) -> None:
+        """Note an outcome other than applied, a verdict."""
+        self.verdicts += 1
+        self._verdict_of[seat] = self.verdicts
+        self._settled(issued, seat)
+
+    def _settled(self, issued: Issued, seat: str) -> None:
         issued.open.discard(seat)
         issued.changed = True
         if not issued.open:
@@ -241,13 +268,13 @@ class CommandLog:
         for issued in self._since(after):
             if seat not in issued.audience:
                 continue
-            setting = issued.action.retained
-            if setting is not None and in_force.get(setting) != issued.seq:
-                self._close(issued, seat, issued.superseded)
-            elif issued.is_expired(now):
+            ended = self._ended(issued, in_force, now)
+            if ended is None or (now - ended <= GRACE_MS and not begin_anew):
+                wanted.append(issued)
+            elif issued.action.retained is None:
                 self._close(issued, seat, issued.expired)
             else:
-                wanted.append(issued)
+                self._close(issued, seat, issued.superseded)
         wanted.sort(key=lambda issued: issued.seq)
         upto = self.last
         if len(wanted) > MAX_FRAMES_PER_ANSWER:
@@ -259,6 +286,13 @@ class CommandLog:
             if (command := self._for_one(issued, seat, version)) is not None
         ]
         return Missed(commands, upto, begin_anew)
+
+    def _ended(self, issued: Issued, in_force: dict[str, int], now: int) -> int | None:
+        """When a command stopped being worth applying; None while it is."""
+        if (setting := issued.action.retained) is not None:
+            newest = in_force[setting]
+            return None if newest == issued.seq else self._log[newest].iat
+        return issued.exp if issued.is_expired(now) else None
 
     def _since(self, seq: int) -> Iterator[Issued]:
         """The commands after `seq`, oldest first."""
@@ -297,7 +331,7 @@ class CommandLog:
                 issued.refused[seat] = f"needs protocol {needs}"
                 self._settle(issued, seat)
             return None
-        return issued.frame.model_copy(update={"v": needs, "to": (seat,)})
+        return issued.frame.model_copy(update={"v": needs, "to": (seat,), "one": True})
 
     def _close(self, issued: Issued, seat: str, outcome: list[str]) -> None:
         if seat in issued.open:
@@ -343,8 +377,11 @@ class Arming:
         self._armed: dict[str, tuple[float, str, AnyAction, tuple[str, ...]]] = {}
 
     def arm(self, crew: str, action: AnyAction, targets: tuple[str, ...]) -> str:
-        """A new token, good for `ARM_SECONDS`."""
-        while len(self._armed) >= MAX_ARMED:
+        """A new token, good for `ARM_SECONDS`. Of too many the oldest is good no more."""
+        own = [token for token, (_, by, _, _) in self._armed.items() if by == crew]
+        if len(own) >= MAX_ARMED_BY_ONE:
+            del self._armed[own[0]]
+        elif len(self._armed) >= MAX_ARMED:
             del self._armed[next(iter(self._armed))]
         token = secrets.token_urlsafe(24)
         self._armed[token] = (self._clock() + ARM_SECONDS, crew, action, targets)
@@ -357,3 +394,26 @@ class Arming:
             return False
         deadline, by, action, seats = armed
         return (by, action, seats) == (crew, request.action, targets) and self._clock() <= deadline
+
+
+class CommandRate:
+    """How fast each crew member gives commands: `BURST` at once, then `PER_SECOND`."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._given: dict[str, tuple[float, float]] = {}
+        """By crew member: at what time, how much of `BURST` was used up."""
+
+    def wait(self, crew: str) -> float:
+        """Seconds until this crew member may give a command; at 0.0 it is counted as given."""
+        now = self._clock()
+        self._given = {
+            who: (now, left)
+            for who, (at, used) in self._given.items()
+            if (left := used - (now - at) * PER_SECOND) > 0
+        }
+        _, used = self._given.get(crew, (now, 0.0))
+        if used + 1 > BURST:
+            return (used + 1 - BURST) / PER_SECOND
+        self._given[crew] = (now, used + 1)
+        return 0.0

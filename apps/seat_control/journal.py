@@ -14,7 +14,8 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -24,7 +25,7 @@ from pydantic import TypeAdapter
 
 from apps.common.commands import AnyAction, Selector
 from apps.common.protocol import Command
-from apps.seat_control.commands import Issued
+from apps.seat_control.commands import KEPT, Issued
 
 log = logging.getLogger(__name__)
 
@@ -90,25 +91,42 @@ class Journal:
 
     def __init__(self, folder: Path, boot_id: str) -> None:
         self._lock = threading.Lock()
-        self._guard = _locked(folder / "journal.lock")
-        self._reserve = _Reserve(folder / "sequence.reserve")
-        self._offline: str | None = None
-        self._db = sqlite3.connect(
-            folder / "journal.db", isolation_level=None, check_same_thread=False, timeout=5
-        )
+        self._path = folder / "journal.db"
         try:
+            self._guard = _locked(folder / "journal.lock")
+            self._reserve = _Reserve(folder / "sequence.reserve")
+            self._db = sqlite3.connect(
+                self._path, isolation_level=None, check_same_thread=False, timeout=5
+            )
+        except (OSError, sqlite3.Error) as error:
+            raise JournalError(
+                f"no journal in {folder}: {error}: seat control needs a folder of its own there "
+                "(IFE_STATE_DIRECTORY), with some space"
+            ) from error
+        self._offline: str | None = None
+        with self._usable():
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.executescript(_SCHEMA)
             self.epoch = self._meta("epoch", int(time.time()) % 2**32)
             self._offset_ms = self._find_offset(boot_id)
+        self.advance()
+
+    @contextmanager
+    def _usable(self) -> Iterator[None]:
+        """Close the journal where it turns out that it cannot be used.
+
+        Raises:
+            JournalError: that is so.
+        """
+        try:
+            yield
         except sqlite3.Error as error:
             self.close()
             raise JournalError(
-                f"{folder / 'journal.db'}: {error}: free some space, or move the file away "
+                f"{self._path}: {error}: free some space, or move the file away "
                 "to begin a new epoch"
             ) from error
-        self.advance()
 
     def _meta(self, name: str, default: int) -> int:
         self._db.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (name, default))
@@ -147,7 +165,8 @@ class Journal:
 
     def last_seq(self) -> int:
         """The last sequence number ever given out."""
-        return max(self._meta("last_seq", 0), self._reserve.read())
+        with self._usable():
+            return max(self._meta("last_seq", 0), self._reserve.read())
 
     def add(self, issued: Issued) -> None:
         """Write a command down, for good; call it before it is sent.
@@ -186,24 +205,40 @@ class Journal:
         self._write(("DELETE FROM command WHERE seq = ?", old))
 
     def load(self, frame: MakeFrame, seats: Iterable[str]) -> list[Issued]:
-        """All commands, oldest first.
+        """The commands that a `CommandLog` remembers, oldest first.
+
+        There may be many more while the audit log is away: the newest are looked at first, and
+        of those older than `KEPT` only the ones in force are made.
 
         Args:
             frame: makes the frame of a command, see `CommandLog.frame`.
             seats: of today's layout; a seat that is gone is dropped from the commands.
+
+        Raises:
+            JournalError: the journal is damaged.
         """
         known = set(seats)
-        rows = self._db.execute("SELECT record, outcome FROM command ORDER BY seq").fetchall()
+        old = self.last_seq() - KEPT
+        in_force: set[tuple[str, str]] = set()
+        """Seats and settings whose command was found."""
         commands = []
-        for record, outcome in rows:
-            try:
-                command = _parse(json.loads(record), json.loads(outcome), frame, known)
-            except (ValueError, LookupError, TypeError):
-                # Of a newer version, before a downgrade. Its number is taken all the same.
-                log.exception("a command in the journal is not understood, and left out")
-            else:
-                commands.append(command)
-        return [command for command in commands if command.targets]
+        with self._usable():
+            rows = self._db.execute("SELECT seq, record, outcome FROM command ORDER BY seq DESC")
+            for seq, text, outcome in rows:
+                try:
+                    record = json.loads(text)
+                    action = _ACTION.validate_python(record["action"])
+                    targets = tuple(seat for seat in record["targets"] if seat in known)
+                    sets = {(seat, action.retained) for seat in targets if action.retained}
+                    if targets and (seq > old or not sets <= in_force):
+                        made = frame(seq, action, targets, record["iat"], record["exp"])
+                        commands.append(_parse(record, json.loads(outcome), action, targets, made))
+                        in_force |= sets
+                except (ValueError, LookupError, TypeError):
+                    # Of a newer version, before a downgrade. Its number is taken all the same.
+                    log.exception("a command in the journal is not understood, and left out")
+        commands.reverse()
+        return commands
 
     def unaudited(self, limit: int) -> list[AuditRow]:
         """Commands that the audit log does not have as they are now, oldest first."""
@@ -339,10 +374,14 @@ def _outcome(issued: Issued) -> dict[str, Any]:
 
 
 def _parse(
-    record: dict[str, Any], outcome: dict[str, Any], frame: MakeFrame, known: set[str]
+    record: dict[str, Any],
+    outcome: dict[str, Any],
+    action: AnyAction,
+    targets: tuple[str, ...],
+    frame: Command,
 ) -> Issued:
-    action = _ACTION.validate_python(record["action"])
-    targets = tuple(seat for seat in record["targets"] if seat in known)
+    """A command for those of its targets that there still are."""
+    known = set(targets)
     return Issued(
         seq=record["seq"],
         crew=record["crew"],
@@ -353,7 +392,7 @@ def _parse(
         iat=record["iat"],
         exp=record["exp"],
         expires_in=record["expires_in"],
-        frame=frame(record["seq"], action, targets, record["iat"], record["exp"]),
+        frame=frame,
         open=set(outcome["open"]) & known,
         refused={seat: why for seat, why in outcome["refused"].items() if seat in known},
         expired=[seat for seat in outcome["expired"] if seat in known],

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
 from apps.common.cabin import CabinView
-from apps.common.commands import Accepted, Armed, ArmRequest, CommandRequest, Report
+from apps.common.commands import Accepted, Armed, ArmRequest, CommandRequest, DeliveryReport
 from apps.common.health import HealthReport
 from apps.common.protocol import (
     CREW_HEADER,
@@ -38,9 +38,9 @@ _MODELS: list[type[BaseModel]] = [
     ArmRequest,
     CabinView,
     CommandRequest,
+    DeliveryReport,
     HealthReport,
     ProblemDocument,
-    Report,
     Status,
     StatusAnswer,
 ]
@@ -125,7 +125,7 @@ def _paths() -> dict[str, Any]:
                 "responses": {
                     "202": _content("It is written down and on its way", Accepted)
                     | {"headers": {"Location": {"schema": {"type": "string"}}}},
-                    **_problems(400, 401, 413, 422, 428),
+                    **_problems(400, 401, 413, 422, 428, 429),
                 },
             },
         },
@@ -135,7 +135,7 @@ def _paths() -> dict[str, Any]:
                 "summary": "How far a command has come",
                 "operationId": "getReport",
                 "security": [{"crew": []}],
-                "responses": {"200": _content("The report", Report), **_problems(401, 404)},
+                "responses": {"200": _content("The report", DeliveryReport), **_problems(401, 404)},
             },
         },
         "/api/v1/cabin": {

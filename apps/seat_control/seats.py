@@ -24,11 +24,26 @@ class ClaimedTwiceError(Exception):
 
 
 @dataclass(slots=True)
-class _Seat:
+class Seat:
+    """What is known of one seat. Times are monotonic seconds."""
+
     status: Status | None = None
     heard_at: float = 0.0
     lost: bool = False
     claim_refused_at: float | None = None
+
+    def view(self) -> SeatView:
+        """As it is shown."""
+        if self.status is None:
+            view = SeatView()
+        else:
+            fields = dict(self.status)
+            view = SeatView.model_construct(
+                **{name: fields[name] for name in SeatView.model_fields if name in fields}
+            )
+        view.presence = "lost" if self.lost else "live" if self.status else "waiting"
+        view.claimed_twice = self.claim_refused_at is not None
+        return view
 
 
 class SeatTable:
@@ -40,7 +55,7 @@ class SeatTable:
     """
 
     def __init__(self, seats: Iterable[str], now: float) -> None:
-        self._seats = {name: _Seat(heard_at=now) for name in seats}
+        self._seats = {name: Seat(heard_at=now) for name in seats}
         self._told = {name: SeatView().model_dump() for name in self._seats}
         self._touched: set[str] = set()
 
@@ -87,21 +102,14 @@ class SeatTable:
 
     def view(self, seat: str) -> SeatView:
         """One seat, as it is shown."""
-        entry = self._seats[seat]
-        if entry.status is None:
-            view = SeatView()
-        else:
-            fields = dict(entry.status)
-            view = SeatView.model_construct(
-                **{name: fields[name] for name in SeatView.model_fields if name in fields}
-            )
-        view.presence = "lost" if entry.lost else "live" if entry.status else "waiting"
-        view.claimed_twice = entry.claim_refused_at is not None
-        return view
+        return self._seats[seat].view()
 
-    def views(self) -> dict[str, SeatView]:
-        """All seats."""
-        return {name: self.view(name) for name in self._seats}
+    def copy(self) -> dict[str, Seat]:
+        """All seats as they are now, for views that are made while others report."""
+        return {
+            name: Seat(seat.status, seat.heard_at, seat.lost, seat.claim_refused_at)
+            for name, seat in self._seats.items()
+        }
 
     def changes(self) -> dict[str, dict[str, Any]]:
         """The fields that changed since the last call, by seat; without the `QUIET` ones."""

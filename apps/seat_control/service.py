@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -25,10 +27,10 @@ from apps.common.commands import (
     Armed,
     ArmRequest,
     CommandRequest,
-    Report,
+    DeliveryReport,
     Selector,
 )
-from apps.common.health import Health
+from apps.common.health import Health, sd_notify
 from apps.common.log import Refusals
 from apps.common.protocol import (
     EPOCH_HEADER,
@@ -42,9 +44,17 @@ from apps.common.protocol import (
     Status,
     StatusAnswer,
 )
+from apps.common.settings import SettingsError
 from apps.common.web import CONTENT_TYPE, Problem
 from apps.seat_control.audit import Auditor
-from apps.seat_control.commands import ARM_SECONDS, Arming, CommandLog, Issued, Missed
+from apps.seat_control.commands import (
+    ARM_SECONDS,
+    Arming,
+    CommandLog,
+    CommandRate,
+    Issued,
+    Missed,
+)
 from apps.seat_control.events import EventStream
 from apps.seat_control.journal import Journal
 from apps.seat_control.multicast import MulticastSender
@@ -56,17 +66,24 @@ log = logging.getLogger(__name__)
 TICK = 0.1
 """Seconds between two looks at what changed."""
 
+STUCK_AFTER = 5.0
+"""Seconds without a look, or without a beacon, after which seat control is not ready."""
+
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """An HTTP answer, whoever gives it."""
+class HttpAnswer:
+    """An HTTP answer, whoever gives it.
+
+    `after_writing`: it may be given only when `SeatControl.write_outcomes` has returned.
+    """
 
     status: int
     headers: list[tuple[bytes, bytes]]
     body: bytes = b""
+    after_writing: bool = False
 
     @classmethod
-    def of(cls, problem: Problem) -> Answer:
+    def of(cls, problem: Problem) -> HttpAnswer:
         """A refusal."""
         return cls(problem.status, [(b"content-type", CONTENT_TYPE.encode())], problem.body())
 
@@ -77,7 +94,7 @@ class SeatControl:
     Raises:
         LayoutError: the cabin layout is wrong.
         JournalError: the journal cannot be used.
-        OSError: the command key cannot be read.
+        SettingsError: the command key cannot be used.
     """
 
     def __init__(self, settings: SeatControlSettings) -> None:
@@ -86,7 +103,7 @@ class SeatControl:
         self.events = EventStream()
         self.health = Health("seat_control")
         self.refusals = Refusals(log)
-        self._signer = FrameSigner(settings.command_key.read_bytes())
+        self._signer = _signer(settings.command_key)
         self._journal = Journal(settings.state_directory, settings.boot_id)
         self._lock = threading.Lock()
         self._issuing = threading.Lock()
@@ -95,18 +112,26 @@ class SeatControl:
         for issued in self._journal.load(self._log.frame, self.layout.seats):
             self._log.add(issued)
         self._arming = Arming(time.monotonic)
+        self._rate = CommandRate(time.monotonic)
         self._bus = Bus(settings.redis_url)
         self._auditor = Auditor(self._journal, settings.database_url, settings.registration)
         self._multicast = MulticastSender(
             settings.multicast_interface,
+            settings.multicast_source,
             settings.multicast_group,
             settings.multicast_port,
             settings.multicast_ttl,
             self._beacon,
         )
+        self._writing = threading.Lock()
         self._unwritten: dict[int, Issued] = {}
+        self._untold: dict[int, Issued] = {}
+        self._verdicts_written = 0
+        """Up to which `CommandLog.verdicts` the journal has them, or could not take them."""
+        self._ticked_at = self._beaconed_at = time.monotonic()
         self._closing = threading.Event()
         self._ticker = threading.Thread(target=self._tick_until_closed, name="tick", daemon=True)
+        self.health.need(self._stuck)
         self.health.part("redis", lambda: self._bus.trouble)
         self.health.part("audit log", lambda: self._auditor.trouble)
         self.health.part("journal", lambda: self._journal.trouble)
@@ -136,8 +161,8 @@ class SeatControl:
 
     # -- seats ------------------------------------------------------------------------------
 
-    def receive_status(self, seat: str, certificate: str, body: bytes) -> Answer:
-        """`POST /api/v1/seats/<seat>/status`, as docs/protocols/cabin.md tells.
+    def receive_status(self, seat: str, certificate: str, body: bytes) -> HttpAnswer:
+        """`POST /api/v1/seats/<seat>/status`, as docs/protocols/cabin.md tells. Never blocks.
 
         Args:
             seat: from the path.
@@ -151,6 +176,7 @@ class SeatControl:
                 now = self._journal.now()
                 self._log.confirm(seat, status, now)
                 missed = self._log.missed(seat, status, now)
+                unwritten = self._log.last_verdict(seat) > self._verdicts_written
         except ClaimedTwiceError as error:
             return self._refuse(seat, Problem(409, "seat-claimed-twice", str(error)))
         except Problem as problem:
@@ -161,9 +187,29 @@ class SeatControl:
             (_PROTOCOL, b"1" if status.protocol == 1 else _OURS),
         ]
         if missed is None:
-            return Answer(204, headers)
+            return HttpAnswer(204, headers, after_writing=unwritten)
         headers.append((b"content-type", b"application/json"))
-        return Answer(200, headers, self._answer_body(missed))
+        return HttpAnswer(200, headers, self._answer_body(missed), unwritten)
+
+    def write_outcomes(self) -> None:
+        """Bring what became of commands into the journal. Waits for the disk.
+
+        While one thread writes, others gather behind it; the next one writes for all of them.
+        """
+        with self._writing:
+            with self._lock:
+                self._gather()
+                verdicts = self._log.verdicts
+                batch, self._unwritten = self._unwritten, {}
+            # What a full disk refuses is tried again with the next tick.
+            if batch and not self._journal.update(batch.values()):
+                with self._lock:
+                    self._unwritten = batch | self._unwritten
+            self._verdicts_written = verdicts
+
+    def _gather(self) -> None:
+        for issued in self._log.changed():
+            self._unwritten[issued.seq] = self._untold[issued.seq] = issued
 
     def _checked(self, seat: str, certificate: str, body: bytes) -> Status:
         if not certificate:
@@ -183,9 +229,9 @@ class SeatControl:
         except ValidationError as error:
             raise malformed(error) from error
 
-    def _refuse(self, source: str, problem: Problem) -> Answer:
+    def _refuse(self, source: str, problem: Problem) -> HttpAnswer:
         self.refusals.add(problem.slug, source, problem.detail)
-        return Answer.of(problem)
+        return HttpAnswer.of(problem)
 
     def _answer_body(self, missed: Missed) -> bytes:
         frames = tuple(self._signer.sign(command).decode() for command in missed.commands)
@@ -222,8 +268,8 @@ class SeatControl:
         """Journal a command and send it.
 
         Raises:
-            Problem: it is not armed, does not fit a datagram, means no seat, or is a setting
-                with an expiry.
+            Problem: it is not armed, does not fit a datagram, means no seat, is a setting with
+                an expiry, or one of too many.
         """
         targets = self.resolve(request.selector)
         expires_in = request.expires_in
@@ -235,6 +281,7 @@ class SeatControl:
                 "does-not-expire",
                 f"{request.action.name} stays in force until the next: leave expires_in out",
             )
+        self._check_rate(crew)
         self._check_armed(crew, request, targets)
         with self._issuing:
             issued = self._new(crew, request.selector, request.action, targets, expires_in)
@@ -252,6 +299,17 @@ class SeatControl:
         """Whether a live seat has not confirmed a command: it may have lost every datagram."""
         with self._lock:
             return any(self._seats.is_live(seat) for seat in issued.open)
+
+    def _check_rate(self, crew: str) -> None:
+        with self._lock:
+            wait = self._rate.wait(crew)
+        if wait:
+            raise Problem(
+                429,
+                "too-many-commands",
+                f"{crew} gave more commands than a thumb can: wait a moment",
+                retry_after=math.ceil(wait),
+            )
 
     def _check_armed(self, crew: str, request: CommandRequest, targets: tuple[str, ...]) -> None:
         if not request.action.destructive or len(targets) == 1:
@@ -290,7 +348,7 @@ class SeatControl:
             open=set(targets),
         )
 
-    def report(self, seq: int) -> Report:
+    def report(self, seq: int) -> DeliveryReport:
         """How far a command has come.
 
         Raises:
@@ -304,17 +362,18 @@ class SeatControl:
 
     def cabin(self) -> CabinView:
         """The whole cabin."""
-        degraded = self.health.report().degraded
         with self._lock:
-            return CabinView(
-                registration=self.settings.registration,
-                layout=self.layout.name,
-                epoch=self._log.epoch,
-                seq=self._log.last,
-                seats=self._seats.views(),
-                refused=self.refusals.counts(),
-                degraded=degraded,
-            )
+            seq = self._log.last
+            seats = self._seats.copy()
+        return CabinView(
+            registration=self.settings.registration,
+            layout=self.layout.name,
+            epoch=self._log.epoch,
+            seq=seq,
+            seats={name: seat.view() for name, seat in seats.items()},
+            refused=self.refusals.counts(),
+            degraded=self.health.report().degraded,
+        )
 
     def snapshot(self) -> tuple[int, bytes]:
         """The first event of a new client, and where in the stream it then stands."""
@@ -323,7 +382,16 @@ class SeatControl:
 
     # -- by the clock -----------------------------------------------------------------------
 
+    def _stuck(self) -> str | None:
+        now = time.monotonic()
+        if now - self._ticked_at > STUCK_AFTER:
+            return "seats are not watched any more: restart seat control"
+        if now - self._beaconed_at > STUCK_AFTER:
+            return "no beacons go out any more: restart seat control"
+        return None
+
     def _beacon(self) -> bytes:
+        self._beaconed_at = time.monotonic()
         return self._signer.sign(
             Beacon(epoch=self._log.epoch, seq=self._log.last, iat=self._journal.now())
         )
@@ -335,6 +403,7 @@ class SeatControl:
             count += 1
             try:
                 self._tick()
+                self._ticked_at = time.monotonic()
                 if count % 10 == 0:
                     degraded = self._each_second(degraded)
                 if count % 100 == 0:
@@ -350,16 +419,14 @@ class SeatControl:
             now = self._journal.now()
             self._log.tick(now)
             seats = self._seats.changes()
-            commands = self._log.changed()
-            progress = [issued.progress(now) for issued in commands]
+            self._gather()
+            progress = [issued.progress(now) for issued in self._untold.values()]
+            self._untold.clear()
         if seats:
             self.events.publish("seats", json.dumps(seats))
         for command in progress:
             self.events.publish("command", command.model_dump_json())
-        self._unwritten |= {issued.seq: issued for issued in commands}
-        # What a full disk refuses is tried again with the next tick.
-        if self._unwritten and self._journal.update(self._unwritten.values()):
-            self._unwritten = {}
+        self.write_outcomes()
 
     def _each_second(self, told: str) -> str:
         with self._lock:
@@ -367,9 +434,10 @@ class SeatControl:
             self._deaf = self._seats.multicast_trouble()
         self._bus.publish("seat_control/seats", counts)
         self.health.notify()
-        degraded = json.dumps(
-            {"degraded": [part.model_dump() for part in self.health.report().degraded]}
-        )
+        report = self.health.report()
+        if report.ready:
+            sd_notify("WATCHDOG=1")
+        degraded = json.dumps({"degraded": [part.model_dump() for part in report.degraded]})
         if degraded != told:
             self.events.publish("degraded", degraded)
         return degraded
@@ -379,6 +447,16 @@ _TIME = TIME_HEADER.lower().encode()
 _PROTOCOL = PROTOCOL_HEADER.lower().encode()
 _OURS = str(PROTOCOL).encode()
 _PARSE_STATUS: Callable[[bytes], Status] = Status.__pydantic_validator__.validate_json
+
+
+def _signer(command_key: Path) -> FrameSigner:
+    try:
+        return FrameSigner(command_key.read_bytes())
+    except OSError as error:
+        why = error.strerror or str(error)
+    except ValueError as error:
+        why = str(error)
+    raise SettingsError(f"IFE_COMMAND_KEY: {command_key}: {why}: see playbooks/pki.yml")
 
 
 def malformed(error: ValidationError) -> Problem:

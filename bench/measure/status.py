@@ -11,12 +11,10 @@ import contextlib
 import json
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +24,7 @@ from typing import cast
 
 import uvloop
 
+from apps.seat_control import testing
 from bench.measure.peers import seat_names
 
 ROOT = Path(__file__).parents[2]
@@ -85,10 +84,15 @@ class Server:
 def serving(name: str, seats: int, settings: Mapping[str, str] | None = None) -> Iterator[Server]:
     """The server of that name, on `SERVER_CORE`, with a fresh journal, and with more `settings`."""
     with tempfile.TemporaryDirectory(prefix="ife-measure-", dir="/var/tmp") as folder:
-        key = os.urandom(32)
-        (Path(folder) / "command.key").write_bytes(key)
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = int(probe.getsockname()[1])
+        variables = {
+            **testing.variables(Path(folder)),
+            "PYTHONPATH": str(ROOT),
+            "BENCH_SEATS": str(seats),
+            "IFE_LOG_LEVEL": "error",
+            "IFE_LAYOUT": str(ROOT / "inventory/layouts/a330-300.yml"),
+            **(settings or {}),
+        }
+        port = testing.free_port()
         program, *arguments = COMMANDS[name]
         where = {
             "gunicorn": ["--bind", f"127.0.0.1:{port}"],
@@ -99,52 +103,9 @@ def serving(name: str, seats: int, settings: Mapping[str, str] | None = None) ->
             command = [sys.executable, *arguments, *where]
         else:
             command = [str(Path(sys.executable).with_name(program)), *where, *arguments]
-        process = subprocess.Popen(
-            ["taskset", "--cpu-list", SERVER_CORE, *command],
-            env=_environment(Path(folder), seats) | dict(settings or {}),
-            cwd=ROOT,
-            start_new_session=True,
-        )
-        try:
-            _wait_for(port, process)
-            yield Server(port, process.pid, key)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=10)
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-def _environment(folder: Path, seats: int) -> dict[str, str]:
-    return {
-        "PATH": os.environ["PATH"],
-        "PYTHONPATH": str(ROOT),
-        "BENCH_SEATS": str(seats),
-        "IFE_REGISTRATION": "EC-LAB",
-        "IFE_LOG_LEVEL": "error",
-        "IFE_LAYOUT": str(ROOT / "inventory/layouts/a330-300.yml"),
-        "IFE_STATE_DIRECTORY": str(folder),
-        "IFE_COMMAND_KEY": str(folder / "command.key"),
-        "IFE_BOOT_ID": "a" * 32,
-        "IFE_REDIS_URL": f"unix://{folder}/no-redis.sock",
-        "IFE_DATABASE_URL": f"postgresql+psycopg:///ife?host={folder}/no-postgresql",
-        "IFE_MULTICAST_INTERFACE": "lo",
-        "IFE_MULTICAST_TTL": "0",
-    }
-
-
-def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            return
-        if process.poll() is not None:
-            raise RuntimeError(f"the server ended with {process.returncode}")
-        time.sleep(0.1)
-    raise RuntimeError("the server did not begin to listen within 30 s")
+        pinned = ["taskset", "--cpu-list", SERVER_CORE, *command]
+        with testing.server(pinned, port, variables) as process:
+            yield Server(port, process.pid, Path(variables["IFE_COMMAND_KEY"]).read_bytes())
 
 
 def request_for(seat: str, epoch: int, number: int) -> bytes:

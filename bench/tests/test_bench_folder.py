@@ -10,7 +10,8 @@ import pytest
 from jinja2 import UndefinedError
 
 from apps.crew_web import crew
-from bench import people, render
+from bench import people, preflight, render, services
+from bench.host import Host
 from bench.instance import (
     MAX_INSTANCE,
     BenchError,
@@ -68,6 +69,44 @@ def test_a_link_to_a_folder_is_refused(tmp_path: Path) -> None:
     claim_directory(tmp_path / "real")
     claim_directory(tmp_path / "new/one")
     assert (tmp_path / "new/one").is_dir()
+
+
+def test_the_seats_memory_is_ours_alone(tmp_path: Path) -> None:
+    host, memory = Host(as_root=False), tmp_path / "memory"
+    host.own_among_others(memory, "ife-player")
+    memory.chmod(0o755)
+    host.own_among_others(memory, "ife-player")  # left over from an earlier start
+    assert stat.S_IMODE(memory.stat().st_mode) == 0o700
+
+
+def test_a_link_in_the_place_of_the_seats_memory_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "secret").mkdir(mode=0o755)
+    (tmp_path / "memory").symlink_to("secret")
+    with pytest.raises(BenchError, match="in the way"):
+        Host(as_root=False).own_among_others(tmp_path / "memory", "ife-player")
+    assert stat.S_IMODE((tmp_path / "secret").stat().st_mode) == 0o755
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes a folder of another user")
+def test_the_seats_memory_of_somebody_else_is_not_taken(tmp_path: Path) -> None:
+    memory = tmp_path / "memory"
+    memory.mkdir(mode=0o777)
+    os.chown(memory, 65534, 65534)
+    with pytest.raises(BenchError, match="somebody else's"):
+        Host(as_root=True).own_among_others(memory, "root")
+    assert memory.stat().st_uid == 65534
+
+
+def test_a_database_that_trusts_everybody_is_entered_by_nobody_else(tmp_path: Path) -> None:
+    bench = instance(1, loopback=True).model_copy(update={"directory": tmp_path})
+    programs = preflight.postgresql_folder()
+    assert programs is not None, "run `make install`"
+    bench.paths.make_folders()
+    (bench.paths.state / "postgresql" / programs.parent.name).mkdir(parents=True)  # as if made
+    services.postgresql(bench, Host(as_root=False))
+    assert "trust" in (bench.paths.etc / "postgresql/pg_hba.conf").read_text()
+    folder = services.postgresql_folder(bench.paths)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
 def test_a_path_too_long_for_sockets_is_refused() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from apps.common.commands import ACTIONS, Report
+from apps.common.commands import ACTIONS, DeliveryReport
 from apps.common.testing import wait_until
 from bench.services import postgresql_folder
 from bench.testing import Cabin
@@ -27,12 +27,14 @@ def issue(client: httpx.Client, action: dict[str, Any], **selector: Any) -> int:
     return int(answer.json()["seq"])
 
 
-def report(client: httpx.Client, seq: int) -> Report:
+def report(client: httpx.Client, seq: int) -> DeliveryReport:
     answer = client.get(f"/api/v1/commands/{seq}").raise_for_status()
-    return Report.model_validate_json(answer.content)
+    return DeliveryReport.model_validate_json(answer.content)
 
 
-def wait_for_all(cabin: Cabin, client: httpx.Client, seq: int, timeout: float = 15) -> Report:
+def wait_for_all(
+    cabin: Cabin, client: httpx.Client, seq: int, timeout: float = 15
+) -> DeliveryReport:
     """Until every seat has confirmed."""
     wait_until(lambda: not report(client, seq).missing, f"command {seq} reached all", timeout)
     return report(client, seq)

@@ -24,9 +24,6 @@ from bench.services import postgresql_folder, redis_socket
 from bench.testing import Cabin
 from tests.e2e.test_cabin import issue, needs_root, report, wait_for_all
 
-INSTANCE = 9
-"""The bench with a small disk; the others of the tests are numbered from 1."""
-
 HEAL = 3.0
 """Seconds after the restart within which every seat is live and nothing is degraded."""
 
@@ -195,31 +192,31 @@ def test_a_full_disk_under_the_audit_log_stops_no_command() -> None:
     with small_disk() as (cabin, disk), cabin.crew_client() as client:
         cabin.wait_until_healthy(30)
         filler = disk / "filler"
-        seqs = []
 
         def page_says_so() -> bool:
             fill(filler)  # again and again: PostgreSQL frees what it can
-            seqs.append(issue(client, {"name": "show_message", "text": "x" * 150}))
             return "audit log" in client.get("/status").raise_for_status().text.lower()
 
-        wait_until(page_says_so, "the page says that the audit log is degraded", 60)
+        with pressing(cabin) as crew:
+            wait_until(page_says_so, "the page says that the audit log is degraded", 60)
         told = wait_for_all(cabin, client, issue(client, {"name": "mute", "muted": True}))
         assert told.applied == len(cabin.seats)
         filler.unlink()
         wait_until(lambda: not cabin.view().degraded, "it is written again", 60)
-        assert report(client, seqs[0]).applied == len(cabin.seats)
+        assert report(client, crew.acknowledged[0]).applied == len(cabin.seats)
 
 
 @contextmanager
 def small_disk() -> Iterator[tuple[Cabin, Path]]:
     """A small cabin whose PostgreSQL has 120 MB."""
-    directory = default_directory(INSTANCE, os.geteuid())
+    number = testing.free_instance()
+    directory = default_directory(number, os.geteuid())
     shutil.rmtree(directory / "var", ignore_errors=True)
     disk = Paths(directory).state / "postgresql"
     disk.mkdir(parents=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=120m", "none", disk], check=True)
     try:
-        with testing.running("--instance", str(INSTANCE), "--seats", "6"):
+        with testing.running("--instance", str(number), "--seats", "6"):
             yield Cabin(load_instance(directory)), disk
     finally:
         subprocess.run(["umount", "--lazy", disk], check=True)

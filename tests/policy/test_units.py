@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from apps.player.platform import READING_LIGHT
 
 ROOT = Path(__file__).parents[2]
 UNITS = sorted(path.name for path in (ROOT / "units").glob("ife*.*") if path.is_file())
@@ -73,3 +76,23 @@ def test_a_service_belongs_to_the_target_and_runs_as_itself(unit: str) -> None:
     assert "\nWantedBy=ife.target\n" in text
     assert f"\nEnvironmentFile=/etc/ife/{name.removeprefix('ife-')}.env\n" in text
     assert f"\nu     {name}" in (ROOT / "units/sysusers.d/ife.conf").read_text()
+
+
+@pytest.mark.parametrize("unit", SERVICES)
+def test_a_service_has_a_bound_on_its_memory(unit: str) -> None:
+    """One that leaks is started anew, before it takes the machine with it."""
+    assert "\nMemoryMax=" in (ROOT / "units" / unit).read_text()
+
+
+def test_the_player_may_write_to_its_own_devices_only() -> None:
+    text = (ROOT / "units/ife-player.service").read_text()
+    paths = [
+        path
+        for line in text.splitlines()
+        if line.startswith("ReadWritePaths=")
+        for path in line.removeprefix("ReadWritePaths=").split()
+    ]
+    assert f"-/sys/class/leds/{READING_LIGHT}" in paths
+    for path in paths:
+        assert re.fullmatch(r"-/sys/class/(backlight|leds)/[a-z_-]+", path), path
+    assert f'KERNEL=="{READING_LIGHT}"' in (ROOT / "units/udev/ife-player.rules").read_text()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import unicodedata
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from apps.common.commands import ACTIONS, AnyAction, CommandRequest, SeatName, Selector
+from apps.common.commands import ACTIONS, PLAIN, AnyAction, CommandRequest, SeatName, Selector
 
 ACTION: TypeAdapter[Any] = TypeAdapter(AnyAction)
 SEAT: TypeAdapter[str] = TypeAdapter(SeatName)
@@ -84,6 +86,53 @@ def bad_numbers(field: str, lowest: int, highest: int, **others: Any) -> list[di
 def test_an_action_out_of_bounds_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         action(fields)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Willkommen an Bord \N{AIRPLANE}\N{VARIATION SELECTOR-16}",
+        "\N{MAN}\N{ZERO WIDTH JOINER}\N{AIRPLANE}\N{VARIATION SELECTOR-16}",
+        "\u0645\u06cc\N{ZERO WIDTH NON-JOINER}\u062e\u0648\u0627\u0647\u0645",
+        "\u0915\u094d\N{ZERO WIDTH JOINER}\u0937",
+        "\U0001fbff",  # not assigned when this was written
+    ],
+)
+def test_a_message_in_any_language_is_taken(text: str) -> None:
+    assert action({"name": "show_message", "text": text}).text == text
+
+
+VISIBLE = {0x0600, 0x0601, 0x0602, 0x0603, 0x0604, 0x0605, 0x06DD, 0x070F, 0x0890, 0x0891, 0x08E2}
+"""Signs of Arabic and Syriac that Unicode calls format characters; one can see them."""
+
+
+def test_what_shows_nothing_is_refused_in_a_message() -> None:
+    joiners = {0x200C, 0x200D}
+    taken = re.compile(f"^{PLAIN}$")
+    for code in (code for code in range(0x10000) if not 0xD800 <= code < 0xE000):
+        hidden = unicodedata.category(chr(code)) in {"Cc", "Cf", "Co", "Zl", "Zp"}
+        expected = not hidden or code in VISIBLE | joiners
+        assert bool(taken.match(chr(code))) == expected or code == ord("\n"), hex(code)
+
+
+@given(st.text(max_size=5))
+def test_the_pattern_reads_alike_in_rust_and_in_python(text: str) -> None:
+    text = f"x{text}"
+    plain = re.fullmatch(f"{PLAIN}+", text) is not None
+    try:
+        action({"name": "show_message", "text": text})
+    except ValidationError:
+        assert not plain
+    else:
+        assert plain
+
+
+@pytest.mark.parametrize(
+    "hidden", ["\u0085", "\u202e", "\u2028", "\ue000", "\U000e0067", "\U0010ffff"]
+)
+def test_hidden_characters_are_refused(hidden: str) -> None:
+    with pytest.raises(ValidationError):
+        action({"name": "show_message", "text": f"Go{hidden}od"})
 
 
 def test_what_takes_entertainment_away_is_destructive() -> None:

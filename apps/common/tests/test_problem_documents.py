@@ -30,7 +30,7 @@ def client(health: Health) -> FlaskClient:
     def switch(number: int) -> dict[str, Any]:
         request.get_data()
         if number == 1:
-            raise Problem(409, "already-on", "lamp 1 is on: switch it off first", lamp=number)
+            raise Problem(409, "already-on", "lamp 1 is on: switch it off first", retry_after=3)
         if number == 2:
             raise RuntimeError("the secret is hunter2")
         return {}
@@ -54,8 +54,8 @@ def test_a_problem_is_told_in_full(client: FlaskClient) -> None:
         "title": "already on",
         "status": 409,
         "detail": "lamp 1 is on: switch it off first",
-        "lamp": 1,
     }
+    assert response.headers["Retry-After"] == "3"
 
 
 def test_what_flask_refuses_is_a_problem_too(client: FlaskClient) -> None:

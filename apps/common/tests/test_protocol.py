@@ -65,7 +65,9 @@ ARGUMENTS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     },
     "show_message": {
         "text": st.text(
-            st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=200
+            st.characters(exclude_categories=["Cc", "Cf", "Co", "Cs", "Zl", "Zp"]),
+            min_size=1,
+            max_size=200,
         ).filter(str.strip),
         "seconds": st.integers(1, 60),
     },

@@ -27,10 +27,14 @@ from apps.common.commands import (
 from apps.common.protocol import MAX_FRAMES_PER_ANSWER, Status
 from apps.seat_control.commands import (
     ARM_SECONDS,
+    BURST,
     GRACE_MS,
     KEPT,
+    MAX_ARMED_BY_ONE,
+    PER_SECOND,
     Arming,
     CommandLog,
+    CommandRate,
     Issued,
 )
 from apps.seat_control.tests.test_seat_table import status as a_status
@@ -97,7 +101,7 @@ def test_only_the_newest_of_a_setting_is_sent_and_the_older_is_superseded() -> N
     old = issue(log, SetVolume(volume=10), ["1A", "1B"])
     issue(log, LockScreen(locked=True), ["1A"])
     issue(log, SetVolume(volume=20), ["1A"])
-    assert told(log, "1A", status(0)) == [2, 3]
+    assert told(log, "1A", status(0), now=GRACE_MS + 1) == [2, 3]
     assert old.superseded == ["1A"]
     assert old.open == {"1B"}
 
@@ -106,14 +110,42 @@ def test_a_momentary_command_is_not_sent_after_its_expiry_and_the_report_says_so
     log = CommandLog(SEATS, EPOCH, 0)
     pause = issue(log, Pause(), ["1A", "1B"], now=0, expires_in=10)
     assert told(log, "1A", status(0), now=10_000) == [1]
-    assert told(log, "1A", status(0), now=10_001) == []
-    assert pause.report(EPOCH, 10_001).expired == ["1A"]
-    assert not pause.report(EPOCH, 10_001).final
+    too_late = 10_000 + GRACE_MS + 1
+    assert told(log, "1A", status(0), now=too_late) == []
+    assert pause.expired == ["1A"]
+    assert not pause.report(EPOCH, too_late - 1).final
     log.tick(0)
-    log.tick(10_000 + GRACE_MS + 1)
+    log.tick(too_late)
     report = pause.report(EPOCH, 20_000)
     assert report.final
     assert report.expired == ["1A", "1B"]
+
+
+def test_a_seat_says_itself_what_it_did_at_the_last_moment() -> None:
+    """Its report was on the way while it got the command by multicast, in time."""
+    log = CommandLog(SEATS, EPOCH, 0)
+    pause = issue(log, Pause(), ["1A", "1B"], now=0, expires_in=10)
+    old = issue(log, SetVolume(volume=10), ["1A", "1B"], now=9_900)
+    issue(log, SetVolume(volume=20), ["1A", "1B"], now=9_950)
+    for seat in ("1A", "1B"):
+        assert told(log, seat, status(0), now=10_010) == [1, 2, 3]
+    log.confirm("1A", status(3), 10_050)
+    late = [{"seq": 1, "reason": "expired"}, {"seq": 2, "reason": "no audio device"}]
+    log.confirm("1B", status(3, refused=late), 10_060)
+    assert (pause.applied(), pause.expired) == (1, ["1B"])
+    assert (old.applied(), old.superseded, list(old.refused)) == (1, [], ["1B"])
+
+
+def test_a_verdict_is_numbered_so_that_its_seat_waits_for_the_journal() -> None:
+    log = CommandLog(SEATS, EPOCH, 0)
+    issue(log, SetVolume(volume=10), SEATS)
+    log.confirm("1A", status(1), 10)
+    assert (log.verdicts, log.last_verdict("1A")) == (0, 0)
+    log.confirm("1B", status(1, refused=[{"seq": 1, "reason": "no audio device"}]), 10)
+    issue(log, SetVolume(volume=20), SEATS)
+    log.missed("1C", status(0), GRACE_MS + 1)
+    assert log.verdicts == 2
+    assert [log.last_verdict(seat) for seat in ("1A", "1B", "1C")] == [0, 1, 2]
 
 
 def test_a_fresh_seat_gets_what_is_in_force_in_order() -> None:
@@ -278,6 +310,7 @@ def test_a_seat_is_told_what_a_simple_oracle_says(
     log = CommandLog(SEATS[:4], EPOCH, 0)
     for action, targets in issued:
         issue(log, action, sorted(targets))
+    later = GRACE_MS + 1
     held = min(held, len(issued))
     mine = [(n, a) for n, (a, targets) in enumerate(issued, 1) if SEATS[0] in targets]
     newest = {a.retained: n for n, a in mine if a.retained}
@@ -286,7 +319,7 @@ def test_a_seat_is_told_what_a_simple_oracle_says(
         for n, a in mine
         if (newest[a.retained] == n and (n > held or fresh) if a.retained else n > held)
     ]
-    missed = log.missed(SEATS[0], status(held, fresh=fresh), 0)
+    missed = log.missed(SEATS[0], status(held, fresh=fresh), later)
     if missed is None:
         assert held == len(issued)
         assert not fresh
@@ -315,3 +348,29 @@ def test_an_arm_token_is_for_one_action_on_these_seats_by_this_person_once() -> 
     token = arming.arm("anna", Reset(), seats)
     now = ARM_SECONDS + 0.1
     assert not redeem("anna", Reset(), seats, token)
+
+
+def test_one_crew_member_pushes_out_only_their_own_arm_tokens() -> None:
+    arming = Arming(lambda: 0.0)
+    seats = tuple(SEATS)
+
+    def redeem(crew: str, token: str) -> bool:
+        request = CommandRequest(selector=Selector(all=True), action=Reset(), arm_token=token)
+        return arming.redeem(request, crew, seats)
+
+    anna = arming.arm("anna", Reset(), seats)
+    tokens = [arming.arm("bruno", Reset(), seats) for _ in range(MAX_ARMED_BY_ONE + 1)]
+    assert not redeem("bruno", tokens[0])
+    assert all(redeem("bruno", token) for token in tokens[1:])
+    assert redeem("anna", anna)
+
+
+def test_a_crew_member_is_slowed_down_alone_and_not_for_long() -> None:
+    now = 0.0
+    rate = CommandRate(lambda: now)
+    assert [rate.wait("anna") for _ in range(BURST)] == [0.0] * BURST
+    assert 0 < rate.wait("anna") <= 1 / PER_SECOND
+    assert rate.wait("bruno") == 0.0
+    for _ in range(100):
+        now += 1.01 / PER_SECOND
+        assert rate.wait("anna") == 0.0

@@ -16,7 +16,7 @@ import pytest
 
 from apps.common.commands import Pause, SetVolume
 from apps.seat_control import journal as journals
-from apps.seat_control.commands import CommandLog
+from apps.seat_control.commands import KEPT, CommandLog
 from apps.seat_control.journal import Journal, JournalError
 from apps.seat_control.tests.test_command_log import EPOCH, SEATS, issue, status
 
@@ -164,6 +164,43 @@ def test_a_full_disk_neither_stops_commands_nor_takes_numbers_back(tmp_path: Pat
         journal.close()
     finally:
         subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def test_only_what_is_remembered_is_loaded(tmp_path: Path) -> None:
+    log = CommandLog(SEATS, EPOCH, 0)
+    journal = Journal(tmp_path, BOOT)
+    first = [
+        issue(log, SetVolume(volume=1), ["1A", "1B"]),
+        issue(log, SetVolume(volume=2), ["1B"]),
+        issue(log, SetVolume(volume=3), ["1C"]),
+        issue(log, Pause(), ["1A"]),
+    ]
+    rest = [issue(log, SetVolume(volume=4), ["1C"]) for _ in range(KEPT + 50)]
+    assert journal.update([*first, *rest])
+    log.changed()
+    log.tick(0)
+    loaded = journal.load(log.frame, SEATS)
+    assert [issued.seq for issued in loaded] == sorted(log.remembered())
+    assert [issued.seq for issued in loaded[:3]] == [1, 2, 55]
+    journal.close()
+
+
+def test_a_journal_that_is_damaged_further_back_says_what_to_do(tmp_path: Path) -> None:
+    log = CommandLog(SEATS, EPOCH, 0)
+    journal = Journal(tmp_path, BOOT)
+    assert journal.update([issue(log, SetVolume(volume=1), SEATS) for _ in range(200)])
+    journal.close()
+    with (tmp_path / "journal.db").open("r+b") as file:
+        file.seek(16 * 4096)
+        file.write(b"\xff" * 64 * 4096)
+    journal = Journal(tmp_path, BOOT)
+    with pytest.raises(JournalError, match="move the file away"):
+        journal.load(log.frame, SEATS)
+
+
+def test_a_journal_without_a_folder_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(JournalError, match="IFE_STATE_DIRECTORY"):
+        Journal(tmp_path / "missing", BOOT)
 
 
 def test_a_number_outlives_its_command(tmp_path: Path) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +15,11 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from apps.common.protocol import Command, FrameSigner, FrameVerifier
+from apps.common.protocol import BEACON_EVERY, Command, FrameSigner, FrameVerifier
+from apps.common.testing import wait_until
+from apps.seat_control import service as services
 from apps.seat_control.app import create_app
+from apps.seat_control.commands import BURST
 from apps.seat_control.service import SeatControl
 from apps.seat_control.settings import SeatControlSettings
 from apps.seat_control.tests.test_seat_table import ONE, OTHER, status
@@ -125,22 +131,88 @@ json_values = st.recursive(
 GOOD = status().model_dump(mode="json")
 
 
+def bodies(good: dict[str, Any]) -> st.SearchStrategy[bytes]:
+    """Bytes, JSON, and what is nearly a good body."""
+    return (
+        st.binary(max_size=300)
+        | json_values.map(lambda value: json.dumps(value).encode())
+        | st.tuples(st.sampled_from(sorted(good)), json_values).map(
+            lambda change: json.dumps(good | {change[0]: change[1]}).encode()
+        )
+    )
+
+
 @hypothesis_settings(
     max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(
-    st.binary(max_size=300)
-    | json_values.map(lambda value: json.dumps(value).encode())
-    | st.tuples(st.sampled_from(sorted(GOOD)), json_values).map(
-        lambda change: json.dumps(GOOD | {change[0]: change[1]}).encode()
-    )
-)
-def test_no_body_breaks_anything(client: FlaskClient, body: bytes) -> None:
+@given(bodies(GOOD))
+def test_no_status_breaks_anything(client: FlaskClient, body: bytes) -> None:
     answer = client.post("/api/v1/seats/12C/status", data=body, headers={"Ife-Seat": "12C"})
     assert answer.status_code in {200, 204, 400, 409}
     if answer.status_code == 400:
         assert answer.get_json()["type"] == "urn:ife:problem:malformed"
     assert report(client, "12D")[0] in {200, 204}
+
+
+@hypothesis_settings(
+    max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(bodies({"selector": {"all": True}, "action": {"name": "pause"}, "expires_in": 5.0}))
+def test_no_command_breaks_anything(client: FlaskClient, body: bytes) -> None:
+    answer = client.post("/api/v1/commands", data=body, headers=CREW)
+    assert answer.status_code in {202, 400, 422, 428, 429}
+    assert report(client, "12D")[0] in {200, 204}
+
+
+def test_a_crew_member_who_cannot_stop_is_asked_to_wait(client: FlaskClient) -> None:
+    pause = {"name": "pause"}
+    for _ in range(BURST):
+        assert command(client, {"seats": ["12C"]}, pause)[0] == 202
+    body = {"selector": {"seats": ["12C"]}, "action": pause}
+
+    def is_refused() -> bool:  # a slow machine lets some more through
+        answer = client.post("/api/v1/commands", json=body, headers=CREW)
+        if answer.status_code == 202:
+            return False
+        assert (answer.status_code, answer.headers["Retry-After"]) == (429, "1")
+        assert answer.get_json()["type"] == "urn:ife:problem:too-many-commands"
+        return True
+
+    wait_until(is_refused, "it is too much")
+    assert (
+        client.post("/api/v1/commands", json=body, headers={"Ife-Crew": "bruno"}).status_code == 202
+    )
+
+
+@pytest.fixture
+def service_manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """What systemd would hear, from an app that is made after this."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(10)
+        sock.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        yield sock
+
+
+def test_without_a_thread_it_is_not_ready_and_the_watchdog_hears_nothing(
+    service_manager: socket.socket,
+    service: SeatControl,
+    client: FlaskClient,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wait_until(lambda: service_manager.recv(4096) == b"WATCHDOG=1", "the watchdog is told")
+    assert client.get("/healthz").status_code == 200
+    monkeypatch.setattr(services, "STUCK_AFTER", 2 * BEACON_EVERY)
+    service._multicast.close()
+    silent = b"STATUS=no beacons go out any more: restart seat control"
+    wait_until(lambda: service_manager.recv(4096) == silent, "it says so")
+    # The ticker goes on, and says so, but asks for no more time.
+    for _ in range(2):
+        assert service_manager.recv(4096) == silent
+    service._closing.set()
+    watched = "seats are not watched any more: restart seat control"
+    wait_until(lambda: client.get("/healthz").get_json()["why_not"] == watched, "it says that too")
+    assert client.get("/healthz").status_code == 503
 
 
 def test_the_crew_must_be_known(client: FlaskClient) -> None:

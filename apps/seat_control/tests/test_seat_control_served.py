@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import json
+import os
+import subprocess
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from schemathesis.specs.openapi.checks import unsupported_method
 
+from apps.common.testing import wait_until
+from apps.seat_control import testing
+from apps.seat_control.asgi import MAX_STREAMS_OF_ONE
+from apps.seat_control.commands import GRACE_MS
 from apps.seat_control.openapi import document
 from apps.seat_control.tests.served import Served, serving
 from apps.seat_control.tests.test_seat_table import status
@@ -28,16 +39,16 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 def test_the_fast_lane_answers_as_the_app_does(served: Served) -> None:
     body = status().model_dump_json().encode()
     path = "/api/v1/seats/12C/status"
-    assert served.ask("POST", path, body, {"Ife-Seat": "12C"}).status == 200
-    assert served.ask("POST", path, body, {"Ife-Seat": "12D"}).status == 403
-    assert served.ask("POST", path, body).status == 401
-    assert served.ask("POST", path, b" " * 5000, {"Ife-Seat": "12C"}).status == 413
-    assert served.ask("POST", path, b"{", {"Ife-Seat": "12C"}).status == 400
-    assert served.ask("GET", path, headers={"Ife-Seat": "12C"}).status == 405
+    assert served.ask("POST", path, body, {"Ife-Seat": "12C"}).status_code == 200
+    assert served.ask("POST", path, body, {"Ife-Seat": "12D"}).status_code == 403
+    assert served.ask("POST", path, body).status_code == 401
+    assert served.ask("POST", path, b" " * 5000, {"Ife-Seat": "12C"}).status_code == 413
+    assert served.ask("POST", path, b"{", {"Ife-Seat": "12C"}).status_code == 400
+    assert served.ask("GET", path, headers={"Ife-Seat": "12C"}).status_code == 405
 
 
 def test_events_begin_with_a_snapshot_and_resume(served: Served) -> None:
-    assert served.ask("GET", "/api/v1/events").status == 401
+    assert served.ask("GET", "/api/v1/events").status_code == 401
     connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=10)
     connection.request("GET", "/api/v1/events", headers=CREW)
     answer = connection.getresponse()
@@ -46,7 +57,8 @@ def test_events_begin_with_a_snapshot_and_resume(served: Served) -> None:
     assert first[1] == b"event: snapshot\n"
     assert b'"registration":"EC-LAB"' in first[2]
     body = status(volume=77).model_dump_json().encode()
-    assert served.ask("POST", "/api/v1/seats/14C/status", body, {"Ife-Seat": "14C"}).status == 200
+    path = "/api/v1/seats/14C/status"
+    assert served.ask("POST", path, body, {"Ife-Seat": "14C"}).status_code == 200
     while b'"volume": 77' not in (line := answer.readline()):
         assert line
     connection.close()
@@ -63,6 +75,97 @@ def test_events_begin_with_a_snapshot_and_resume(served: Served) -> None:
     connection.close()
 
 
+def test_one_crew_member_cannot_take_every_stream(served: Served) -> None:
+    with contextlib.ExitStack() as streams:
+
+        def ask(crew: str) -> httpx.Response:
+            url = f"http://127.0.0.1:{served.port}/api/v1/events"
+            headers = {"Ife-Crew": crew}
+            return streams.enter_context(httpx.stream("GET", url, headers=headers, timeout=10))
+
+        assert [ask("carla").status_code for _ in range(MAX_STREAMS_OF_ONE)] == [200] * 6
+        refused = ask("carla")
+        assert refused.status_code == 503
+        assert refused.read()
+        assert refused.json()["type"] == "urn:ife:problem:too-many-streams"
+        assert ask("dora").status_code == 200
+
+    def is_free() -> bool:
+        url = f"http://127.0.0.1:{served.port}/api/v1/events"
+        with httpx.stream("GET", url, headers={"Ife-Crew": "carla"}, timeout=10) as answer:
+            return answer.status_code == 200
+
+    wait_until(is_free, "a page that was closed counts no more")
+
+
+def test_what_a_seat_was_answered_outlives_a_kill(tmp_path: Path) -> None:
+    """Afterwards all that the seats say of these commands is that they are past them."""
+    with serving(tmp_path) as served:
+
+        def tell(seat: str, seq: int, **fields: Any) -> httpx.Response:
+            body = status(held={"epoch": epoch, "seq": seq}, **fields).model_dump_json().encode()
+            return served.ask("POST", f"/api/v1/seats/{seat}/status", body, {"Ife-Seat": seat})
+
+        epoch = 0
+        epoch = int(tell("12C", 0).headers["Ife-Epoch"])
+        for volume in (10, 20):
+            give(served, {"name": "set_volume", "volume": volume})
+        give(served, {"name": "identify"})
+        time.sleep(GRACE_MS / 1000 + 0.1)  # the cabin's own time has to pass
+        refused = [{"seq": 2, "reason": "no audio device"}, {"seq": 3, "reason": "expired"}]
+        assert tell("12C", 3, refused=refused).status_code == 204
+        assert tell("12D", 0).json()["upto"] == 3
+        assert tell("12E", 2, protocol=1).json()["upto"] == 3
+        served.kill()
+    with serving(tmp_path) as served:
+        for seat in ("12C", "12D", "12E"):
+            assert tell(seat, 3).status_code == 204
+        reports = [served.ask("GET", f"/api/v1/commands/{seq}", headers=CREW) for seq in (1, 2, 3)]
+        first, second, third = (answer.json() for answer in reports)
+    assert first["superseded"] == ["12D"]
+    assert second["refused"] == [{"seat": "12C", "reason": "no audio device"}]
+    assert third["expired"] == ["12C"]
+    assert third["refused"] == [{"seat": "12E", "reason": "needs protocol 2"}]
+
+
+def give(served: Served, action: dict[str, Any]) -> None:
+    body = json.dumps({"selector": {"seats": ["12C", "12D", "12E"]}, "action": action}).encode()
+    assert served.ask("POST", "/api/v1/commands", body, CREW).status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "says"),
+    [
+        ("layout.yml", b"title: [", "layout.yml:1: not YAML"),
+        ("journal.db", b"no database" * 1000, "move the file away to begin a new epoch"),
+        ("command.key", b"short", "IFE_COMMAND_KEY"),
+        ("command.key", None, "IFE_COMMAND_KEY"),
+    ],
+)
+def test_a_start_that_fails_says_why_in_a_line(
+    tmp_path: Path, file: str, content: bytes | None, says: str
+) -> None:
+    environment = {"PATH": os.environ["PATH"], **testing.variables(tmp_path)}
+    if file == "layout.yml":
+        environment["IFE_LAYOUT"] = str(tmp_path / file)
+    if content is None:
+        (tmp_path / file).unlink()
+    else:
+        (tmp_path / file).write_bytes(content)
+    done = subprocess.run(
+        [*testing.GUNICORN, "--bind", f"unix:{tmp_path}/sock", "apps.seat_control.asgi:app"],
+        env=environment,
+        cwd=testing.ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert len([line for line in done.stderr.splitlines() if says in line]) == 1
+    assert "Traceback" not in done.stderr
+
+
 schema = schemathesis.openapi.from_dict(
     document(),
     # What is right by the schema may still name no seat of this cabin (422), or want arming (428).
@@ -70,7 +173,7 @@ schema = schemathesis.openapi.from_dict(
         {
             "checks": {
                 "positive_data_acceptance": {
-                    "expected-statuses": ["2xx", "401", "403", "404", "409", "422", "428"]
+                    "expected-statuses": ["2xx", "401", "403", "404", "409", "422", "428", "429"]
                 }
             }
         }

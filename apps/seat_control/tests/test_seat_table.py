@@ -66,6 +66,26 @@ def test_only_what_changed_is_told_and_quiet_fields_are_not() -> None:
     assert table.view("1A").temperature == 42
 
 
+def test_a_seat_that_changes_all_the_time_is_told_once_a_look() -> None:
+    table = SeatTable(["1A", "1C"], now=0)
+    for number in range(100):
+        table.report("1A", status(volume=number), now=1)
+    changes = table.changes()
+    assert list(changes) == ["1A"]
+    assert changes["1A"]["volume"] == 99
+    assert table.changes() == {}
+
+
+def test_a_copy_stays_as_it_was() -> None:
+    table = SeatTable(["1A", "1C"], now=0)
+    table.report("1A", status(volume=10), now=1)
+    copy = table.copy()
+    table.report("1A", status(volume=90), now=2)
+    table.check(now=20)
+    view = copy["1A"].view()
+    assert (view.volume, view.presence, copy["1C"].view().presence) == (10, "live", "waiting")
+
+
 def test_a_second_player_is_refused_while_the_first_lives() -> None:
     table = SeatTable(["1A"], now=0)
     table.report("1A", status(volume=10), now=1)
