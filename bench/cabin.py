@@ -8,6 +8,7 @@ its cable. The process runs in the cabin's network namespace, see `bench.network
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import random
@@ -256,6 +257,9 @@ async def run(settings: CabinSettings) -> None:
     cabin = Cabin(settings)
     orders = await serve_orders(settings.socket, cabin.obey)
     await cabin.start()
+    # As in `apps.seat_control.asgi`: here a full collection would hold up every seat at once.
+    gc.collect()
+    gc.freeze()
     log.info("the cabin is on", extra={"seats": len(settings.seats)})
     await end.wait()
     orders.close()

@@ -10,6 +10,7 @@ and check.
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import selectors
@@ -253,12 +254,10 @@ class PahoSeats:
         client.on_subscribe = lambda *_: ready.append(True)
         client.on_message = self._on_message
         client.connect("127.0.0.1", port, keepalive=600)
-        while len(ready) < 1:
-            client.loop(0.5)
+        _loop_until(client, lambda: len(ready) == 1)
         if subscribes:
             client.subscribe(TOPIC.decode(), qos=1)
-            while len(ready) < 2:
-                client.loop(0.5)
+            _loop_until(client, lambda: len(ready) == 2)
         return client
 
     def _on_message(self, *_: object) -> None:
@@ -274,6 +273,14 @@ class PahoSeats:
         self._reached = False
         client.loop_read()
         return int(key.data) if self._reached else None
+
+
+def _loop_until(client: mqtt_client.Client, is_done: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + LIMIT
+    while not is_done():
+        error = client.loop(0.5)
+        if error or time.monotonic() > deadline:
+            raise RuntimeError(f"the broker did not answer: {mqtt_client.error_string(error)}")
 
 
 class HttpSeats:
@@ -465,6 +472,10 @@ def measure(runs: int) -> dict[str, Times]:
     rows: dict[str, list[Times]] = {name: [] for name in MEASURED}
     for run in range(runs):
         for name, once in MEASURED.items():
+            # Else some clicks would be held up by collections of this process's garbage, and
+            # Paho's clients of the run before would still have their sockets.
+            gc.collect()
+            gc.freeze()
             times = once()
             rows[name].append(times)
             print(f"  run {run + 1} of {runs}, {name}: p99 {times.p99:.1f} ms", file=sys.stderr)
