@@ -25,6 +25,10 @@ PROTOCOL = 2
 MAX_DATAGRAM = 1400
 """Bytes; a frame fits one Ethernet frame with room for VLAN tags and tunnels."""
 
+ROOM_FOR_ONE = 8
+"""Bytes of a datagram that a frame to the group leaves free: its form for one seat can be so much
+longer."""
+
 MAX_STATUS_BODY = 4096
 """Bytes of a status body; a full one of this version is under 1,500."""
 
@@ -285,12 +289,13 @@ class FrameSigner:
         """The frame as a datagram.
 
         Raises:
-            FrameTooLargeError: it would be longer than `MAX_DATAGRAM`.
+            FrameTooLargeError: it would be longer than `MAX_DATAGRAM` in one of its forms.
         """
         payload = frame.model_dump_json(exclude_none=True).encode()
         signed = self._headers[type(frame)] + b"." + _b64(payload)
         datagram = signed + b"." + _b64(self._key.sign(signed).signature)
-        if len(datagram) > MAX_DATAGRAM:
+        for_one = isinstance(frame, Command) and frame.one
+        if len(datagram) > MAX_DATAGRAM - (0 if for_one else ROOM_FOR_ONE):
             raise FrameTooLargeError(
                 f"the command takes {len(datagram)} bytes, a datagram holds {MAX_DATAGRAM}: "
                 "shorten the message, or address fewer seats at a time"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from joserfc import jws
 from joserfc.jwk import OKPKey
@@ -31,6 +31,7 @@ from apps.common.protocol import (
     MAX_DATAGRAM,
     MAX_STATUS_BODY,
     PROTOCOL,
+    ROOM_FOR_ONE,
     Beacon,
     Command,
     FrameError,
@@ -162,6 +163,20 @@ def test_whom_a_command_is_for_is_told_in_the_shortest_form() -> None:
     assert address(CABIN[: EXPLICIT_SEATS + 1], CABIN)[0] == 2
 
 
+@given(target_lists())
+@example((CABIN, {seat for seat in CABIN if seat[-1] == "A"}))
+def test_what_goes_to_the_group_leaves_room_for_its_form_for_one_seat(
+    cabin_and_chosen: tuple[tuple[str, ...], set[str]],
+) -> None:
+    """So what could be multicast can also be in an answer to an older player."""
+    cabin, chosen = cabin_and_chosen
+    version, to = address(chosen, cabin)
+    assume(version == 2)
+    for_many = SIGNER.sign(command(Pause(), to, version))
+    for seat in chosen:
+        assert len(SIGNER.sign(command(Pause(), (seat,), one=True))) <= len(for_many) + ROOM_FOR_ONE
+
+
 @pytest.mark.parametrize("zone_rows", [(1, 6), (10, 28), (29, 45), (10, 45)])
 def test_the_longest_message_to_any_zone_fits_a_datagram(zone_rows: tuple[int, int]) -> None:
     first, last = zone_rows
@@ -222,6 +237,7 @@ def refused(datagram: bytes) -> str:
     return caught.value.reason
 
 
+@settings(max_examples=1000)
 @given(st.binary(max_size=MAX_DATAGRAM + 10))
 @example(b"")
 @example(b"..")
@@ -230,6 +246,7 @@ def test_random_bytes_are_refused(datagram: bytes) -> None:
     assert refused(datagram) == ("oversize" if len(datagram) > MAX_DATAGRAM else "unsigned")
 
 
+@settings(max_examples=1000)
 @given(beacons | actions.map(command), st.data())
 def test_a_frame_with_any_bit_turned_is_refused(
     frame: Command | Beacon, data: st.DataObject

@@ -6,7 +6,7 @@ import math
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apps.common.commands import (
@@ -192,6 +192,7 @@ def test_what_is_refused_is_counted_and_disturbs_nothing(datagram: bytes, kind: 
     assert (link.refused, link.frames, link.multicast_age) == (1, 0, None)
 
 
+@settings(max_examples=1000)
 @given(st.binary(max_size=1500))
 def test_random_datagrams_are_refused(datagram: bytes) -> None:
     bench = Bench()
