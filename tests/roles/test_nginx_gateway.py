@@ -34,6 +34,7 @@ from tests.roles.helpers import AIRLINE, SESAME, Pki, load_module, render
 certificates = load_module("pki_certificates")
 
 STATUS = "/api/v1/seats/1A/status"
+REVOKED_SEAT = "2A"
 SPOOFED = {"Ife-Seat": "3C", "Ife-Crew": "mallory", "Ife_Seat": "3C", "Ife_Crew": "mallory"}
 SESSION = {"Cookie": "session=anna"}
 
@@ -290,12 +291,25 @@ def _configuration(running: Gateway) -> Path:
         nginx_certificate=pki.directory / "server.crt",
         nginx_certificate_key=pki.directory / "server.key",
         nginx_seats_authority=pki.directory / "root.crt",
+        nginx_revoked_serials=[_serial(running.seat(REVOKED_SEAT))],
         nginx_cabin_listen=f"127.0.0.1:{running.cabin_port}",
         nginx_crew_listen=f"127.0.0.1:{running.crew_port}",
         nginx_seat_control_socket=running.seat_control.path,
         nginx_crew_web_socket=running.crew_web.path,
         nginx_crew_static=folder / "static",
     )
+
+
+def _serial(certificate: Path) -> str:
+    """As `openssl x509 -noout -serial` prints it."""
+    done = subprocess.run(
+        ["openssl", "x509", "-noout", "-serial", "-in", certificate],
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=True,
+    )
+    return done.stdout.strip().removeprefix("serial=")
 
 
 @pytest.fixture(scope="module")
@@ -358,6 +372,11 @@ def test_a_seat_of_another_aircraft_is_nobody_here(gateway: Gateway, other_pki: 
     answer = ask(
         gateway.cabin(other_pki.directory / "seats/1A.crt"), STATUS, "POST", b"{}", SPOOFED
     )
+    assert "ife-seat" not in answer.json["headers"]
+
+
+def test_a_revoked_certificate_is_nobodys(gateway: Gateway) -> None:
+    answer = ask(gateway.cabin(gateway.seat(REVOKED_SEAT)), STATUS, "POST", b"{}", SPOOFED)
     assert "ife-seat" not in answer.json["headers"]
 
 
