@@ -31,6 +31,7 @@ from apps.seat_control.settings import SeatControlSettings
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 STREAM_SECONDS = 300
 """A stream of events ends after this time, so that its client is asked for a session again."""
@@ -61,13 +62,27 @@ class Front:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
             return
-        path, method = scope["path"], scope["method"]
-        if method == "POST" and path.startswith(_PREFIX) and path.endswith(_SUFFIX):
-            await self._status(path[len(_PREFIX) : -len(_SUFFIX)], scope, receive, send)
-        elif method == "GET" and path == "/api/v1/events":
+        if is_status(scope):
+            await self._status(scope, receive, send)
+        elif scope["method"] == "GET" and scope["path"] == "/api/v1/events":
             await self._events(scope, receive, send)
         else:
             await self._flask(scope, receive, send)
+
+    def receive_status(self, scope: Scope, body: bytes) -> HttpAnswer:
+        """The answer to a request that `is_status` and is whole."""
+        seat = scope["path"][len(_PREFIX) : -len(_SUFFIX)]
+        return self._service.receive_status(seat, _header(scope, _SEAT), body)
+
+    def giving(self, answer: HttpAnswer) -> ASGIApp:
+        """An app that gives this answer, once it may be given."""
+
+        async def give(_scope: Scope, _receive: Receive, send: Send) -> None:
+            if answer.after_writing:
+                await asyncio.to_thread(self._service.write_outcomes)
+            await _send_answer(answer, send)
+
+        return give
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while True:
@@ -93,7 +108,7 @@ class Front:
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
-    async def _status(self, seat: str, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _status(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = b""
         while True:
             message = await receive()
@@ -103,10 +118,7 @@ class Front:
                 body += message.get("body", b"")
             if not message.get("more_body"):
                 break
-        answer = self._service.receive_status(seat, _header(scope, _SEAT), body)
-        if answer.after_writing:
-            await asyncio.to_thread(self._service.write_outcomes)
-        await _send_answer(answer, send)
+        await self.giving(self.receive_status(scope, body))(scope, receive, send)
 
     async def _events(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -175,12 +187,23 @@ async def _disconnected(receive: Receive) -> None:
 
 
 async def _send_answer(answer: HttpAnswer, send: Send) -> None:
-    headers = answer.headers
-    if answer.status != 204:
-        headers = [*headers, (b"content-length", str(len(answer.body)).encode())]
-    start = {"type": "http.response.start", "status": answer.status, "headers": headers}
-    await send(start)
+    await send(
+        {"type": "http.response.start", "status": answer.status, "headers": headers_of(answer)}
+    )
     await send({"type": "http.response.body", "body": answer.body})
+
+
+def headers_of(answer: HttpAnswer) -> list[tuple[bytes, bytes]]:
+    """All that it is sent with."""
+    if answer.status == 204:
+        return answer.headers
+    return [*answer.headers, (b"content-length", str(len(answer.body)).encode())]
+
+
+def is_status(scope: Scope) -> bool:
+    """Whether a request is a seat's report."""
+    path: str = scope["path"]
+    return scope["method"] == "POST" and path.startswith(_PREFIX) and path.endswith(_SUFFIX)
 
 
 def _header(scope: Scope, name: bytes) -> str:

@@ -6,6 +6,8 @@ import contextlib
 import http.client
 import json
 import os
+import re
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -45,6 +47,50 @@ def test_the_fast_lane_answers_as_the_app_does(served: Served) -> None:
     assert served.ask("POST", path, b" " * 5000, {"Ife-Seat": "12C"}).status_code == 413
     assert served.ask("POST", path, b"{", {"Ife-Seat": "12C"}).status_code == 400
     assert served.ask("GET", path, headers={"Ife-Seat": "12C"}).status_code == 405
+
+
+def request(body: bytes, *headers: bytes, path: bytes = b"seats/12C/status") -> bytes:
+    head = b"POST /api/v1/%b HTTP/1.1\r\nHost: cabin\r\nIfe-Seat: 12C\r\n" % path
+    lines = (*headers, b"Content-Length: %d" % len(body))
+    return head + b"".join(line + b"\r\n" for line in lines) + b"\r\n" + body
+
+
+REPORT = status().model_dump_json().encode()
+
+
+@pytest.mark.parametrize(
+    ("packets", "answers"),
+    [
+        ([request(REPORT)[:30], request(REPORT)[30:-5], request(REPORT)[-5:]], [200]),
+        ([request(REPORT) * 3], [200, 200, 200]),
+        ([request(b"{}", path=b"nothing") + request(REPORT)], [404, 200]),
+        ([request(REPORT) + request(b"{}", path=b"nothing") + request(REPORT)], [200, 404, 200]),
+        ([request(b" " * 200_000) + request(REPORT)], [413, 200]),
+        ([request(REPORT, b"Expect: 100-continue")[: -len(REPORT)], REPORT], [100, 200]),
+        ([request(REPORT, b"Connection: close")], [200]),
+        ([request(b"")], [400]),
+    ],
+    ids=["in pieces", "three", "after another", "between", "long", "expect", "close", "empty"],
+)
+def test_a_report_may_arrive_in_any_way(
+    served: Served, packets: list[bytes], answers: list[int]
+) -> None:
+    with socket.create_connection(("127.0.0.1", served.port), 10) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        received = b""
+        for packet in packets:
+            connection.sendall(packet)
+            if packet is not packets[-1]:
+                time.sleep(0.05)  # so that they are packets
+        while len(found := re.findall(rb"HTTP/1\.1 (\d+)", received)) < len(answers):
+            data = connection.recv(65536)
+            assert data, received
+            received += data
+        assert [int(number) for number in found] == answers
+        if b"Connection: close" in packets[0]:
+            while data := connection.recv(65536):
+                received += data
+            assert b"connection: close" in received
 
 
 def test_events_begin_with_a_snapshot_and_resume(served: Served) -> None:
