@@ -12,8 +12,11 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[2]
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
-SHARED = {"registration"}
+SHARED = {"cabin_layout", "network_interfaces", "pki_directory", "registration"}
 """Variables that belong to the aircraft, not to a role."""
+
+ON_AIRCRAFT = [role for role in ROLES if role != "pki"]
+"""Certificates are made on the controller."""
 
 
 def _read(path: Path) -> Any:
@@ -27,13 +30,13 @@ def _options(role: str) -> dict[str, Any]:
 
 
 def test_there_are_roles() -> None:
-    assert {"nginx", "pki", "postgresql", "redis"} <= set(ROLES)
+    assert {"nginx", "pki", "postgresql", "redis", "seat_control", "crew_web"} <= set(ROLES)
 
 
 @pytest.mark.parametrize("role", ROLES)
 def test_a_role_has_the_fixed_skeleton(role: str) -> None:
     folder = ROOT / "roles" / role
-    for file in ("defaults/main.yml", "meta/main.yml", "tasks/main.yml"):
+    for file in ("defaults/main.yml", "meta/main.yml", "tasks/main.yml", "tasks/preflight.yml"):
         assert (folder / file).exists(), file
     text = (folder / "README.md").read_text()
     assert text.startswith(f"# {role}\n")
@@ -62,11 +65,47 @@ def test_a_variable_carries_the_roles_name(role: str) -> None:
     assert [n for n in _options(role) if n not in SHARED and not n.startswith(f"{role}_")] == []
 
 
+@pytest.mark.parametrize("role", ON_AIRCRAFT)
+def test_a_role_is_checked_before_the_first_change(role: str) -> None:
+    """playbooks/site.yml calls the preflight of each role, with all that the role wants."""
+    specs = _read(ROOT / "roles" / role / "meta/argument_specs.yml")["argument_specs"]
+    assert specs["preflight"] == specs["main"]
+    check, provision = _read(ROOT / "playbooks/site.yml")
+    assert check["tasks"][0]["loop"] == provision["roles"]
+    assert role in [entry["role"] for entry in provision["roles"]]
+
+
+@pytest.mark.parametrize("role", ON_AIRCRAFT)
+def test_each_task_is_of_a_phase(role: str) -> None:
+    """What the image gets and what an aircraft gets is told by the tag."""
+    for task in _read(ROOT / "roles" / role / "tasks/main.yml"):
+        phases = set(task["tags"])
+        assert len(phases) == 1, task["name"]
+        assert phases <= {"always", "packages", "image", "configuration"}, task["name"]
+
+
+@pytest.mark.parametrize("role", ON_AIRCRAFT)
+def test_packages_are_written_once(role: str) -> None:
+    """The image has what <role>_packages says, and the role asks for no other."""
+    for task in _read(ROOT / "roles" / role / "tasks/main.yml"):
+        if "ansible.builtin.apt" in task:
+            assert task["ansible.builtin.apt"]["name"] == f"{{{{ {role}_packages }}}}"
+            assert _read(ROOT / "roles" / role / "vars/main.yml")[f"{role}_packages"]
+
+
 def test_ansible_lint_has_nothing_to_say() -> None:
     done = subprocess.run(
         [
             Path(sys.executable).parent / "ansible-lint",
-            *("--offline", "--profile=production", "--nocolor", "-q", "roles", "playbooks"),
+            *(
+                "--offline",
+                "--profile=production",
+                "--nocolor",
+                "-q",
+                "roles",
+                "playbooks",
+                "inventory",
+            ),
         ],
         cwd=ROOT,
         capture_output=True,

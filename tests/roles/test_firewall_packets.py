@@ -1,0 +1,189 @@
+"""The real rules, in a network namespace that is the server, with real packets of others."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from pyroute2 import NetNS, netns
+
+from tests.roles.helpers import render
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="making namespaces takes root rights")
+
+T = TypeVar("T")
+
+NETWORKS = {"cabin": "10.20.0", "crew": "10.22.0", "ground": "10.24.0", "avionics": "10.23.0"}
+"""The first bytes of each: the server is .1, another host .2 and .3."""
+
+PORTS = (
+    {"network": "cabin", "protocol": "tcp", "port": 443},
+    {"network": "crew", "protocol": "tcp", "port": 443},
+    {"network": "ground", "protocol": "tcp", "port": 22},
+)
+DROPPED = 0.3
+"""Seconds without an answer after which a packet counts as dropped. Answers take under 1 ms."""
+
+
+class Namespace:
+    """A network namespace, and a thread that lives in it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = f"ife-test-{os.getpid()}-{name}"
+        netns.create(self.name)
+        self._thread = ThreadPoolExecutor(1, initializer=netns.setns, initargs=(self.name,))
+
+    def run(self, action: Callable[..., T], *arguments: Any) -> T:
+        """Call `action` in there."""
+        return self._thread.submit(action, *arguments).result(timeout=30)
+
+    def close(self) -> None:
+        """Take it away."""
+        self._thread.shutdown()
+        netns.remove(self.name)
+
+
+@dataclass(frozen=True)
+class Aircraft:
+    """The server's namespace, and one for each network's other host."""
+
+    server: Namespace
+    others: dict[str, Namespace]
+
+    def load(self, folder: Path, **variables: object) -> None:
+        """Load the firewall's rules, anew."""
+        rules = render(
+            folder,
+            "firewall",
+            "nftables.conf.j2",
+            network_interfaces=[{"name": name} for name in NETWORKS],
+            _firewall_ports=PORTS,
+            **variables,
+        )
+        self.server.run(subprocess.run, ["nft", "-f", rules])
+
+    def reaches(self, network: str, address: str, port: int, source: str = "") -> bool:
+        """Whether a TCP connection from that network's host comes about."""
+        return self.others[network].run(_connects, address, port, source)
+
+
+def _connects(address: str, port: int, source: str) -> bool:
+    with socket.socket() as client:
+        client.settimeout(DROPPED)
+        client.bind((source, 0))
+        try:
+            client.connect((address, port))
+        except TimeoutError:
+            return False
+        return True
+
+
+def _listen(port: int) -> socket.socket:
+    return socket.create_server(("", port), backlog=64)
+
+
+@contextmanager
+def _namespace(name: str) -> Iterator[Namespace]:
+    namespace = Namespace(name)
+    try:
+        yield namespace
+    finally:
+        namespace.close()
+
+
+def _join(server: Namespace, other: Namespace, network: str) -> None:
+    prefix = NETWORKS[network]
+    with NetNS(server.name) as here:
+        here.link(
+            "add",
+            ifname=f"{network}0",
+            kind="veth",
+            peer={"ifname": "eth0", "net_ns_fd": other.name},
+        )
+        _bring_up(here, f"{network}0", f"{prefix}.1/24")
+    with NetNS(other.name) as there:
+        _bring_up(there, "eth0", f"{prefix}.2/24", f"{prefix}.3/24")
+        there.route("add", dst="0.0.0.0/0", gateway=f"{prefix}.1")
+
+
+def _bring_up(route: NetNS, interface: str, *addresses: str) -> None:
+    (index,) = route.link_lookup(ifname=interface)
+    for address in addresses:
+        route.addr("add", index=index, address=address)
+    route.link("set", index=index, state="up")
+
+
+@pytest.fixture(scope="module")
+def wired() -> Iterator[Aircraft]:
+    """An aircraft that forwards and listens on every port that is asked for below."""
+    with ExitStack() as stack:
+        server = stack.enter_context(_namespace("server"))
+        others = {name: stack.enter_context(_namespace(name)) for name in NETWORKS}
+        for name, other in others.items():
+            _join(server, other, name)
+            stack.enter_context(other.run(_listen, 443))
+        for port in (22, 443, 8000):
+            stack.enter_context(server.run(_listen, port))
+        server.run(Path("/proc/sys/net/ipv4/ip_forward").write_text, "1")
+        yield Aircraft(server, others)
+
+
+@pytest.fixture
+def aircraft(wired: Aircraft, tmp_path: Path) -> Aircraft:
+    """It has the firewall, as on an aircraft."""
+    wired.load(tmp_path)
+    return wired
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_open_is_what_roles_declare_and_nothing_else(aircraft: Aircraft, network: str) -> None:
+    server = f"{NETWORKS[network]}.1"
+    reached = {port for port in (22, 443, 8000) if aircraft.reaches(network, server, port)}
+    assert reached == {port["port"] for port in PORTS if port["network"] == network}
+
+
+def test_without_the_firewall_all_of_it_is_open(wired: Aircraft) -> None:
+    """What the other tests find closed is closed by the firewall."""
+    wired.server.run(subprocess.run, ["nft", "flush", "ruleset"])
+    assert wired.reaches("cabin", f"{NETWORKS['cabin']}.1", 8000)
+    assert wired.reaches("cabin", f"{NETWORKS['crew']}.1", 443)
+    assert wired.reaches("cabin", f"{NETWORKS['crew']}.2", 443)
+
+
+def test_an_address_is_reached_from_its_own_network_only(aircraft: Aircraft) -> None:
+    """A seat does not get the crew's page, which has the port that is open to seats."""
+    assert not aircraft.reaches("cabin", f"{NETWORKS['crew']}.1", 443)
+
+
+def test_nothing_goes_from_one_network_to_another(aircraft: Aircraft) -> None:
+    assert not aircraft.reaches("cabin", f"{NETWORKS['crew']}.2", 443)
+
+
+def test_the_server_reaches_the_cabin_and_not_the_avionics(aircraft: Aircraft) -> None:
+    assert aircraft.server.run(_connects, f"{NETWORKS['cabin']}.2", 443, "")
+    with pytest.raises(PermissionError):
+        aircraft.server.run(_send, f"{NETWORKS['avionics']}.2")
+
+
+def _send(address: str) -> None:
+    with socket.socket(type=socket.SOCK_DGRAM) as sender:
+        sender.sendto(b"", (address, 443))
+
+
+def test_who_opens_connections_too_fast_disturbs_nobody_else(
+    wired: Aircraft, tmp_path: Path
+) -> None:
+    wired.load(tmp_path, firewall_connections_rate=1, firewall_connections_burst=5)
+    prefix = NETWORKS["cabin"]
+    came_in = [wired.reaches("cabin", f"{prefix}.1", 443, f"{prefix}.2") for _ in range(12)]
+    assert came_in[:5] == [True] * 5
+    assert not all(came_in)
+    assert wired.reaches("cabin", f"{prefix}.1", 443, f"{prefix}.3")
