@@ -13,6 +13,10 @@ PYTHON := /usr/bin/python3
 STAMPS := .venv/stamp apps/crew_web/node_modules/stamp
 UP := $(if $(SEATS),--seats=$(SEATS)) $(if $(PORT),--port=$(PORT)) $(if $(LAYOUT),--layout=$(LAYOUT)) \
 	$(if $(LOOPBACK),--loopback)
+# Building an image takes root rights, for its mounts and the owners of its files.
+AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo)
+IMAGE := $(if $(LOCK),--lock=$(LOCK)) $(if $(MIRROR),--mirror=$(MIRROR)) $(if $(SUITE),--suite=$(SUITE)) \
+	$(if $(SNAPSHOT),--snapshot=$(SNAPSHOT)) $(if $(KEYS),--keys=$(KEYS))
 
 help: ## Print this
 	@echo "make TARGET, where TARGET is one of"
@@ -43,9 +47,22 @@ bench-seats: packages $(STAMPS) ## Measure seat control against its peers, into 
 	@bench/install_packages.sh bench/measure/packages.txt
 	$(BIN)/python -m bench.measure
 
+image: packages image-packages $(STAMPS) ## Build the aircraft's image into build/image [LOCK= MIRROR= SNAPSHOT= KEYS=]
+	@$(AS_ROOT) $(BIN)/python -B -m image build $(IMAGE)
+
+image-check: packages image-packages $(STAMPS) ## Build the image twice and compare, byte for byte
+	@$(AS_ROOT) $(BIN)/python -B -m image check $(IMAGE)
+
+vm: packages vm-packages .venv/stamp ## Boot the image in a virtual machine, until Ctrl-C [RAW=FILE]
+	@exec $(BIN)/python -m image.vm $(or $(RAW),$(lastword build/image/ife.raw $(wildcard build/image/*.raw)))
+
+test-vm: packages vm-packages .venv/stamp ## Test the image in virtual machines [RAW=FILE]
+	$(if $(RAW),IFE_VM_IMAGE=$(abspath $(RAW))) $(BIN)/pytest -m vm tests/vm
+
 clean: demo-down ## Remove all that make has made here
-	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	rm -rf apps/crew_web/node_modules apps/crew_web/static/vendor
+	if [[ -d build ]]; then $(AS_ROOT) rm -rf build; fi
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 packages:
@@ -54,7 +71,14 @@ packages:
 test-packages:
 	@bench/install_packages.sh tests/packages.txt
 
-.PHONY: help demo demo-down install build lint test bench-seats clean packages test-packages
+image-packages:
+	@bench/install_packages.sh image/packages.txt
+
+vm-packages:
+	@bench/install_packages.sh image/vm/packages.txt
+
+.PHONY: help demo demo-down install build lint test bench-seats image image-check vm test-vm clean \
+	packages test-packages image-packages vm-packages
 
 # -- what is newer than what it is made of takes no time ---------------------------------------
 

@@ -1,0 +1,189 @@
+"""Debian packages: which there are, and their files; all by the host's apt, apart from its own.
+
+The host's apt is used with a folder of its own, so that neither what is installed here nor how
+apt is configured here makes a difference, and the keys of Debian's archives, not the host's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from image.lock import Lock, Package, parse_uris
+from image.settings import ARCHITECTURE, ImageError, Source
+
+APT_HELPER = "/usr/lib/apt/apt-helper"
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+TIMEOUT = 1800
+"""Seconds that all downloads together may take; a stalled one is given up by apt long before."""
+
+
+class Apt:
+    """The host's apt, in a folder of its own."""
+
+    def __init__(self, folder: Path, source: Source) -> None:
+        self._folder = folder
+        self._source = source
+        for name in ("etc/apt.conf.d", "etc/preferences.d", "lists/partial", "cache/partial"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        (folder / "status").write_text("")
+        (folder / "etc/sources.list").write_text(_sources(source))
+        (folder / "apt.conf").write_text(_configuration(folder))
+
+    def update(self) -> None:
+        """Fetch the lists of packages."""
+        self._run(["apt-get", "update", "-qq", "--error-on=any"], "read Debian's lists of packages")
+
+    def resolve(self, names: Sequence[str]) -> list[Package]:
+        """All packages that it takes to have these, on an empty machine, without recommendations.
+
+        Raises:
+            ImageError: there is no such set.
+        """
+        essential = ("?essential", "base-files")
+        said = self._run(
+            ["apt-get", "install", "--print-uris", "-qq", "--yes", *essential, *names],
+            f"resolve {' '.join(names)}",
+            capture=True,
+        )
+        return parse_uris(said, self._source)
+
+    def download(self, wanted: Sequence[tuple[str, Path, str]]) -> None:
+        """Fetch files: URI, where to, SHA-256. Those that cannot be had are not there then."""
+        triples = [text for uri, to, sha in wanted for text in (uri, str(to), f"SHA256:{sha}")]
+        subprocess.run(
+            [APT_HELPER, "download-file", *triples], env=self._environment(), timeout=TIMEOUT
+        )
+
+    def _run(self, command: Sequence[str], what: str, *, capture: bool = False) -> str:
+        try:
+            done = subprocess.run(
+                command,
+                env=self._environment(),
+                text=True,
+                stdout=subprocess.PIPE if capture else None,
+                stderr=subprocess.PIPE if capture else None,
+                timeout=TIMEOUT,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise ImageError(f"cannot {what}: {error}") from error
+        if done.returncode != 0:
+            raise ImageError(f"cannot {what}: {done.stderr or 'see above'}")
+        return done.stdout or ""
+
+    def _environment(self) -> dict[str, str]:
+        return os.environ | {"APT_CONFIG": str(self._folder / "apt.conf"), "LC_ALL": "C.UTF-8"}
+
+
+def _sources(source: Source) -> str:
+    return "".join(
+        f"deb [signed-by={KEYRING} check-valid-until=no] {source.archive(archive)} {suite} main\n"
+        for archive, suites in source.suites().items()
+        for suite in suites
+    )
+
+
+def _configuration(folder: Path) -> str:
+    return f"""Dir "{folder}";
+Dir::Etc "{folder}/etc";
+Dir::State "{folder}";
+Dir::State::status "{folder}/status";
+Dir::Cache "{folder}/cache";
+APT::Architecture "{ARCHITECTURE}";
+APT::Architectures {{ "{ARCHITECTURE}"; }};
+APT::Install-Recommends "false";
+APT::Sandbox::User "root";
+Acquire::Languages "none";
+Acquire::ForceHash "SHA256";
+Acquire::Retries "5";
+Acquire::http::Timeout "30";
+Acquire::https::Timeout "30";
+"""
+
+
+def fetch(lock: Lock, source: Source, cache: Path) -> dict[Package, Path]:
+    """Have the file of each package in `cache`, checked; fetch those that are not there.
+
+    Raises:
+        ImageError: some cannot be had; all of them are named.
+    """
+    partial = cache / "partial"
+    partial.mkdir(parents=True, exist_ok=True)
+    files = {package: cache / f"{package.sha256}.deb" for package in lock.packages}
+    missing = [package for package, file in files.items() if not _is(file, package.sha256)]
+    if missing:
+        size = sum(package.size for package in missing)
+        print(f"Fetching {len(missing)} packages, {size / 2**20:.0f} MiB", flush=True)
+        Apt(cache / "apt", source).download(
+            [(p.uri(source), partial / p.sha256, p.sha256) for p in missing]
+        )
+    gone = []
+    for package in missing:
+        if _is(partial / package.sha256, package.sha256):
+            (partial / package.sha256).rename(files[package])
+        else:
+            gone.append(package)
+    if gone:
+        raise ImageError(_gone(gone, source))
+    return files
+
+
+def _is(file: Path, sha256: str) -> bool:
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest() == sha256
+    except FileNotFoundError:
+        return False
+
+
+def _gone(packages: Iterable[Package], source: Source) -> str:
+    lines = "".join(
+        f"\n  {package.name} {package.version}, looked for at {package.uri(source)}"
+        for package in packages
+    )
+    return (
+        f"these packages of the lock can no longer be had:{lines}\n"
+        "Mirrors drop old versions. Give a snapshot that has them (SNAPSHOT=20251101T000000Z), "
+        "another mirror (MIRROR=...), or make a new lock by building without LOCK."
+    )
+
+
+def repository(files: dict[Package, Path], folder: Path, suite: str) -> None:
+    """Make a repository of exactly these packages, for apt to see nothing else.
+
+    Raises:
+        ImageError: it cannot be made.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    lists = folder / f"dists/{suite}/main/binary-{ARCHITECTURE}"
+    lists.mkdir(parents=True)
+    (folder / "pool").mkdir()
+    for package, file in files.items():
+        (folder / "pool" / package.file).hardlink_to(file)
+    hashes = [f"-oAPT::FTPArchive::{name}=false" for name in ("MD5", "SHA1", "SHA512")]
+    try:
+        with (lists / "Packages").open("wb") as stream:
+            subprocess.run(
+                ["apt-ftparchive", *hashes, "packages", "pool"],
+                cwd=folder,
+                stdout=stream,
+                check=True,
+                timeout=TIMEOUT,
+            )
+        release = subprocess.run(
+            [
+                *("apt-ftparchive", f"-oAPT::FTPArchive::Release::Suite={suite}"),
+                *(f"-oAPT::FTPArchive::Release::Codename={suite}", "release", f"dists/{suite}"),
+            ],
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            check=True,
+            timeout=TIMEOUT,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise ImageError(f"cannot make a repository of the packages: {error}") from error
+    (folder / f"dists/{suite}/Release").write_bytes(release.stdout)

@@ -1,0 +1,16 @@
+#!/bin/sh
+# Runs in the tools root: installs the project and what it needs into /opt/ife, and compiles it.
+# What would differ from build to build does not stay: paths and times that uv notes for itself.
+set -eu
+
+uv build --quiet --wheel --no-build-isolation --python=/usr/bin/python3 --out-dir=/tmp/wheel /src
+uv venv --quiet --allow-existing --python=/usr/bin/python3 --no-project /opt/ife
+install="uv pip install --quiet --python=/opt/ife --no-deps --link-mode=copy"
+$install --require-hashes --only-binary=:all: --requirements=/requirements.txt
+$install --no-index /tmp/wheel/*.whl
+rm -f /opt/ife/.lock /opt/ife/.gitignore /opt/ife/CACHEDIR.TAG
+find /opt/ife -name '*.dist-info' -type d | while read -r folder; do
+    rm -f "$folder/direct_url.json" "$folder/uv_cache.json" "$folder/uv_build.json" "$folder/REQUESTED"
+    sed -i -E '/dist-info\/(direct_url|uv_cache|uv_build)\.json,|dist-info\/REQUESTED,/d' "$folder/RECORD"
+done
+/opt/ife/bin/python -m compileall -q -f --invalidation-mode=unchecked-hash /opt/ife/lib

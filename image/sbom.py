@@ -1,0 +1,58 @@
+"""What the image is made of, as CycloneDX 1.6 (https://cyclonedx.org), for whoever tracks flaws."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+from image.lock import Lock, Package
+from image.settings import IMAGE_ID, version
+
+_REQUIREMENT = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", re.MULTILINE)
+
+
+def sbom(lock: Lock, requirements: str, epoch: int) -> str:
+    """The document, as JSON.
+
+    Args:
+        lock: the Debian packages; those of the image and its initrd are listed.
+        requirements: the Python packages, as `uv export` writes them.
+        epoch: the image's time, in seconds.
+    """
+    used = {p.sha256: p for what in ("image", "initrd") for p in lock.used_by(what)}
+    components = [_debian(package, lock.suite) for package in used.values()]
+    components += [_python(*found) for found in _REQUIREMENT.findall(requirements)]
+    document = {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "version": 1,
+        "metadata": {
+            "timestamp": datetime.fromtimestamp(epoch, UTC).isoformat(),
+            "component": {"type": "firmware", "name": IMAGE_ID, "version": version()},
+        },
+        "components": sorted(components, key=lambda component: str(component["purl"])),
+    }
+    return json.dumps(document, indent=1) + "\n"
+
+
+def _debian(package: Package, suite: str) -> dict[str, Any]:
+    place = f"deb/debian/{quote(package.name)}@{quote(package.version)}"
+    return {
+        "type": "library",
+        "name": package.name,
+        "version": package.version,
+        "purl": f"pkg:{place}?arch={package.architecture}&distro={suite}",
+        "hashes": [{"alg": "SHA-256", "content": package.sha256}],
+    }
+
+
+def _python(name: str, version_: str) -> dict[str, Any]:
+    return {
+        "type": "library",
+        "name": name,
+        "version": version_,
+        "purl": f"pkg:pypi/{quote(name.lower())}@{quote(version_)}",
+    }

@@ -1,0 +1,83 @@
+"""The apps' code for the image: from uv.lock by its hashes, compiled, in /opt/ife."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from image.settings import ROOT, ImageError
+from image.tools import Tools
+
+UV = Path(sys.executable).with_name("uv")
+PYTHON = "3.13"
+PLATFORM = "x86_64-manylinux_2_40"
+TIMEOUT = 900
+INSTALL = Path(__file__).with_name("install_code.sh")
+
+
+def fetch(apps: Sequence[str], cache: Path, work: Path) -> Path:
+    """Have the wheels of `apps` in uv's cache, those for the image's Python; the requirements.
+
+    Raises:
+        ImageError: they cannot be had.
+    """
+    requirements = work / "requirements.txt"
+    _uv(
+        [
+            *("export", "--quiet", "--frozen", "--no-dev", "--no-emit-project", "--no-header"),
+            *("--no-annotate", *(f"--extra={app}" for app in apps)),
+            *("--output-file", str(requirements)),
+        ],
+        cache,
+    )
+    # Installed for nothing but to fill the cache, since uv has no way to only download.
+    _uv(
+        [
+            *("pip", "install", "--quiet", "--no-deps", "--require-hashes", "--only-binary=:all:"),
+            *(f"--python-version={PYTHON}", f"--python-platform={PLATFORM}"),
+            *("--link-mode=copy", f"--target={work / 'wheels'}", f"--requirements={requirements}"),
+        ],
+        cache,
+    )
+    return requirements
+
+
+def _uv(arguments: Sequence[str], cache: Path) -> None:
+    try:
+        done = subprocess.run(
+            [str(UV), "--cache-dir", str(cache), *arguments],
+            cwd=ROOT,
+            env={name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"},
+            timeout=TIMEOUT,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ImageError(f"cannot have the Python packages: {error}") from error
+    if done.returncode != 0:
+        raise ImageError("cannot have the Python packages: see what uv says above")
+
+
+def install(tools: Tools, requirements: Path, cache: Path, tree: Path, epoch: int) -> None:
+    """Install the code into ``/opt/ife`` of `tree`, without the network.
+
+    The tools root has the image's Python at the same place, so what is made there fits here.
+
+    Raises:
+        ImageError: it cannot be installed.
+    """
+    (tree / "opt/ife").mkdir(parents=True)
+    tools.run(
+        ["/usr/local/bin/install_code"],
+        "install the code",
+        {
+            UV: "/usr/local/bin/uv",
+            INSTALL: "/usr/local/bin/install_code",
+            ROOT: "/src",
+            cache: "/cache",
+            requirements: "/requirements.txt",
+            tree / "opt/ife": "/opt/ife",
+        },
+        {"SOURCE_DATE_EPOCH": str(epoch), "UV_CACHE_DIR": "/cache", "UV_OFFLINE": "1"},
+    )

@@ -1,0 +1,83 @@
+"""Virtual machines for tests. Whatever uses one is marked ``vm``: `make test-vm` runs those."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from image.vm.machine import Machine, Network
+from image.vm.vm import VM
+
+ROOT = Path(__file__).parents[2]
+CONSOLES = ROOT / ".cache/vm"
+TIMEOUT = 900
+"""Seconds for a test: a few boots under TCG."""
+
+CREW = Network.parse("crew=198.18.3.1/24")
+
+StartVm = Callable[[Machine], VM]
+
+
+def _machines(request: pytest.FixtureRequest) -> Iterator[StartVm]:
+    """Makes machines that last as long as the fixture; the consoles of failures are kept."""
+    failures = request.session.testsfailed
+    name = re.sub(r"[^\w.-]+", "-", request.node.name)
+    consoles: list[Path] = []
+    with contextlib.ExitStack() as stack:
+
+        def make(machine: Machine) -> VM:
+            consoles.append(CONSOLES / f"{name}-{len(consoles) + 1}.log")
+            CONSOLES.mkdir(parents=True, exist_ok=True)
+            return stack.enter_context(VM(machine, consoles[-1]))
+
+        yield make
+    for console in consoles:
+        if request.session.testsfailed == failures:
+            console.unlink(missing_ok=True)
+        else:
+            print(f"console: {console}")
+
+
+@pytest.fixture
+def new_vm(request: pytest.FixtureRequest) -> Iterator[StartVm]:
+    """Makes machines for a test."""
+    yield from _machines(request)
+
+
+@pytest.fixture(scope="module")
+def new_vm_of_module(request: pytest.FixtureRequest) -> Iterator[StartVm]:
+    """Makes machines that a module's tests share."""
+    yield from _machines(request)
+
+
+@pytest.fixture(scope="session")
+def image() -> Path:
+    """The image: ``IFE_VM_IMAGE``, or the newest that `make image` has built."""
+    if given := os.environ.get("IFE_VM_IMAGE"):
+        return Path(given)
+    built = list((ROOT / "build/image").glob("ife_*.raw"))
+    if not built:
+        pytest.skip("there is no image: make one with `make image`, or name one: IFE_VM_IMAGE=FILE")
+    return max(built, key=lambda path: path.stat().st_mtime)
+
+
+@pytest.fixture
+def blank(tmp_path: Path) -> Path:
+    """A disk with nothing on it: the firmware ends in its shell, a few seconds after power on."""
+    path = tmp_path / "blank.raw"
+    with path.open("wb") as file:
+        file.truncate(64 << 20)
+    return path
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what boots a machine."""
+    for item in items:
+        if {"new_vm", "new_vm_of_module", "blank"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.vm)
+            item.add_marker(pytest.mark.timeout(TIMEOUT))

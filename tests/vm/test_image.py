@@ -1,0 +1,135 @@
+"""The image as it was built, in a machine with firmware, a TPM and an aircraft's networks."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from image.vm import VmError
+from image.vm.machine import NETWORKS, Machine, Network
+from image.vm.vm import VM
+from tests.vm.conftest import CREW, StartVm
+
+ROOT_TYPE = UUID("4f68bce3-e8cd-4db1-96e7-fbcaf984b709")
+"""What the Discoverable Partitions Specification calls the root partition of an x86-64 machine."""
+
+SECTOR = 512
+OTHERS = tuple(
+    Network.parse(f"{name}=198.18.{10 + number}.1/24")
+    for number, name in enumerate(NETWORKS)
+    if name != CREW.name
+)
+
+
+@pytest.fixture(scope="module")
+def booted(new_vm_of_module: StartVm, image: Path) -> VM:
+    """A machine that nothing has been done to since its first boot. Leave it like that."""
+    vm = new_vm_of_module(Machine(image, networks=(CREW, *OTHERS), tpm=True))
+    vm.boot()
+    vm.wait_for_ssh()
+    vm.run("systemctl is-system-running --wait", timeout=300, check=False)
+    return vm
+
+
+def test_no_unit_has_failed(booted: VM) -> None:
+    assert booted.run("systemctl list-units --failed --plain --no-legend").stdout == ""
+    assert booted.run("systemctl is-system-running").stdout == "running\n"
+
+
+def test_units_are_ordered_without_a_cycle(booted: VM) -> None:
+    """To break one, systemd leaves out a unit, and another one at the next boot."""
+    journal = booted.run("journalctl --boot --quiet --grep='ordering cycle'", check=False)
+    assert journal.stdout == ""
+
+
+def test_the_kernel_is_not_tainted(booted: VM) -> None:
+    assert booted.run("cat /proc/sys/kernel/tainted").stdout == "0\n"
+
+
+def test_root_cannot_be_written(booted: VM) -> None:
+    for folder in ("/", "/usr", "/opt"):
+        done = booted.run(f"touch {folder}/written", check=False)
+        assert (done.returncode, "Read-only" in done.stderr) == (1, True), done.stderr
+    done = booted.run("mount -o remount,rw / && touch /usr/written", check=False)
+    assert done.returncode != 0
+
+
+def test_root_is_verified(booted: VM) -> None:
+    assert booted.run("findmnt --noheadings --output FSTYPE /").stdout == "erofs\n"
+    assert booted.run("cat /sys/block/dm-*/dm/uuid").stdout.startswith("CRYPT-VERITY-")
+
+
+def test_it_has_the_tpm_and_each_network(booted: VM) -> None:
+    booted.run("test -c /dev/tpmrm0")
+    addresses = booted.run("cat /sys/class/net/*/address").stdout.split()
+    assert {network.mac for network in (CREW, *OTHERS)} < set(addresses)
+
+
+def test_a_disk_that_is_plugged_in_can_be_pulled_out(booted: VM, tmp_path: Path) -> None:
+    disk = tmp_path / "crew.raw"
+    disk.write_bytes(bytes(1 << 20))
+    before = booted.run("cat /proc/partitions").stdout
+    name = booted.plug_disk(disk)
+    booted.run("until grep -q ' 1024 sd' /proc/partitions; do sleep 0.1; done", timeout=20)
+    booted.unplug(name)
+    booted.run("while grep -q ' 1024 sd' /proc/partitions; do sleep 0.1; done", timeout=20)
+    assert booted.run("cat /proc/partitions").stdout == before
+
+
+def test_it_comes_back_from_a_power_cut_and_knows_what_it_had_written(
+    new_vm: StartVm, image: Path
+) -> None:
+    """With the same host key, or SSH would refuse; it is made at the first boot."""
+    vm = new_vm(Machine(image, networks=(CREW,), direct=True))
+    vm.boot()
+    vm.wait_for_ssh()
+    first = vm.run("cat /proc/sys/kernel/random/boot_id").stdout
+    vm.run("echo kept >/var/lib/kept && sync /var/lib/kept /var/lib")
+    vm.cut_power()
+    vm.boot()
+    vm.wait_for_ssh()
+    assert vm.run("cat /proc/sys/kernel/random/boot_id").stdout != first
+    assert vm.run("cat /var/lib/kept").stdout == "kept\n"
+
+
+def test_it_switches_off_when_its_power_button_is_pressed(new_vm: StartVm, image: Path) -> None:
+    vm = new_vm(Machine(image, networks=(CREW,), direct=True))
+    vm.boot()
+    vm.wait_for_ssh()
+    vm.shut_down()
+    assert "Powering off" in vm.console() or "Power down" in vm.console()
+
+
+def test_a_flipped_bit_in_the_root_partition_is_refused(
+    new_vm: StartVm, image: Path, tmp_path: Path
+) -> None:
+    """In a byte that the file system has no use for, so that only dm-verity can know."""
+    altered = tmp_path / image.name
+    shutil.copy(image, altered)
+    (tmp_path / f"{image.stem}.efi").symlink_to(image.with_suffix(".efi").absolute())
+    with altered.open("r+b") as disk:
+        start = _start_of_root(disk.read(64 * SECTOR))
+        disk.seek(start)
+        byte = disk.read(1)[0]
+        disk.seek(start)
+        disk.write(bytes([byte ^ 1]))
+    vm = new_vm(Machine(altered, networks=(CREW,), direct=True))
+    vm.boot()
+    vm.wait_for_console("data block 0 is corrupted")
+    with pytest.raises(VmError, match="lets root in"):
+        vm.wait_for_ssh(timeout=30)
+
+
+def _start_of_root(head: bytes) -> int:
+    """Where the first root partition begins, in bytes, from the head of a GPT disk."""
+    table, count, size = struct.unpack_from("<Q2I", head, SECTOR + 72)
+    for index in range(count):
+        offset = table * SECTOR + index * size
+        if UUID(bytes_le=head[offset : offset + 16]) == ROOT_TYPE:
+            (first,) = struct.unpack_from("<Q", head, offset + 32)
+            return int(first) * SECTOR
+    raise AssertionError("there is no root partition")
