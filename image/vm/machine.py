@@ -163,6 +163,11 @@ class Files:
         return self.folder / "ssh_config"
 
     @property
+    def ssh_output(self) -> Path:
+        """What SSH said when it last tried to log in."""
+        return self.folder / "ssh.log"
+
+    @property
     def ssh_control(self) -> Path:
         """The socket of the SSH connection that all commands share."""
         return self.folder / "ssh.sock"

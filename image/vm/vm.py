@@ -25,6 +25,9 @@ BOOT_TIMEOUT = 300.0
 COMMAND_TIMEOUT = 60.0
 SHUTDOWN_TIMEOUT = 120.0
 HELPER_TIMEOUT = 10.0
+SSH_PAUSE = 1.0
+"""Seconds between attempts to log in: each takes time from the guest."""
+
 CONSOLE_LINES = 30
 POLL = 0.05
 
@@ -75,6 +78,7 @@ class VM:
         self._qemu: subprocess.Popen[bytes] | None = None
         self._helpers: list[subprocess.Popen[bytes]] = []
         self._ssh: subprocess.Popen[bytes] | None = None
+        self._next_ssh = 0.0
         self._monitor: Monitor | None = None
         self._booted_at = 0
         self._plugged = 0
@@ -234,8 +238,10 @@ class VM:
 
     def lets_in(self) -> bool:
         """Whether root is logged in by SSH; it is tried in the background until so."""
-        if self._ssh is None or self._ssh.poll() is not None:
-            with self.files.output.open("ab") as output:
+        off = self._ssh is None or self._ssh.poll() is not None
+        if off and time.monotonic() > self._next_ssh:
+            self._next_ssh = time.monotonic() + SSH_PAUSE
+            with self.files.ssh_output.open("wb") as output:
                 self._ssh = subprocess.Popen(
                     [*self._ssh_command, "-N", "-M", "vm"],
                     stdin=subprocess.DEVNULL,
@@ -351,12 +357,21 @@ class VM:
         deadline = time.monotonic() + timeout
         while not condition():
             if on and not self.is_on:
-                raise VmError(f"it went off before it {what}{self._tail()}")
+                status = self._qemu and self._qemu.returncode
+                raise VmError(f"it went off before it {what}: status {status}{self._tail()}")
             if time.monotonic() > deadline:
                 raise VmError(f"not within {timeout} s: it {what}{self._tail()}")
             time.sleep(POLL)
 
     def _tail(self) -> str:
-        lines = self.console().splitlines()[-CONSOLE_LINES:]
-        said = self.files.output.read_text(errors="replace").splitlines()[-CONSOLE_LINES:]
-        return "\n".join(["", "its console:", *lines, "QEMU and its helpers:", *said])
+        """The end of what was said, for a message."""
+        ssh = self.files.ssh_output
+        return (
+            f"\nits console:\n{_last_lines(self.console())}"
+            f"\nQEMU and its helpers:\n{_last_lines(self.files.output.read_text(errors='replace'))}"
+            f"\nSSH:\n{_last_lines(ssh.read_text(errors='replace')) if ssh.exists() else ''}"
+        )
+
+
+def _last_lines(text: str) -> str:
+    return "\n".join([line for line in text.splitlines() if line.strip()][-CONSOLE_LINES:])
