@@ -189,7 +189,7 @@ function request() n = n % #requests + 1; return requests[n] end
     if "Non-2xx" in output:  # a time-out is a latency, and counts as one
         raise RuntimeError(f"not every update was taken:\n{output}")
     per_second = float(_find(r"Requests/sec:\s+([\d.]+)", output))
-    return per_second, _milliseconds(_find(r"(?m)^ +99% +(\S+)$", output))
+    return per_second, _milliseconds(_find(r"(?m)^ +99% +(\S+) *$", output))
 
 
 def _find(pattern: str, text: str) -> str:
