@@ -20,8 +20,8 @@ from bench.supervise import Program, configuration, program_of
 
 ROOT = Path(__file__).parent.parent
 UNITS = ROOT / "units"
-NOT_HERE = {"player"}
-"""Units that run on other machines; the cabin's process has the players."""
+NOT_HERE = {"player", "status", "tunnel"}
+"""Units that run on other machines, or need systemd; the cabin's process has the players."""
 
 EXTRAS = ("seat_control", "crew_web", "player")
 PKI_DAYS = 30

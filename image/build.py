@@ -67,7 +67,8 @@ def _build(options: Build, work: Path) -> None:
 
     output = work / "output"
     output.mkdir()
-    _mkosi(inside, chosen, names, repository, tree, output, work, _keys(options, inside), epoch)
+    keys = _keys(options, inside)
+    _mkosi(inside, chosen, names, repository, tree, output, work, keys, options.cache / "uv", epoch)
     (output / "packages.lock").write_text(lock.dump(chosen))
     (output / f"{IMAGE_ID}_{version()}.cdx.json").write_text(
         sbom.sbom(chosen, requirements.read_text(), epoch)
@@ -155,10 +156,14 @@ def _mkosi(
     output: Path,
     work: Path,
     keys: Path,
+    cache: Path,
     epoch: int,
 ) -> None:
     configuration = work / "mkosi"
     stage.copy_tree(HERE / "mkosi", configuration)
+    for folder in ("roles", "playbooks"):
+        stage.copy_tree(ROOT / folder, configuration / folder)
+    wheels.ansible(cache, configuration / "ansible")
     _write_packages(configuration, names["image"])
     _write_packages(configuration / "mkosi.images/initrd", names["initrd"])
     room = work / "room"

@@ -13,4 +13,6 @@ find /opt/ife -name '*.dist-info' -type d | while read -r folder; do
     rm -f "$folder/direct_url.json" "$folder/uv_cache.json" "$folder/uv_build.json" "$folder/REQUESTED"
     sed -i -E '/dist-info\/(direct_url|uv_cache|uv_build)\.json,|dist-info\/REQUESTED,/d' "$folder/RECORD"
 done
+# At each start of Python it would do what an environment variable says.
+rm /opt/ife/lib/python3*/site-packages/manhole.pth
 /opt/ife/bin/python -m compileall -q -f --invalidation-mode=unchecked-hash /opt/ife/lib

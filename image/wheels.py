@@ -34,15 +34,38 @@ def fetch(apps: Sequence[str], cache: Path, work: Path) -> Path:
         cache,
     )
     # Installed for nothing but to fill the cache, since uv has no way to only download.
+    _install(requirements, work / "wheels", cache)
+    return requirements
+
+
+def ansible(cache: Path, target: Path) -> None:
+    """Install the controller's ansible-core into `target`, for the image's Python.
+
+    It takes part in the build, and does not stay in the image.
+
+    Raises:
+        ImageError: it cannot be had.
+    """
+    requirements = target.with_suffix(".txt")
+    _uv(
+        [
+            *("export", "--quiet", "--frozen", "--only-group=ground", "--no-emit-package=ansible"),
+            *("--no-header", "--no-annotate", "--output-file", str(requirements)),
+        ],
+        cache,
+    )
+    _install(requirements, target, cache)
+
+
+def _install(requirements: Path, target: Path, cache: Path) -> None:
     _uv(
         [
             *("pip", "install", "--quiet", "--no-deps", "--require-hashes", "--only-binary=:all:"),
             *(f"--python-version={PYTHON}", f"--python-platform={PLATFORM}"),
-            *("--link-mode=copy", f"--target={work / 'wheels'}", f"--requirements={requirements}"),
+            *("--link-mode=copy", f"--target={target}", f"--requirements={requirements}"),
         ],
         cache,
     )
-    return requirements
 
 
 def _uv(arguments: Sequence[str], cache: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -37,6 +38,18 @@ async def wait_until_async(condition: Callable[[], object], what: str) -> None:
         if time.monotonic() > deadline:
             raise AssertionError(f"not within 10 s: {what}")
         await asyncio.sleep(0.005)
+
+
+def ask_manhole(path: Path, *lines: str) -> str:
+    """What the manhole (`apps.common.manhole`) at `path` answers to these lines."""
+    wait_until(path.is_socket, "the manhole is open", 20)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(10)
+        client.connect(str(path))
+        client.sendall("".join(f"{line}\n" for line in lines).encode())
+        client.shutdown(socket.SHUT_WR)
+        with client.makefile("r") as answer:
+            return answer.read()
 
 
 class RedisServer:

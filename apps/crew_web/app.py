@@ -8,7 +8,7 @@ from flask import Flask, Response, g, make_response, render_template, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from apps.common import log
+from apps.common import log, manhole
 from apps.common.layout import LayoutError
 from apps.common.settings import SettingsError
 from apps.common.web import health_blueprint
@@ -59,6 +59,7 @@ def create_app(settings: CrewWebSettings | None = None) -> Flask:
     app.register_blueprint(pages.pages)
     _answer_errors(app)
     web.start()
+    manhole.open_if_wanted(app=app, web=web)
     return app
 
 

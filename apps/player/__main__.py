@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 
-from apps.common import log
+from apps.common import log, manhole
 from apps.common.health import Health, sd_notify
 from apps.common.settings import SettingsError
 from apps.player.agent import Player
@@ -30,6 +30,7 @@ async def run(settings: PlayerSettings) -> None:
     health.part("seat control", lambda: player.server_trouble)
     health.part("multicast", lambda: player.multicast_trouble)
     await player.start()
+    manhole.open_if_wanted(player=player, loop=loop)
     sd_notify("READY=1")
     try:
         while not over.is_set():

@@ -18,6 +18,7 @@ from typing import Any
 from a2wsgi import WSGIMiddleware
 
 from apps.common import log as logs
+from apps.common import manhole
 from apps.common.cabin import PING_EVERY
 from apps.common.layout import LayoutError
 from apps.common.protocol import CREW_HEADER, MAX_STATUS_BODY, SEAT_HEADER
@@ -98,6 +99,7 @@ class Front:
                 app: Any = create_app(self._service.settings, self._service)
                 self._flask = WSGIMiddleware(app, workers=THREADS)
                 self._service.start()
+                manhole.open_if_wanted(service=self._service)
                 # What was made until here stays. Each full collection would look through all of
                 # it, which holds up whoever waits for an answer by some 50 ms.
                 gc.collect()

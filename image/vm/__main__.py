@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -32,12 +33,19 @@ def main(arguments: list[str]) -> int:
     )
     begin = time.monotonic()
     try:
-        _run(machine, lambda text: print(f"[{time.monotonic() - begin:5.1f} s] {text}", flush=True))
+        _run(
+            machine,
+            options.ssh_config,
+            lambda text: print(f"[{time.monotonic() - begin:5.1f} s] {text}", flush=True),
+        )
     except VmError as error:
         print(f"vm: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("nothing is left running", flush=True)
+    finally:
+        if options.ssh_config:
+            options.ssh_config.unlink(missing_ok=True)
     return 0
 
 
@@ -65,6 +73,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help="a systemd credential",
     )
+    parser.add_argument(
+        "--ssh-config", type=Path, metavar="FILE", help="make this file for SSH, once it lets us in"
+    )
     parser.add_argument("--tpm", action="store_true", help="give it a TPM 2.0")
     return parser
 
@@ -83,20 +94,24 @@ def _credential(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _run(machine: Machine, say: Callable[[str], None]) -> None:
+def _run(machine: Machine, ssh_config: Path | None, say: Callable[[str], None]) -> None:
     with VM(machine) as vm:
         say(f"{machine.image.name}: {machine.cpus} processors by {vm.accelerator.upper()}")
         vm.boot()
         say(f"power is on; its console goes to {vm.files.console}")
-        _watch(vm, say)
+        if _watch(vm, say) and ssh_config:
+            # All at once, for whoever waits for it.
+            new = ssh_config.with_name(f"{ssh_config.name}.new")
+            shutil.copy(vm.files.ssh_config, new)
+            new.rename(ssh_config)
         print(_welcome(vm), flush=True)
         while vm.is_on:
             time.sleep(POLL)
         say("it went off")
 
 
-def _watch(vm: VM, say: Callable[[str], None]) -> None:
-    """Tell how far it is, until root can log in, or that is taking too long."""
+def _watch(vm: VM, say: Callable[[str], None]) -> bool:
+    """Tell how far it is, until root can log in; False if that is taking too long."""
     told = 0
     deadline = time.monotonic() + BOOT_TIMEOUT
     while vm.is_on and time.monotonic() < deadline:
@@ -106,9 +121,10 @@ def _watch(vm: VM, say: Callable[[str], None]) -> None:
         told = len(milestones)
         if vm.lets_in():
             say("root can log in")
-            return
+            return True
         time.sleep(POLL)
     say("root cannot log in: its console may tell why")
+    return False
 
 
 def _welcome(vm: VM) -> str:

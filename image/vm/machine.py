@@ -15,6 +15,9 @@ from image.vm.accelerator import FIRMWARE, Accelerator
 NETWORKS = ("cabin", "wireless", "crew", "ground", "avionics")
 """An aircraft's. The position of a name is the end of its MAC address, so that it never changes."""
 
+GROUND = "ground"
+"""The one where addresses are given out by DHCP, as at a gate."""
+
 GUEST_NETWORK = """\
 [Match]
 MACAddress={mac}
@@ -52,7 +55,7 @@ class Network:
 
     @property
     def guest(self) -> IPv4Interface:
-        """The guest's address, until it is configured otherwise."""
+        """The guest's address: on the ground by DHCP, else until it is configured otherwise."""
         return IPv4Interface(f"{self.host.ip + 1}/{self.host.network.prefixlen}")
 
     @property
@@ -71,7 +74,7 @@ class Machine:
     """A virtual machine, as it is to be.
 
     Attributes:
-        image: the raw disk image to boot; it is only read.
+        image: the disk image to boot, ``.raw`` or ``.qcow2``; it is only read.
         disk_gib: what the guest sees as the size of its disk.
         memory: in MiB.
         networks: SSH goes over the first.
@@ -163,6 +166,16 @@ class Files:
         return self.folder / "ssh_config"
 
     @property
+    def known_hosts(self) -> Path:
+        """The host key that the machine showed first."""
+        return self.folder / "known_hosts"
+
+    @property
+    def leases(self) -> Path:
+        """What DHCP has given out."""
+        return self.folder / "leases"
+
+    @property
     def ssh_output(self) -> Path:
         """What SSH said when it last tried to log in."""
         return self.folder / "ssh.log"
@@ -222,7 +235,19 @@ def network_credentials(machine: Machine) -> dict[str, str]:
             mac=network.mac, address=network.guest
         )
         for network in machine.networks
+        if network.name != GROUND
     }
+
+
+def dhcp_server(network: Network, files: Files) -> list[str]:
+    """The command line of what gives the guest its address on a network, and nobody else one."""
+    return [
+        *("dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--port=0"),
+        *(f"--interface={network.name}", "--bind-interfaces", "--no-ping"),
+        *(f"--dhcp-range={network.guest.ip},static,infinite", "--dhcp-option=option:router"),
+        f"--dhcp-host={network.mac},{network.guest.ip}",
+        *(f"--dhcp-leasefile={files.leases}", f"--pid-file={files.folder / 'dnsmasq.pid'}"),
+    ]
 
 
 def _start(machine: Machine, files: Files, cmdline: str) -> Iterator[str]:

@@ -15,7 +15,7 @@ from typing import Self
 
 from image.vm import VmError, accelerator, uki
 from image.vm.accelerator import FIRMWARE
-from image.vm.machine import Files, Machine, command, network_credentials
+from image.vm.machine import GROUND, Files, Machine, command, dhcp_server, network_credentials
 from image.vm.monitor import Monitor
 from image.vm.place import Place
 
@@ -94,6 +94,9 @@ class VM:
             self.entering = self._place.entering
             self._place.join(self.machine.networks)
             self._make_files()
+            for network in self.machine.networks:
+                if network.name == GROUND:
+                    self._place.start(dhcp_server(network, self.files), self.files.output)
         except BaseException:
             self._place.close()
             raise
@@ -161,6 +164,22 @@ class VM:
         self.execute("system_powerdown")
         self._wait_until(lambda: not self.is_on, "is off", timeout)
         self._release()
+
+    def keep_disk(self, path: Path) -> None:
+        """Copy its disk as it is, while it is off, to be an image for others (``.qcow2``).
+
+        It stays laid over the image that this machine was made from. The kernel for a direct boot
+        is linked beside it.
+        """
+        if self.is_on:
+            raise VmError("its disk can be copied when it is off")
+        kind = self.machine.image.suffix.removeprefix(".")
+        over = ("-B", str(self.machine.image), "-F", kind)
+        disk = str(self.files.disk)
+        self._make(
+            "qemu-img", "convert", "-q", "-f", "qcow2", "-O", "qcow2", *over, disk, str(path)
+        )
+        path.with_suffix(".efi").symlink_to(self.machine.image.with_suffix(".efi"))
 
     def execute(self, command: str, **arguments: object) -> object:
         """What QEMU answers to a command of its monitor (QMP); see `Monitor.execute`."""
@@ -281,7 +300,8 @@ class VM:
 
     def _make_files(self) -> None:
         self.files.console.write_bytes(b"")
-        overlay = ("create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(self.machine.image))
+        kind = self.machine.image.suffix.removeprefix(".")
+        overlay = ("create", "-q", "-f", "qcow2", "-F", kind, "-b", str(self.machine.image))
         self._make("qemu-img", *overlay, str(self.files.disk), f"{self.machine.disk_gib}G")
         # Served as a block device it cannot grow: it gets all the room that it may need, as a hole.
         os.truncate(self.files.disk, (self.machine.disk_gib + 1) << 30)
@@ -311,7 +331,7 @@ class VM:
             self._cmdline = f"{own} {self.machine.cmdline}"
 
     def _make(self, *argv: str) -> None:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=HELPER_TIMEOUT)
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=COMMAND_TIMEOUT)
         if done.returncode != 0:
             raise VmError(f"{argv[0]}: {done.stderr.strip()}")
 

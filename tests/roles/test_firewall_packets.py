@@ -5,21 +5,17 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
 import pytest
-from pyroute2 import NetNS, netns
+from pyroute2 import NetNS
 
-from tests.roles.helpers import render
+from tests.roles.helpers import Namespace, render
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="making namespaces takes root rights")
-
-T = TypeVar("T")
 
 NETWORKS = {"cabin": "10.20.0", "crew": "10.22.0", "ground": "10.24.0", "avionics": "10.23.0"}
 """The first bytes of each: the server is .1, another host .2 and .3."""
@@ -31,24 +27,6 @@ PORTS = (
 )
 DROPPED = 0.3
 """Seconds without an answer after which a packet counts as dropped. Answers take under 1 ms."""
-
-
-class Namespace:
-    """A network namespace, and a thread that lives in it."""
-
-    def __init__(self, name: str) -> None:
-        self.name = f"ife-test-{os.getpid()}-{name}"
-        netns.create(self.name)
-        self._thread = ThreadPoolExecutor(1, initializer=netns.setns, initargs=(self.name,))
-
-    def run(self, action: Callable[..., T], *arguments: Any) -> T:
-        """Call `action` in there."""
-        return self._thread.submit(action, *arguments).result(timeout=30)
-
-    def close(self) -> None:
-        """Take it away."""
-        self._thread.shutdown()
-        netns.remove(self.name)
 
 
 @dataclass(frozen=True)
@@ -90,15 +68,6 @@ def _listen(port: int) -> socket.socket:
     return socket.create_server(("", port), backlog=64)
 
 
-@contextmanager
-def _namespace(name: str) -> Iterator[Namespace]:
-    namespace = Namespace(name)
-    try:
-        yield namespace
-    finally:
-        namespace.close()
-
-
 def _join(server: Namespace, other: Namespace, network: str) -> None:
     prefix = NETWORKS[network]
     with NetNS(server.name) as here:
@@ -108,25 +77,18 @@ def _join(server: Namespace, other: Namespace, network: str) -> None:
             kind="veth",
             peer={"ifname": "eth0", "net_ns_fd": other.name},
         )
-        _bring_up(here, f"{network}0", f"{prefix}.1/24")
+    server.bring_up(f"{network}0", f"{prefix}.1/24")
+    other.bring_up("eth0", f"{prefix}.2/24", f"{prefix}.3/24")
     with NetNS(other.name) as there:
-        _bring_up(there, "eth0", f"{prefix}.2/24", f"{prefix}.3/24")
         there.route("add", dst="0.0.0.0/0", gateway=f"{prefix}.1")
-
-
-def _bring_up(route: NetNS, interface: str, *addresses: str) -> None:
-    (index,) = route.link_lookup(ifname=interface)
-    for address in addresses:
-        route.addr("add", index=index, address=address)
-    route.link("set", index=index, state="up")
 
 
 @pytest.fixture(scope="module")
 def wired() -> Iterator[Aircraft]:
     """An aircraft that forwards and listens on every port that is asked for below."""
     with ExitStack() as stack:
-        server = stack.enter_context(_namespace("server"))
-        others = {name: stack.enter_context(_namespace(name)) for name in NETWORKS}
+        server = stack.enter_context(Namespace("server"))
+        others = {name: stack.enter_context(Namespace(name)) for name in NETWORKS}
         for name, other in others.items():
             _join(server, other, name)
             stack.enter_context(other.run(_listen, 443))

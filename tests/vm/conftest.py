@@ -6,12 +6,14 @@ import contextlib
 import os
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from image.vm.machine import Machine, Network
 from image.vm.vm import VM
+from tests.vm.site import NETWORKS, Run, make_secrets, provision
 
 ROOT = Path(__file__).parents[2]
 CONSOLES = ROOT / ".cache/vm"
@@ -66,6 +68,52 @@ def image() -> Path:
     return max(built, key=lambda path: path.stat().st_mtime)
 
 
+@dataclass(frozen=True)
+class Provisioned:
+    """A machine that was provisioned once, for tests to boot.
+
+    Attributes:
+        disk: what it had on its disk when it was shut down afterwards.
+        check: what a run with ``--check`` said beforehand.
+        run: what the run said.
+        again: what the same run said a second time.
+    """
+
+    disk: Path
+    check: Run
+    run: Run
+    again: Run
+
+
+@pytest.fixture(scope="session")
+def provisioned(
+    request: pytest.FixtureRequest, image: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Provisioned]:
+    """ec-lab of inventory/lab, provisioned over SSH as it comes out of the box."""
+    make_secrets()
+    disk = tmp_path_factory.mktemp("provisioned") / "ec-lab.qcow2"
+    for new_vm in _machines(request):
+        vm = new_vm(Machine(image, networks=NETWORKS, direct=True))
+        vm.boot()
+        vm.wait_for_ssh()
+        check, run, again = provision(vm, "--check", "--diff"), provision(vm), provision(vm)
+        assert not run.failures, run.output
+        vm.shut_down()
+        vm.keep_disk(disk)
+        yield Provisioned(disk, check, run, again)
+
+
+@pytest.fixture(scope="session")
+def aircraft(request: pytest.FixtureRequest, provisioned: Provisioned) -> Iterator[VM]:
+    """ec-lab after a boot of its own, as it flies. Leave it as it is."""
+    for new_vm in _machines(request):
+        vm = new_vm(Machine(provisioned.disk, networks=NETWORKS, direct=True))
+        vm.boot()
+        vm.wait_for_ssh()
+        vm.run("systemctl is-system-running --wait", timeout=300, check=False)
+        yield vm
+
+
 @pytest.fixture
 def blank(tmp_path: Path) -> Path:
     """A disk with nothing on it: the firmware ends in its shell, a few seconds after power on."""
@@ -78,6 +126,8 @@ def blank(tmp_path: Path) -> Path:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what boots a machine."""
     for item in items:
-        if {"new_vm", "new_vm_of_module", "blank"} & set(getattr(item, "fixturenames", ())):
+        if {"new_vm", "new_vm_of_module", "aircraft", "provisioned", "blank"} & set(
+            getattr(item, "fixturenames", ())
+        ):
             item.add_marker(pytest.mark.vm)
             item.add_marker(pytest.mark.timeout(TIMEOUT))

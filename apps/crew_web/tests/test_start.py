@@ -9,7 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from apps.common.testing import ask_manhole
 from apps.crew_web.settings import CrewWebSettings
+
+GUNICORN = (
+    str(Path(sys.executable).parent / "gunicorn"),
+    *("--worker-class", "gthread", "--workers", "1", "--no-control-socket"),
+)
+
+
+def variables_of(settings: CrewWebSettings) -> dict[str, str]:
+    return {f"IFE_{name.upper()}": str(value) for name, value in settings.model_dump().items()}
 
 
 @pytest.mark.parametrize(
@@ -25,18 +35,12 @@ from apps.crew_web.settings import CrewWebSettings
 def test_a_wrong_start_ends_with_a_line_that_says_why(
     settings: CrewWebSettings, tmp_path: Path, variable: str, value: str | None, named: str
 ) -> None:
-    variables = {
-        f"IFE_{name.upper()}": str(setting) for name, setting in settings.model_dump().items()
-    }
+    variables = variables_of(settings)
     variables[variable] = value or ""
     if value is None:
         del variables[variable]
     done = subprocess.run(
-        [
-            Path(sys.executable).parent / "gunicorn",
-            *("--worker-class", "gthread", "--workers", "1", "--no-control-socket"),
-            *("--bind", f"unix:{tmp_path}/crew_web.sock", "apps.crew_web.app:create_app()"),
-        ],
+        [*GUNICORN, "--bind", f"unix:{tmp_path}/crew_web.sock", "apps.crew_web.app:create_app()"],
         env=os.environ | variables,
         capture_output=True,
         text=True,
@@ -47,3 +51,21 @@ def test_a_wrong_start_ends_with_a_line_that_says_why(
     assert named in said
     assert "Traceback" not in done.stderr
     assert done.returncode != 0
+
+
+def test_its_manhole_is_in_the_worker_and_knows_the_app(
+    settings: CrewWebSettings, tmp_path: Path
+) -> None:
+    path = tmp_path / "manhole.sock"
+    process = subprocess.Popen(
+        [*GUNICORN, "--bind", f"unix:{tmp_path}/crew_web.sock", "apps.crew_web.app:create_app()"],
+        env=os.environ | variables_of(settings) | {"IFE_MANHOLE": str(path)},
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        told = ask_manhole(path, "web.settings.registration", "__import__('os').getppid()")
+        assert "'EC-LAB'" in told
+        assert f">>> {process.pid}\n" in told
+    finally:
+        process.terminate()
+        process.wait(timeout=20)

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from apps.common.testing import ask_manhole
 from apps.player.settings import PlayerSettings
 
 COMMAND = [sys.executable, "-m", "apps.player"]
@@ -53,3 +54,21 @@ def test_a_missing_setting_is_named(make_settings: Callable[..., PlayerSettings]
     assert "IFE_SEAT: " in done.stderr
     assert "IFE_SERVER_URL: " in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_its_manhole_knows_the_player(
+    make_settings: Callable[..., PlayerSettings], tmp_path: Path
+) -> None:
+    path = tmp_path / "manhole.sock"
+    process = subprocess.Popen(
+        COMMAND,
+        env=environment(make_settings()) | {"IFE_MANHOLE": str(path)},
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        assert "True <class 'apps.player.agent.Player'>" in ask_manhole(
+            path, "print(loop.is_running(), type(player))"
+        )
+    finally:
+        process.kill()
+        process.wait()

@@ -21,7 +21,7 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from schemathesis.specs.openapi.checks import unsupported_method
 
-from apps.common.testing import wait_until
+from apps.common.testing import ask_manhole, wait_until
 from apps.seat_control import testing
 from apps.seat_control.asgi import MAX_STREAMS_OF_ONE
 from apps.seat_control.commands import GRACE_MS
@@ -250,3 +250,13 @@ def test_the_openapi_document_is_true(served: Served, case: schemathesis.Case[An
         excluded_checks=[unsupported_method],
         timeout=10,
     )
+
+
+def test_its_manhole_is_in_the_worker_and_knows_the_service(tmp_path: Path) -> None:
+    port, path = testing.free_port(), tmp_path / "manhole.sock"
+    command = [*testing.GUNICORN, "--bind", f"127.0.0.1:{port}", "apps.seat_control.asgi:app"]
+    variables = testing.variables(tmp_path) | {"IFE_MANHOLE": str(path)}
+    with testing.server(command, port, variables) as process:
+        told = ask_manhole(path, "service.settings.registration", "__import__('os').getppid()")
+        assert "'EC-LAB'" in told
+        assert f">>> {process.pid}\n" in told

@@ -1,0 +1,98 @@
+"""Runs playbooks/site.yml against a virtual machine, as the aircraft ec-lab of inventory/lab."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from image.vm.machine import Network
+from image.vm.vm import VM
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+TIMEOUT = 600
+"""Seconds for a run, in which a machine under TCG installs nothing but starts everything."""
+
+# What inventory/lab says of ec-lab, seen from our side: its own addresses end in .1.
+GROUND = Network.parse("ground=198.18.4.1/24")
+CABIN = Network.parse("cabin=10.20.0.2/22")
+WIRELESS = Network.parse("wireless=10.21.0.2/20")
+CREW = Network.parse("crew=10.22.0.2/24")
+AVIONICS = Network.parse("avionics=10.23.0.2/24")
+NETWORKS = (GROUND, CABIN, WIRELESS, CREW, AVIONICS)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: the tasks and handlers that changed something, by name, and what failed."""
+
+    changed: tuple[str, ...]
+    failures: tuple[str, ...]
+    output: str
+
+
+def make_secrets() -> None:
+    """Have the lab's secrets: what is there stays."""
+    done = _playbook("lab-secrets.yml")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def provision(vm: VM, *arguments: str) -> Run:
+    """Run the playbook to its end, well or not."""
+    return result(start(vm, *arguments))
+
+
+def start(vm: VM, *arguments: str) -> subprocess.Popen[str]:
+    """Start the playbook; what it prints is for `result`."""
+    return subprocess.Popen(
+        [
+            BIN / "ansible-playbook",
+            ROOT / "playbooks/site.yml",
+            f"--extra-vars=ansible_host=vm ansible_ssh_common_args='-F {vm.files.ssh_config}'",
+            "--limit=ec-lab",
+            *arguments,
+        ],
+        cwd=ROOT,
+        env=os.environ | {"ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def result(run: subprocess.Popen[str]) -> Run:
+    """Wait for its end."""
+    output, errors = run.communicate(timeout=TIMEOUT)
+    plays: list[dict[str, Any]] = json.loads(output)["plays"] if output.startswith("{") else []
+    results = [
+        (task["task"]["name"], told)
+        for play in plays
+        for task in play["tasks"]
+        for told in task["hosts"].values()
+    ]
+    return Run(
+        tuple(name for name, told in results if told.get("changed")),
+        tuple(
+            f"{name}: {told.get('msg')} {told.get('stderr', '')}"
+            for name, told in results
+            if told.get("failed") or told.get("unreachable")
+        ),
+        output + errors,
+    )
+
+
+def _playbook(name: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [BIN / "ansible-playbook", ROOT / "playbooks" / name],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )

@@ -1,0 +1,98 @@
+"""End to end: seats on our side of the bridge, the crew's page in Chromium, the server in a VM."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from apps.common import layout
+from apps.common.testing import wait_until
+from bench.cabin import CabinSettings
+from bench.orders import Order, give
+from image.vm.vm import VM
+from tests.vm.site import CABIN, ROOT
+
+SEATS = 60
+STORE = ROOT / "build/lab"
+PKI = STORE / "EC-LAB"
+SERVER = "10.20.0.1"
+CREW_PAGE = "https://10.22.0.1"
+
+SCREENSHOT = ROOT / ".cache/vm/crew-page.png"
+
+NSENTER = """\
+#!/bin/sh
+exec {entering} /usr/bin/chromium "$@"
+"""
+
+
+@pytest.fixture(scope="module")
+def cabin(aircraft: VM, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CabinSettings]:
+    """The seats of the first rows, with the certificates that the lab's playbook made."""
+    folder = tmp_path_factory.mktemp("cabin")
+    seats = layout.load(ROOT / "inventory/layouts/a330-300.yml").seats
+    settings = CabinSettings(
+        seats=list(seats)[:SEATS],
+        registration="EC-LAB",
+        server_url=f"https://{SERVER}",
+        ca_file=PKI / "root.crt",
+        certificates=PKI / "seats",
+        command_public_keys_file=PKI / "command.pub",
+        state=folder / "state",
+        socket=folder / "orders.sock",
+        multicast_interface=CABIN.name,
+        multicast_group="239.192.73.1",
+        multicast_port=5773,
+        multicast_source=SERVER,
+    )
+    settings.state.mkdir()
+    file = folder / "cabin.json"
+    file.write_text(settings.model_dump_json())
+    with subprocess.Popen(
+        [*aircraft.entering, sys.executable, "-m", "bench.cabin", str(file)], cwd=ROOT
+    ) as process:
+        try:
+            wait_until(settings.socket.exists, "the seats are on", 60)
+            yield settings
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+@pytest.fixture
+def page(aircraft: VM, tmp_path: Path) -> Iterator[Page]:
+    """Chromium on the crew's panel, which is on the crew network."""
+    program = tmp_path / "chromium"
+    program.write_text(NSENTER.format(entering=" ".join(aircraft.entering)))
+    program.chmod(0o755)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        # The panel's own store trusts the lab's root; the browser's here does not know it.
+        page = browser.new_page(
+            base_url=CREW_PAGE, ignore_https_errors=True, viewport={"width": 1280, "height": 800}
+        )
+        page.set_default_timeout(30_000)
+        yield page
+        browser.close()
+
+
+def test_the_crew_controls_sixty_seats(cabin: CabinSettings, page: Page) -> None:
+    page.goto("/")
+    page.get_by_label("Anna", exact=True).check()
+    page.locator("#pin").fill((STORE / "anna.pin").read_text().strip())
+    page.locator(".go").click()
+    expect(page.locator(".lamp.live")).to_be_visible()
+    expect(page.locator('.seat[data-look="idle"]')).to_have_count(SEATS, timeout=60_000)
+    page.screenshot(path=SCREENSHOT)
+
+    page.locator('[data-select-look="idle"]').click()
+    page.get_by_role("button", name="Mute", exact=True).click()
+    report = page.locator("#reports > article").first
+    expect(report).to_contain_text(f"{SEATS} of {SEATS}", timeout=20_000)
+    applied = give(cabin.socket, Order(order="applied"))
+    assert {entry["seat"] for entry in applied if entry["action"] == "mute"} == set(cabin.seats)

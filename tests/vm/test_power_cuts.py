@@ -1,0 +1,135 @@
+"""Power cuts at random moments: it boots, and nothing that was acknowledged is lost.
+
+The disk of a machine here loses exactly what the guest had not flushed (image/vm).
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from image.vm.machine import Machine
+from image.vm.vm import VM
+from tests.vm.conftest import Provisioned, StartVm
+from tests.vm.site import NETWORKS, make_secrets, provision, result, start
+
+RUN_SECONDS = 90
+"""About what a run of the playbook takes under TCG: the power is cut within it."""
+
+LOAD_SECONDS = 20
+
+# Sends one command after the other to seat control, and tells each number as it is acknowledged.
+CREW = r"""
+import http.client, json, socket, sys
+class Control(http.client.HTTPConnection):
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect("/run/ife/seat_control.sock")
+control = Control("localhost", timeout=20)
+body = json.dumps({"selector": {"all": True}, "action": {"name": "identify"}})
+while True:
+    control.request("POST", "/api/v1/commands", body,
+        {"Content-Type": "application/json", "Ife-Crew": "anna"})
+    answer = control.getresponse()
+    told = json.loads(answer.read())
+    if answer.status == 202:
+        print(told["seq"], flush=True)
+"""
+
+# The numbers of the commands in seat control's journal.
+JOURNAL = r"""
+import json, sqlite3
+database = sqlite3.connect("/var/lib/ife/seat_control/journal.db")
+assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+print(json.dumps([seq for seq, in database.execute("SELECT seq FROM command")]))
+"""
+
+
+def _program(text: str) -> str:
+    """A shell command that runs a Python program in the machine."""
+    return f"/opt/ife/bin/python - <<'END'\n{text}END"
+
+
+def _check_postgresql(vm: VM) -> None:
+    """It is up, and each page of each table and index is whole."""
+    vm.run("until runuser -u postgres -- psql -c 'SELECT 1'; do sleep 1; done", timeout=120)
+    vm.run("runuser -u postgres -- pg_amcheck --all --install-missing --heapallindexed", 120)
+
+
+def _wait_for_seat_control(vm: VM) -> None:
+    vm.run("until systemctl is-active --quiet ife-seat_control; do sleep 1; done", timeout=120)
+
+
+@contextmanager
+def _crew(vm: VM) -> Iterator[list[int]]:
+    """Somebody who sends commands during the block; then the numbers that were acknowledged."""
+    acknowledged: list[int] = []
+    with subprocess.Popen(
+        ["ssh", "-F", str(vm.files.ssh_config), "vm", _program(CREW)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        yield acknowledged
+        process.terminate()
+        assert process.stdout is not None
+        # The last line may be cut off as well.
+        lines = process.stdout.read().split("\n")[:-1]
+        acknowledged += [int(line) for line in lines]
+
+
+CUTS = pytest.mark.parametrize("cuts", [1, pytest.param(10, marks=pytest.mark.long)])
+
+
+@CUTS
+def test_under_load_nothing_acknowledged_is_lost(
+    new_vm: StartVm, provisioned: Provisioned, cuts: int
+) -> None:
+    vm = new_vm(Machine(provisioned.disk, networks=NETWORKS, direct=True))
+    vm.boot()
+    vm.wait_for_ssh()
+    _wait_for_seat_control(vm)
+    highest = 0
+    for _ in range(cuts):
+        with _crew(vm) as acknowledged:
+            time.sleep(random.uniform(2, LOAD_SECONDS))  # noqa: S311 - no secret
+            vm.cut_power()
+        assert acknowledged, "no command was acknowledged"
+        assert min(acknowledged) > highest
+        vm.boot()
+        vm.wait_for_ssh()
+        _check_postgresql(vm)
+        _wait_for_seat_control(vm)
+        kept = json.loads(vm.run(_program(JOURNAL)).stdout)
+        highest = max(acknowledged)
+        assert max(kept) >= highest
+        # It keeps the last hundreds: of those, each is there.
+        assert {seq for seq in acknowledged if seq >= min(kept)} <= set(kept)
+
+
+@CUTS
+def test_a_server_can_be_provisioned_after_cuts_while_it_was(
+    new_vm: StartVm, image: Path, cuts: int
+) -> None:
+    make_secrets()
+    vm = new_vm(Machine(image, networks=NETWORKS, direct=True))
+    vm.boot()
+    vm.wait_for_ssh()
+    for _ in range(cuts):
+        run = start(vm)
+        time.sleep(random.uniform(1, RUN_SECONDS))  # noqa: S311 - no secret
+        vm.cut_power()
+        result(run)
+        vm.boot()
+        vm.wait_for_ssh()
+        _check_postgresql(vm)
+    done = provision(vm)
+    assert done.failures == ()
+    assert provision(vm).changed == ()

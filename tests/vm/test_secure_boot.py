@@ -1,0 +1,54 @@
+"""Secure Boot: the firmware takes the key from the image, and then starts nothing else."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from image.vm import VmError
+from image.vm.accelerator import FIRMWARE
+from image.vm.machine import Machine
+from tests.vm.conftest import CREW, StartVm
+
+SECURE_BOOT = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+SETUP_MODE = FIRMWARE / "OVMF_VARS_4M.fd"
+"""A firmware that has no keys yet."""
+
+BLOCK = 4096
+
+
+def test_the_key_is_enrolled_and_then_only_what_it_signed_is_started(
+    new_vm: StartVm, image: Path, tmp_path: Path
+) -> None:
+    vm = new_vm(Machine(image, networks=(CREW,), variables=SETUP_MODE))
+    vm.boot()
+    vm.wait_for_ssh(timeout=600)
+    # After four bytes of attributes: 1 is on.
+    assert vm.run(f"od -An -tu1 -j4 {SECURE_BOOT}").stdout.split() == ["1"]
+    vm.shut_down()
+    enrolled = tmp_path / "variables.fd"
+    shutil.copy(vm.files.variables, enrolled)
+
+    altered = tmp_path / image.name
+    shutil.copy(image, altered)
+    _alter_kernel(altered, image.with_suffix(".efi"))
+    other = new_vm(Machine(altered, networks=(CREW,), variables=enrolled))
+    other.boot()
+    with pytest.raises(VmError, match="lets root in"):
+        other.wait_for_ssh(timeout=120)
+    assert "Linux version" not in other.console()
+    assert "Access denied" in other.console() or "Access Denied" in other.console()
+
+
+def _alter_kernel(disk: Path, kernel: Path) -> None:
+    """Turn one bit of the kernel image on the disk's ESP: of its command line, say."""
+    data = kernel.read_bytes()
+    at = data.rindex(b"systemd.firstboot=no")
+    block = data[at // BLOCK * BLOCK :][:BLOCK]
+    with disk.open("r+b") as file:
+        esp = file.read(300 << 20)
+        found = esp.index(block) + at % BLOCK
+        file.seek(found)
+        file.write(bytes([esp[found] ^ 1]))
