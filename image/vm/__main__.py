@@ -6,6 +6,7 @@ import argparse
 import re
 import shlex
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -30,7 +31,9 @@ def main(arguments: list[str]) -> int:
         networks=tuple(options.network) or (CREW,),
         credentials=dict(options.credential),
         tpm=options.tpm,
+        direct=options.direct,
     )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     begin = time.monotonic()
     try:
         _run(
@@ -75,6 +78,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--ssh-config", type=Path, metavar="FILE", help="make this file for SSH, once it lets us in"
+    )
+    parser.add_argument(
+        "--direct", action="store_true", help="start the kernel (.efi beside IMAGE) without firmware"
     )
     parser.add_argument("--tpm", action="store_true", help="give it a TPM 2.0")
     return parser

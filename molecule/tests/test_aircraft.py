@@ -125,5 +125,8 @@ def test_secrets_are_roots(host: Host) -> None:
 
 
 def test_it_says_that_all_is_well(host: Host, aircraft: dict[str, Any]) -> None:
-    told = json.loads(host.check_output("/opt/ife/bin/ife-status --json"))
-    assert told["registration"] == aircraft["registration"]
+    """But for the seats: there are none."""
+    told = json.loads(host.run("ife-status --json").stdout)
+    wrong = [finding["what"] for finding in told["findings"] if finding["level"] == "wrong"]
+    assert [what for what in wrong if "seats" not in what] == []
+    assert told["facts"]["registration"] == aircraft["registration"]
