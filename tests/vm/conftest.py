@@ -28,7 +28,7 @@ StartVm = Callable[[Machine], VM]
 def _machines(request: pytest.FixtureRequest) -> Iterator[StartVm]:
     """Makes machines that last as long as the fixture; the consoles of failures are kept."""
     failures = request.session.testsfailed
-    name = re.sub(r"[^\w.-]+", "-", request.node.name)
+    name = re.sub(r"[^\w.-]+", "-", request.node.name or str(request.fixturename))
     consoles: list[Path] = []
     with contextlib.ExitStack() as stack:
 

@@ -1,0 +1,215 @@
+"""Measures the image in a virtual machine, against plain Debian and Ansible as it comes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from bench.document import machine, table, write
+from image.settings import BUILD, ROOT, Source
+from image.tools import newest
+from image.vm.machine import Machine, Network
+from image.vm.vm import VM
+
+PLAIN_PACKAGES = ("linux-image-amd64", "openssh-server", "systemd-sysv")
+PLAIN_COMMAND_LINE = "root=/dev/vda rw console=ttyS0"
+PLAIN_TIMEOUT = 900
+
+DEFAULTS = """\
+[defaults]
+inventory = {root}/inventory/lab
+roles_path = {root}/roles
+vault_password_file = {root}/inventory/vault-password
+"""
+"""What the playbook cannot do without; all else as Ansible has it."""
+
+PLAYBOOK_TIMEOUT = 3600
+BOOT_TIMEOUT = 600
+POLL = 0.05
+REST = 60.0
+"""Seconds after a boot until its memory is looked at."""
+
+Timed = Callable[[], float]
+
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
+
+NETWORKS = tuple(
+    map(
+        Network.parse,
+        (
+            *("ground=198.18.4.1/24", "cabin=10.20.0.2/22", "crew=10.22.0.2/24"),
+            *("wireless=10.21.0.2/20", "avionics=10.23.0.2/24"),
+        ),
+    )
+)
+
+
+def main() -> None:
+    """Measure, and write it down."""
+    parser = argparse.ArgumentParser(prog="python -m bench.appliance", description=__doc__)
+    parser.add_argument("image", type=Path, help="the .raw of `make image`")
+    parser.add_argument("--runs", type=int, default=3, help="of each, in turn; 3 unless given")
+    options = parser.parse_args()
+    if os.geteuid() != 0:
+        sys.exit("bench.appliance: plain Debian is installed as root: sudo make bench-image")
+    with tempfile.TemporaryDirectory(dir=BUILD, prefix="appliance-") as name:
+        sections = _measure(options.image.absolute(), options.runs, Path(name))
+    begin = f"{machine()} Medians of {options.runs} runs.\n\n"
+    write("appliance", begin + "\n".join(sections))
+
+
+def _measure(image: Path, runs: int, folder: Path) -> list[str]:
+    aircraft = folder / "aircraft.qcow2"
+    machine = Machine(image, networks=NETWORKS, direct=True)
+    with VM(machine) as vm:
+        print("boots for the first time, and is provisioned", flush=True)
+        first = _boot(vm, "ife.target")
+        vm.wait_for_ssh()
+        _playbook(vm, ROOT / "ansible.cfg")
+        defaults = folder / "ansible.cfg"
+        defaults.write_text(DEFAULTS.format(root=ROOT))
+        ours, theirs = _in_turn(
+            runs,
+            lambda: _playbook(vm, ROOT / "ansible.cfg"),
+            lambda: _playbook(vm, defaults),
+        )
+        vm.shut_down()
+        vm.keep_disk(aircraft)
+    plain = _plain(folder)
+    with VM(replace(machine, image=aircraft)) as flying, VM(replace(machine, image=plain)) as bare:
+        _boot(bare, "multi-user.target")  # its first, which is no part of the comparison
+        bare.cut_power()
+        booted, bare_booted = _in_turn(
+            runs,
+            lambda: _restarted(flying, "ife.target"),
+            lambda: _restarted(bare, "multi-user.target"),
+        )
+        flying.boot()
+        flying.wait_for_ssh()
+        time.sleep(REST)
+        memory = int(flying.run("free --mebi | awk '/^Mem/ {print $3}'").stdout)
+        packages = _largest(flying)
+        erofs = int(flying.run("df --output=used --block-size=1M / | tail -1").stdout)
+    return [
+        f"""### Power-on to everything up
+
+{
+            table(
+                ["what", "s"],
+                ["an aircraft, to `ife.target`", f"{booted:.1f}"],
+                ["plain Debian 13, to `multi-user.target`", f"{bare_booted:.1f}"],
+                ["the image's first boot, not provisioned", f"{first:.1f}"],
+            )
+        }
+{booted / bare_booted:.2f}x plain Debian. The kernel is started directly, without firmware.
+""",
+        f"""### A run of playbooks/site.yml that changes nothing
+
+{
+            table(
+                ["settings", "s"],
+                ["ansible.cfg", f"{ours:.1f}"],
+                ["Ansible's own", f"{theirs:.1f}"],
+            )
+        }
+{ours / theirs:.2f}x Ansible's own.
+""",
+        f"""### What it takes
+
+{memory} MiB of memory in use at rest, with PostgreSQL, Redis, nginx and all apps; the root is
+{erofs} MiB of erofs. Its ten largest packages, as installed:
+
+{table(["package", "MiB"], *([name, f"{size / 1024:.0f}"] for name, size in packages))}""",
+    ]
+
+
+def _in_turn(runs: int, one: Timed, other: Timed) -> tuple[float, float]:
+    """The median seconds of each."""
+    times: list[tuple[float, float]] = []
+    for run in range(runs):
+        times.append((one(), other()))
+        print(f"run {run + 1} of {runs}: {times[-1][0]:.1f} s, {times[-1][1]:.1f} s", flush=True)
+    return statistics.median(t for t, _ in times), statistics.median(t for _, t in times)
+
+
+def _restarted(vm: VM, target: str) -> float:
+    vm.cut_power()
+    return _boot(vm, target)
+
+
+def _boot(vm: VM, target: str) -> float:
+    """Switch it on; seconds until its console says that the target is reached."""
+    begin = time.monotonic()
+    vm.boot()
+    while f"Reached target {target}" not in ESCAPES.sub("", vm.console()):
+        if time.monotonic() > begin + BOOT_TIMEOUT:
+            raise RuntimeError(f"{target} was not reached within {BOOT_TIMEOUT} s")
+        time.sleep(POLL)
+    return time.monotonic() - begin
+
+
+def _playbook(vm: VM, configuration: Path) -> float:
+    """Seconds of one run."""
+    begin = time.monotonic()
+    done = subprocess.run(
+        [
+            *(Path(sys.executable).with_name("ansible-playbook"), "playbooks/site.yml"),
+            f"--extra-vars=ansible_host=vm ansible_ssh_common_args='-F {vm.files.ssh_config}'",
+            "--limit=ec-lab",
+        ],
+        cwd=ROOT,
+        env=os.environ | {"ANSIBLE_CONFIG": str(configuration)},
+        capture_output=True,
+        text=True,
+        timeout=PLAYBOOK_TIMEOUT,
+    )
+    if done.returncode != 0:
+        raise RuntimeError(done.stdout + done.stderr)
+    return time.monotonic() - begin
+
+
+def _largest(vm: VM) -> Sequence[tuple[str, int]]:
+    """The ten largest packages, with their installed size in KiB."""
+    told = vm.run("dpkg-query --show --showformat='${Installed-Size} ${Package}\\n'").stdout
+    sizes = [(name, int(size)) for size, name in (line.split() for line in told.splitlines())]
+    return sorted(sizes, key=lambda entry: -entry[1])[:10]
+
+
+def _plain(folder: Path) -> Path:
+    """Install plain Debian on a disk, with its kernel beside it as the image has it."""
+    print("installs plain Debian 13", flush=True)
+    root, disk = folder / "plain", folder / "plain.raw"
+    _run(
+        *("mmdebstrap", "--quiet", "--variant=important", f"--include={','.join(PLAIN_PACKAGES)}"),
+        *(Source.suite, str(root), f"{Source.mirror}/debian"),
+    )
+    with disk.open("wb") as file:
+        file.truncate(4 << 30)
+    _run("mke2fs", "-q", "-t", "ext4", "-d", str(root), str(disk))
+    newest(BUILD / "cache/tools").run(
+        [
+            *("ukify", "build", "--linux=/plain/vmlinuz", "--initrd=/plain/initrd.img"),
+            *(f"--cmdline={PLAIN_COMMAND_LINE}", "--output=/out/plain.efi"),
+        ],
+        "make plain Debian's kernel image",
+        {root: "/plain", folder: "/out"},
+        {},
+    )
+    return disk
+
+
+def _run(*command: str) -> None:
+    subprocess.run(command, check=True, timeout=PLAIN_TIMEOUT)
+
+
+if __name__ == "__main__":
+    main()
