@@ -105,6 +105,7 @@ def test_ansible_lint_has_nothing_to_say() -> None:
                 "roles",
                 "playbooks",
                 "inventory",
+                "molecule",
             ),
         ],
         cwd=ROOT,
