@@ -63,9 +63,8 @@ vm: packages vm-packages .venv/stamp ## Boot the image in a virtual machine, unt
 
 test-vm: packages vm-packages $(STAMPS) ## Test the image in virtual machines [RAW=FILE]
 	$(if $(RAW),IFE_VM_IMAGE=$(abspath $(RAW))) $(BIN)/pytest -m "vm and not long" tests/vm
-	$(if $(RAW),IFE_VM_IMAGE=$(abspath $(RAW))) $(MOLECULE) default
 
-test-vm-all: packages vm-packages $(STAMPS) ## The same, with 20 power cuts and another aircraft [RAW=FILE]
+test-vm-all: packages vm-packages $(STAMPS) ## The same, 20 power cuts, Secure Boot, Molecule [RAW=FILE]
 	$(if $(RAW),IFE_VM_IMAGE=$(abspath $(RAW))) $(BIN)/pytest -m vm tests/vm
 	$(if $(RAW),IFE_VM_IMAGE=$(abspath $(RAW))) $(MOLECULE) default
 	$(if $(RAW),IFE_VM_IMAGE=$(abspath $(RAW))) $(MOLECULE) alternative

@@ -19,6 +19,7 @@ SETUP_MODE = FIRMWARE / "OVMF_VARS_4M.fd"
 BLOCK = 4096
 
 
+@pytest.mark.long
 def test_the_key_is_enrolled_and_then_only_what_it_signed_is_started(
     new_vm: StartVm, image: Path, tmp_path: Path
 ) -> None:

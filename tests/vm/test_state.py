@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from image.vm.machine import Machine
 from image.vm.vm import VM
 from tests.vm.conftest import CREW, Provisioned, StartVm
 from tests.vm.site import NETWORKS
+
+pytestmark = pytest.mark.long
 
 STATE = "/dev/disk/by-partlabel/ife_state"
 
