@@ -25,6 +25,8 @@ RUN_SECONDS = 90
 
 LOAD_SECONDS = 20
 
+AMCHECK = "/usr/lib/postgresql/17/bin/pg_amcheck"
+
 # Sends one command after the other to seat control, and tells each number as it is acknowledged.
 CREW = r"""
 import http.client, json, socket, sys
@@ -60,10 +62,7 @@ def _program(text: str) -> str:
 def _check_postgresql(vm: VM) -> None:
     """It is up, and each page of each table and index is whole."""
     vm.run("until runuser -u postgres -- psql -c 'SELECT 1'; do sleep 1; done", timeout=120)
-    vm.run(
-        "runuser -u postgres -- /usr/lib/postgresql/17/bin/pg_amcheck --all --install-missing --heapallindexed",
-        120,
-    )
+    vm.run(f"runuser -u postgres -- {AMCHECK} --all --install-missing --heapallindexed", 120)
 
 
 def _wait_for_seat_control(vm: VM) -> None:
