@@ -71,7 +71,7 @@ def _wait_for_seat_control(vm: VM) -> None:
 
 @contextmanager
 def _crew(vm: VM) -> Iterator[list[int]]:
-    """Somebody who sends commands during the block; then the numbers that were acknowledged."""
+    """Somebody sends commands during the block; after it, all acknowledged numbers are there."""
     acknowledged: list[int] = []
     with subprocess.Popen(
         ["ssh", "-F", str(vm.files.ssh_config), "vm", _program(CREW)],
@@ -79,15 +79,20 @@ def _crew(vm: VM) -> Iterator[list[int]]:
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
-        yield acknowledged
-        process.terminate()
         assert process.stdout is not None
+        try:
+            acknowledged.append(int(process.stdout.readline()))
+            yield acknowledged
+        finally:
+            process.terminate()
         # The last line may be cut off as well.
         lines = process.stdout.read().split("\n")[:-1]
         acknowledged += [int(line) for line in lines]
 
 
-CUTS = pytest.mark.parametrize("cuts", [1, pytest.param(10, marks=pytest.mark.long)])
+CUTS = pytest.mark.parametrize(
+    "cuts", [1, pytest.param(10, marks=[pytest.mark.long, pytest.mark.timeout(3600)])]
+)
 
 
 @CUTS
@@ -101,9 +106,8 @@ def test_under_load_nothing_acknowledged_is_lost(
     highest = 0
     for _ in range(cuts):
         with _crew(vm) as acknowledged:
-            time.sleep(random.uniform(2, LOAD_SECONDS))  # noqa: S311 - no secret
+            time.sleep(random.uniform(0, LOAD_SECONDS))  # noqa: S311 - no secret
             vm.cut_power()
-        assert acknowledged, "no command was acknowledged"
         assert min(acknowledged) > highest
         vm.boot()
         vm.wait_for_ssh()
@@ -117,6 +121,7 @@ def test_under_load_nothing_acknowledged_is_lost(
 
 
 @pytest.mark.long
+@pytest.mark.timeout(2 * 3600)
 def test_a_server_can_be_provisioned_after_cuts_while_it_was(new_vm: StartVm, image: Path) -> None:
     make_secrets()
     vm = new_vm(Machine(image, networks=NETWORKS, direct=True))
