@@ -6,7 +6,6 @@ import fcntl
 import hashlib
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from image import debian, lock, sbom, stage, wheels
+from image.command import run
 from image.lock import Lock
 from image.settings import IMAGE_ID, ROOT, Build, ImageError, version
 from image.tools import Tools, tools
@@ -23,6 +23,8 @@ from image.tools import Tools, tools
 HERE = Path(__file__).parent
 EPOCH = 1_767_225_600
 """2026-01-01: the time of files in an image built outside a git checkout."""
+
+GIT_TIMEOUT = 60
 
 
 def build(options: Build) -> None:
@@ -107,18 +109,14 @@ def source_date_epoch() -> int:
     """The time of the files in the image, in seconds: that of the last commit."""
     if not (ROOT / ".git").exists():
         return EPOCH
-    try:
-        done = subprocess.run(
-            ["git", "log", "-1", "--format=%ct"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=60,
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        raise ImageError(f"cannot ask git for the time of the last commit: {error}") from error
-    return int(done.stdout)
+    told = run(
+        ["git", "log", "-1", "--format=%ct"],
+        "ask git for the time of the last commit",
+        GIT_TIMEOUT,
+        cwd=ROOT,
+        capture=True,
+    )
+    return int(told)
 
 
 def _keys(options: Build, inside: Tools) -> Path:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from image.build import build
+from image.command import run
 from image.settings import BUILD, ROOT, Build, ImageError
 from image.tools import newest
 
@@ -62,18 +62,14 @@ def _build_elsewhere(options: Build, checkout: Path, output: Path) -> None:
         *(("--snapshot", options.source.snapshot) if options.source.snapshot else ()),
         *(("--keys", str(options.keys)) if options.keys else ()),
     ]
-    try:
-        done = subprocess.run(
-            command,
-            cwd=checkout,
-            env=os.environ | {"TZ": "Pacific/Kiritimati", "LC_ALL": "C", "HOME": str(checkout)},
-            umask=0o077,
-            timeout=TIMEOUT,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ImageError(f"cannot build a second time: {error}") from error
-    if done.returncode != 0:
-        raise ImageError("cannot build a second time: see above")
+    run(
+        command,
+        "build a second time",
+        TIMEOUT,
+        cwd=checkout,
+        environment=os.environ | {"TZ": "Pacific/Kiritimati", "LC_ALL": "C", "HOME": str(checkout)},
+        umask=0o077,
+    )
 
 
 def _copy(source: str, target: str) -> None:

@@ -6,13 +6,14 @@ apt is configured here makes a difference, and the keys of Debian's archives, no
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
-import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from image.command import run
 from image.lock import Lock, Package, parse_uris
 from image.settings import ARCHITECTURE, ImageError, Source
 
@@ -55,28 +56,16 @@ class Apt:
     def download(self, wanted: Sequence[tuple[str, Path, str]]) -> None:
         """Fetch files: URI, where to, SHA-256. Those that cannot be had are not there then."""
         triples = [text for uri, to, sha in wanted for text in (uri, str(to), f"SHA256:{sha}")]
-        subprocess.run(
-            [APT_HELPER, "download-file", *triples], env=self._environment(), timeout=TIMEOUT
-        )
+        # Whatever stops it, a stall or a refusal, whoever asked looks for what is not there.
+        with contextlib.suppress(ImageError):
+            self._run([APT_HELPER, "download-file", *triples], "fetch packages")
 
     def _run(self, command: Sequence[str], what: str, *, capture: bool = False) -> str:
-        try:
-            done = subprocess.run(
-                command,
-                env=self._environment(),
-                text=True,
-                stdout=subprocess.PIPE if capture else None,
-                stderr=subprocess.PIPE if capture else None,
-                timeout=TIMEOUT,
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise ImageError(f"cannot {what}: {error}") from error
-        if done.returncode != 0:
-            raise ImageError(f"cannot {what}: {done.stderr or 'see above'}")
-        return done.stdout or ""
-
-    def _environment(self) -> dict[str, str]:
-        return os.environ | {"APT_CONFIG": str(self._folder / "apt.conf"), "LC_ALL": "C.UTF-8"}
+        environment = os.environ | {
+            "APT_CONFIG": str(self._folder / "apt.conf"),
+            "LC_ALL": "C.UTF-8",
+        }
+        return run(command, what, TIMEOUT, environment=environment, capture=capture)
 
 
 def _sources(source: Source) -> str:
@@ -165,25 +154,12 @@ def repository(files: dict[Package, Path], folder: Path, suite: str) -> None:
     for package, file in files.items():
         (folder / "pool" / package.file).hardlink_to(file)
     hashes = [f"-oAPT::FTPArchive::{name}=false" for name in ("MD5", "SHA1", "SHA512")]
-    try:
-        with (lists / "Packages").open("wb") as stream:
-            subprocess.run(
-                ["apt-ftparchive", *hashes, "packages", "pool"],
-                cwd=folder,
-                stdout=stream,
-                check=True,
-                timeout=TIMEOUT,
-            )
-        release = subprocess.run(
-            [
-                *("apt-ftparchive", f"-oAPT::FTPArchive::Release::Suite={suite}"),
-                *(f"-oAPT::FTPArchive::Release::Codename={suite}", "release", f"dists/{suite}"),
-            ],
-            cwd=folder,
-            stdout=subprocess.PIPE,
-            check=True,
-            timeout=TIMEOUT,
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        raise ImageError(f"cannot make a repository of the packages: {error}") from error
-    (folder / f"dists/{suite}/Release").write_bytes(release.stdout)
+    what = "make a repository of the packages"
+    packages = ["apt-ftparchive", *hashes, "packages", "pool"]
+    (lists / "Packages").write_text(run(packages, what, TIMEOUT, cwd=folder, capture=True))
+    release = [
+        *("apt-ftparchive", f"-oAPT::FTPArchive::Release::Suite={suite}"),
+        *(f"-oAPT::FTPArchive::Release::Codename={suite}", "release", f"dists/{suite}"),
+    ]
+    told = run(release, what, TIMEOUT, cwd=folder, capture=True)
+    (folder / f"dists/{suite}/Release").write_text(told)

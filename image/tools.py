@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from image.command import run
 from image.lock import Lock
 from image.settings import ImageError
 
@@ -46,22 +46,18 @@ class Tools:
             "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "TZ": "UTC",
         }
-        try:
-            done = subprocess.run(
-                [
-                    *("unshare", "--mount", "--net", "--pid", "--fork", "--kill-child"),
-                    *(str(ENTER), str(self.root)),
-                    *(f"{source}:{target}" for source, target in binds.items()),
-                    *("--", *command),
-                ],
-                env={**clean, **environment},
-                umask=0o022,
-                timeout=TIMEOUT,
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise ImageError(f"cannot {what}: {error}") from error
-        if done.returncode != 0:
-            raise ImageError(f"cannot {what}: see above")
+        run(
+            [
+                *("unshare", "--mount", "--net", "--pid", "--fork", "--kill-child"),
+                *(str(ENTER), str(self.root)),
+                *(f"{source}:{target}" for source, target in binds.items()),
+                *("--", *command),
+            ],
+            what,
+            TIMEOUT,
+            environment={**clean, **environment},
+            umask=0o022,
+        )
 
 
 def tools(lock: Lock, names: Sequence[str], repository: Path, cache: Path) -> Tools:
@@ -99,17 +95,13 @@ def newest(cache: Path) -> Tools:
 
 
 def _make(suite: str, names: Sequence[str], repository: Path, root: Path) -> None:
-    try:
-        done = subprocess.run(
-            [
-                *("mmdebstrap", "--quiet", "--variant=apt", "--format=directory"),
-                *(f"--include={','.join(names)}", suite, str(root)),
-                f"deb [trusted=yes] copy://{repository} {suite} main",
-            ],
-            umask=0o022,
-            timeout=TIMEOUT,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ImageError(f"cannot make the tools root: {error}") from error
-    if done.returncode != 0:
-        raise ImageError("cannot make the tools root: see what mmdebstrap says above")
+    run(
+        [
+            *("mmdebstrap", "--quiet", "--variant=apt", "--format=directory"),
+            *(f"--include={','.join(names)}", suite, str(root)),
+            f"deb [trusted=yes] copy://{repository} {suite} main",
+        ],
+        "make the tools root",
+        TIMEOUT,
+        umask=0o022,
+    )

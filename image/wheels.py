@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from image.settings import ROOT, ImageError
+from image.command import run
+from image.settings import ROOT
 from image.tools import Tools
 
 UV = Path(sys.executable).with_name("uv")
@@ -69,17 +69,13 @@ def _install(requirements: Path, target: Path, cache: Path) -> None:
 
 
 def _uv(arguments: Sequence[str], cache: Path) -> None:
-    try:
-        done = subprocess.run(
-            [str(UV), "--cache-dir", str(cache), *arguments],
-            cwd=ROOT,
-            env={name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"},
-            timeout=TIMEOUT,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ImageError(f"cannot have the Python packages: {error}") from error
-    if done.returncode != 0:
-        raise ImageError("cannot have the Python packages: see what uv says above")
+    run(
+        [str(UV), "--cache-dir", str(cache), *arguments],
+        "have the Python packages",
+        TIMEOUT,
+        cwd=ROOT,
+        environment={name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"},
+    )
 
 
 def install(tools: Tools, requirements: Path, cache: Path, tree: Path, epoch: int) -> None:
