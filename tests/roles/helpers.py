@@ -75,20 +75,12 @@ class Pki:
             "pki_airline": AIRLINE,
             "pki_layout": str(self.layout),
         } | variables
-        done = subprocess.run(
-            [
-                Path(sys.executable).parent / "ansible-playbook",
-                ROOT / "playbooks/pki.yml",
-                "--extra-vars",
-                json.dumps(given),
-                *arguments,
-            ],
-            cwd=ROOT,
-            env=os.environ | {"ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json"},
-            capture_output=True,
-            text=True,
-            timeout=50,
-            check=False,
+        done = ansible_playbook(
+            ROOT / "playbooks/pki.yml",
+            "--extra-vars",
+            json.dumps(given),
+            *arguments,
+            ANSIBLE_STDOUT_CALLBACK="ansible.posix.json",
         )
         tasks = json.loads(done.stdout)["plays"][0]["tasks"]
         return Run(
@@ -99,6 +91,21 @@ class Pki:
             done.returncode != 0,
             done.stdout + done.stderr,
         )
+
+
+def ansible_playbook(
+    playbook: Path, *arguments: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a playbook to its end, well or not."""
+    return subprocess.run(
+        [Path(sys.executable).parent / "ansible-playbook", playbook, *arguments],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
 
 
 def load_module(name: str) -> ModuleType:

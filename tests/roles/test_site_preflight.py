@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.roles.helpers import AIRLINE, ROOT, Pki
+from tests.roles.helpers import AIRLINE, ROOT, Pki, ansible_playbook
 
 CREW = [{"id": "anna", "name": "Anna", "pin_hash": "$argon2id$v=19$m=65536,t=3,p=4$c2FsdA$aGFzaA"}]
 NETWORKS = [
@@ -43,21 +40,13 @@ def right(pki: Pki) -> dict[str, Any]:
 def _site(folder: Path, variables: dict[str, Any], *arguments: str) -> tuple[int, str]:
     inventory = folder / "hosts.json"
     inventory.write_text(json.dumps({"aircraft": {"hosts": {"ec-lab": variables}}}))
-    done = subprocess.run(
-        [
-            Path(sys.executable).parent / "ansible-playbook",
-            ROOT / "playbooks/site.yml",
-            f"--inventory={inventory}",
-            # No task of a role has it, so only what is checked always runs, and nothing changes.
-            "--tags=nothing",
-            *arguments,
-        ],
-        cwd=ROOT,
-        env=os.environ | {"ANSIBLE_NOCOLOR": "1"},
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
+    done = ansible_playbook(
+        ROOT / "playbooks/site.yml",
+        f"--inventory={inventory}",
+        # No task of a role has it, so only what is checked always runs, and nothing changes.
+        "--tags=nothing",
+        *arguments,
+        ANSIBLE_NOCOLOR="1",
     )
     return done.returncode, done.stdout + done.stderr
 

@@ -31,7 +31,7 @@ from pyroute2 import NetNS
 
 from apps.common.testing import wait_until
 from bench import units
-from tests.roles.helpers import ROOT, Namespace, render
+from tests.roles.helpers import ROOT, Namespace, ansible_playbook, render
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="making namespaces takes root rights")
 
@@ -421,18 +421,10 @@ def checked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         ],
     }
     (folder / "play.yml").write_text(json.dumps([play]))
-    done = subprocess.run(
-        [
-            Path(sys.executable).parent / "ansible-playbook",
-            folder / "play.yml",
-            f"--inventory={folder / 'hosts.json'}",
-        ],
-        cwd=ROOT,
-        env=os.environ | {"ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json"},
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
+    done = ansible_playbook(
+        folder / "play.yml",
+        f"--inventory={folder / 'hosts.json'}",
+        ANSIBLE_STDOUT_CALLBACK="ansible.posix.json",
     )
     tasks = json.loads(done.stdout)["plays"][0]["tasks"]
     return {
