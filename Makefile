@@ -50,7 +50,7 @@ bench-seats: packages $(STAMPS) ## Measure seat control against its peers, into 
 	$(BIN)/python -m bench.measure
 
 bench-image: packages image-packages vm-packages .venv/stamp ## Measure the built image and its provisioning
-	@$(AS_ROOT) $(BIN)/python -B -m bench.appliance $(lastword build/image/ife.raw $(wildcard build/image/*.raw))
+	@$(AS_ROOT) $(BIN)/python -B -m bench.appliance
 
 image: packages image-packages $(STAMPS) ## Build the aircraft's image into build/image [LOCK= MIRROR= SNAPSHOT= KEYS=]
 	@$(AS_ROOT) $(BIN)/python -B -m image build $(IMAGE)
@@ -59,7 +59,7 @@ image-check: packages image-packages $(STAMPS) ## Build the image twice and comp
 	@$(AS_ROOT) $(BIN)/python -B -m image check $(IMAGE)
 
 vm: packages vm-packages .venv/stamp ## Boot the image in a virtual machine, until Ctrl-C [RAW=FILE]
-	@exec $(BIN)/python -m image.vm $(or $(RAW),$(lastword build/image/ife.raw $(wildcard build/image/*.raw)))
+	@exec $(BIN)/python -m image.vm $(RAW)
 
 test-vm: packages vm-packages $(STAMPS) ## Test the image in virtual machines [RAW=FILE]
 	$(if $(RAW),IFE_VM_IMAGE=$(abspath $(RAW))) $(BIN)/pytest -m "vm and not long" tests/vm
@@ -85,8 +85,7 @@ image-packages:
 	@bench/install_packages.sh image/packages.txt
 
 vm-packages:
-	@bench/install_packages.sh image/vm/packages.txt
-	@bench/install_packages.sh tests/vm/packages.txt
+	@bench/install_packages.sh image/vm/packages.txt tests/vm/packages.txt
 
 .PHONY: help demo demo-down install build lint test bench-seats bench-image image image-check vm test-vm test-vm-all clean \
 	packages test-packages image-packages vm-packages

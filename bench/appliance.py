@@ -15,9 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.document import machine, table, write
-from image.settings import BUILD, ROOT, Source
+from bench.site import CONFIGURATION, NETWORKS, make_secrets, provision
+from image.settings import BUILD, ROOT, Source, built
 from image.tools import newest
-from image.vm.machine import Machine, Network
+from image.vm.machine import Machine
 from image.vm.vm import VM
 
 PLAIN_PACKAGES = ("linux-image-amd64", "openssh-server", "systemd-sysv")
@@ -42,21 +43,11 @@ Timed = Callable[[], float]
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
-NETWORKS = tuple(
-    map(
-        Network.parse,
-        (
-            *("ground=198.18.4.1/24", "cabin=10.20.0.2/22", "crew=10.22.0.2/24"),
-            *("wireless=10.21.0.2/20", "avionics=10.23.0.2/24"),
-        ),
-    )
-)
-
 
 def main() -> None:
     """Measure, and write it down."""
     parser = argparse.ArgumentParser(prog="python -m bench.appliance", description=__doc__)
-    parser.add_argument("image", type=Path, help="the .raw of `make image`")
+    parser.add_argument("image", type=Path, nargs="?", default=built(), help="else the last built")
     parser.add_argument("--runs", type=int, default=3, help="of each, in turn; 3 unless given")
     options = parser.parse_args()
     if os.geteuid() != 0:
@@ -72,16 +63,16 @@ def _measure(image: Path, runs: int, folder: Path) -> list[str]:
     machine = Machine(image, networks=NETWORKS, direct=True)
     with VM(machine) as vm:
         print("boots for the first time, and is provisioned", flush=True)
-        _ansible("lab-secrets.yml", ROOT / "ansible.cfg")
+        make_secrets()
         first = _boot(vm, "ife.target")
         vm.wait_for_ssh()
-        _playbook(vm, ROOT / "ansible.cfg")
+        _provision(vm, CONFIGURATION)
         defaults = folder / "ansible.cfg"
         defaults.write_text(DEFAULTS.format(root=ROOT))
         ours, theirs = _in_turn(
             runs,
-            lambda: _playbook(vm, ROOT / "ansible.cfg"),
-            lambda: _playbook(vm, defaults),
+            lambda: _provision(vm, CONFIGURATION),
+            lambda: _provision(vm, defaults),
         )
         vm.shut_down()
         vm.keep_disk(aircraft)
@@ -160,29 +151,13 @@ def _boot(vm: VM, target: str) -> float:
     return time.monotonic() - begin
 
 
-def _playbook(vm: VM, configuration: Path) -> float:
+def _provision(vm: VM, configuration: Path) -> float:
     """Seconds of one run."""
     begin = time.monotonic()
-    _ansible(
-        "site.yml",
-        configuration,
-        f"--extra-vars=ansible_host=vm ansible_ssh_common_args='-F {vm.files.ssh_config}'",
-        "--limit=ec-lab",
-    )
+    run = provision(vm, configuration=configuration, timeout=PLAYBOOK_TIMEOUT)
+    if run.failures:
+        raise RuntimeError(run.output)
     return time.monotonic() - begin
-
-
-def _ansible(playbook: str, configuration: Path, *arguments: str) -> None:
-    done = subprocess.run(
-        [Path(sys.executable).with_name("ansible-playbook"), f"playbooks/{playbook}", *arguments],
-        cwd=ROOT,
-        env=os.environ | {"ANSIBLE_CONFIG": str(configuration)},
-        capture_output=True,
-        text=True,
-        timeout=PLAYBOOK_TIMEOUT,
-    )
-    if done.returncode != 0:
-        raise RuntimeError(done.stdout + done.stderr)
 
 
 def _largest(vm: VM) -> Sequence[tuple[str, int]]:

@@ -13,7 +13,8 @@ from typing import Any
 from image.vm.machine import Network
 from image.vm.vm import VM
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parent.parent
+CONFIGURATION = ROOT / "ansible.cfg"
 BIN = Path(sys.executable).parent
 TIMEOUT = 600
 """Seconds for a run, in which a machine under TCG installs nothing but starts everything."""
@@ -38,27 +39,42 @@ class Run:
 
 def make_secrets() -> None:
     """Have the lab's secrets: what is there stays."""
-    done = _playbook("lab-secrets.yml")
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = result(_start("lab-secrets.yml", CONFIGURATION))
+    if done.failures:
+        raise RuntimeError(done.output)
 
 
-def provision(vm: VM, *arguments: str) -> Run:
-    """Run the playbook to its end, well or not."""
-    return result(start(vm, *arguments))
+def provision(
+    vm: VM, *arguments: str, configuration: Path = CONFIGURATION, timeout: float = TIMEOUT
+) -> Run:
+    """Run the playbook to its end, well or not.
+
+    Args:
+        vm: the machine, which lets root in.
+        arguments: more for `ansible-playbook`.
+        configuration: Ansible's.
+        timeout: in seconds.
+    """
+    return result(start(vm, *arguments, configuration=configuration), timeout)
 
 
-def start(vm: VM, *arguments: str) -> subprocess.Popen[str]:
+def start(vm: VM, *arguments: str, configuration: Path = CONFIGURATION) -> subprocess.Popen[str]:
     """Start the playbook; what it prints is for `result`."""
+    return _start(
+        "site.yml",
+        configuration,
+        f"--extra-vars=ansible_host=vm ansible_ssh_common_args='-F {vm.files.ssh_config}'",
+        "--limit=ec-lab",
+        *arguments,
+    )
+
+
+def _start(playbook: str, configuration: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [
-            BIN / "ansible-playbook",
-            ROOT / "playbooks/site.yml",
-            f"--extra-vars=ansible_host=vm ansible_ssh_common_args='-F {vm.files.ssh_config}'",
-            "--limit=ec-lab",
-            *arguments,
-        ],
+        [BIN / "ansible-playbook", ROOT / "playbooks" / playbook, *arguments],
         cwd=ROOT,
-        env=os.environ | {"ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json"},
+        env=os.environ
+        | {"ANSIBLE_CONFIG": str(configuration), "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -66,10 +82,12 @@ def start(vm: VM, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def result(run: subprocess.Popen[str]) -> Run:
+def result(run: subprocess.Popen[str], timeout: float = TIMEOUT) -> Run:
     """Wait for its end."""
-    output, errors = run.communicate(timeout=TIMEOUT)
-    plays: list[dict[str, Any]] = json.loads(output)["plays"] if output.startswith("{") else []
+    output, errors = run.communicate(timeout=timeout)
+    if not output.startswith("{"):
+        return Run((), (f"Ansible did not start: {errors}",), output + errors)
+    plays: list[dict[str, Any]] = json.loads(output)["plays"]
     results = [
         (task["task"]["name"], told)
         for play in plays
@@ -84,15 +102,4 @@ def result(run: subprocess.Popen[str]) -> Run:
             if told.get("failed") or told.get("unreachable")
         ),
         output + errors,
-    )
-
-
-def _playbook(name: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [BIN / "ansible-playbook", ROOT / "playbooks" / name],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-        check=False,
     )

@@ -67,6 +67,13 @@ class Build:
     cache: Path = BUILD / "cache"
 
 
+def built() -> Path:
+    """The disk image that was built last; where none was built, what it would be called."""
+    images = list((BUILD / "image").glob(f"{IMAGE_ID}_*.raw"))
+    first = BUILD / "image" / f"{IMAGE_ID}_{version()}.raw"
+    return max(images, key=lambda path: path.stat().st_mtime, default=first)
+
+
 def version() -> str:
     """The project's version, which is the image's."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())

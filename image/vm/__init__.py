@@ -1,6 +1,6 @@
 """Boots the image in a virtual machine, for people, for tests and for Molecule.
 
-    python -m image.vm IMAGE [--memory MIB] [--cpus N] [--network NAME=ADDRESS]... [--tpm]
+    python -m image.vm [IMAGE] [--memory MIB] [--cpus N] [--network NAME=ADDRESS]... [--tpm]
                              [--credential NAME=VALUE]... [--ssh-config FILE] [--direct]
 
 boots it and stays until Ctrl-C. In Python:

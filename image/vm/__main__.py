@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from image.settings import built
 from image.vm import VmError
 from image.vm.machine import NETWORKS, Machine, Network
 from image.vm.vm import BOOT_TIMEOUT, VM
@@ -56,7 +57,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m image.vm", description="Boot an image in a virtual machine, until Ctrl-C."
     )
-    parser.add_argument("image", type=Path, metavar="IMAGE", help="a raw disk image")
+    parser.add_argument(
+        "image",
+        type=Path,
+        nargs="?",
+        default=built(),
+        metavar="IMAGE",
+        help="a raw disk image, else that of the last build",
+    )
     parser.add_argument("--memory", type=int, default=Machine.memory, metavar="MIB")
     parser.add_argument("--cpus", type=int, default=Machine.cpus, metavar="N")
     parser.add_argument(

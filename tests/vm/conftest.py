@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from bench.site import NETWORKS, Run, make_secrets, provision
+from image.settings import built
 from image.vm.machine import Machine, Network
 from image.vm.vm import VM
-from tests.vm.site import NETWORKS, Run, make_secrets, provision
 
 ROOT = Path(__file__).parents[2]
 CONSOLES = ROOT / ".cache/vm"
@@ -62,10 +63,10 @@ def image() -> Path:
     """The image: ``IFE_VM_IMAGE``, or the newest that `make image` has built."""
     if given := os.environ.get("IFE_VM_IMAGE"):
         return Path(given)
-    built = list((ROOT / "build/image").glob("ife_*.raw"))
-    if not built:
+    newest = built()
+    if not newest.exists():
         pytest.skip("there is no image: make one with `make image`, or name one: IFE_VM_IMAGE=FILE")
-    return max(built, key=lambda path: path.stat().st_mtime)
+    return newest
 
 
 @dataclass(frozen=True)

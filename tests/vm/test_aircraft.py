@@ -7,10 +7,10 @@ import subprocess
 
 import pytest
 
+from bench.site import AVIONICS, CABIN, CREW, GROUND, WIRELESS
 from image.vm.machine import Network
 from image.vm.vm import VM
 from tests.vm.conftest import Provisioned
-from tests.vm.site import AVIONICS, CABIN, CREW, GROUND, WIRELESS
 
 MEMORY_AT_REST = 1024
 """MiB."""

@@ -14,8 +14,8 @@ from apps.common import layout
 from apps.common.testing import wait_until
 from bench.cabin import CabinSettings
 from bench.orders import Order, give
+from bench.site import CABIN, ROOT
 from image.vm.vm import VM
-from tests.vm.site import CABIN, ROOT
 
 SEATS = 60
 STORE = ROOT / "build/lab"

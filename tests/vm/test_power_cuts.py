@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from bench.site import NETWORKS, make_secrets, provision, result, start
 from image.vm.machine import Machine
 from image.vm.vm import VM
 from tests.vm.conftest import Provisioned, StartVm
-from tests.vm.site import NETWORKS, make_secrets, provision, result, start
 
 RUN_SECONDS = 90
 """About what a run of the playbook takes under TCG: the power is cut within it."""

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from bench.site import NETWORKS
 from image.vm.machine import Machine
 from image.vm.vm import VM
 from tests.vm.conftest import CREW, Provisioned, StartVm
-from tests.vm.site import NETWORKS
 
 pytestmark = pytest.mark.long
 
