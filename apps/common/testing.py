@@ -40,9 +40,16 @@ async def wait_until_async(condition: Callable[[], object], what: str) -> None:
         await asyncio.sleep(0.005)
 
 
+def listens(path: Path) -> bool:
+    """Whether somebody takes connections at this Unix socket; its file is there a moment before."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(10)
+        return client.connect_ex(str(path)) == 0
+
+
 def ask_manhole(path: Path, *lines: str) -> str:
     """What the manhole (`apps.common.manhole`) at `path` answers to these lines."""
-    wait_until(path.is_socket, "the manhole is open", 20)
+    wait_until(lambda: listens(path), "the manhole is open", 20)
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(10)
         client.connect(str(path))

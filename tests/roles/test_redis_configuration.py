@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from apps.common.testing import wait_until
+from apps.common.testing import listens, wait_until
 from tests.roles.helpers import render
 
 
@@ -31,7 +31,7 @@ def client() -> Iterator[redis.Redis]:
         server = subprocess.Popen(["redis-server", configuration], stdout=subprocess.DEVNULL)
         connection = redis.Redis(unix_socket_path=str(socket), socket_timeout=5)
         try:
-            wait_until(socket.exists, "Redis listens")
+            wait_until(lambda: listens(socket), "Redis listens")
             yield connection
         finally:
             connection.close()

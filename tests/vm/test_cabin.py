@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
 from apps.common import layout
-from apps.common.testing import wait_until
+from apps.common.testing import listens, wait_until
 from bench.cabin import CabinSettings
 from bench.orders import Order, give
 from bench.site import CABIN, ROOT
@@ -57,7 +57,7 @@ def cabin(aircraft: VM, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ca
         [*aircraft.entering, sys.executable, "-m", "bench.cabin", str(file)], cwd=ROOT
     ) as process:
         try:
-            wait_until(settings.socket.exists, "the seats are on", 60)
+            wait_until(lambda: listens(settings.socket), "the seats are on", 60)
             yield settings
         finally:
             process.terminate()
