@@ -7,11 +7,11 @@ from collections.abc import Callable
 from flask import Blueprint, Response, abort, make_response, render_template, request, url_for
 
 from apps.common.cabin import SeatView
+from apps.common.calls import RefusedError, UnavailableError
 from apps.common.commands import ArmRequest, CommandRequest, DeliveryReport
 from apps.crew_web import actions, guard, selection, texts
 from apps.crew_web.guard import service
 from apps.crew_web.login import login_page
-from apps.crew_web.seat_control import RefusedError, UnavailableError
 
 LAST_REPORTS = 5
 

@@ -8,12 +8,12 @@ import time
 
 from apps.common import layout as layouts
 from apps.common.bus import Bus
+from apps.common.calls import RefusedError, SeatControl, UnavailableError
 from apps.common.health import Degraded, Health
 from apps.common.settings import SettingsError
 from apps.crew_web import cabin_map, crew, languages
 from apps.crew_web.lockout import Lockout
 from apps.crew_web.pa import PaFollower
-from apps.crew_web.seat_control import RefusedError, SeatControl, UnavailableError
 from apps.crew_web.sessions import Sessions
 from apps.crew_web.settings import CrewWebSettings
 from apps.crew_web.store import Store

@@ -1,4 +1,4 @@
-"""What the crew are told when seat control is away, hangs or talks nonsense.
+"""What a caller is told when the other app is away, hangs or talks nonsense.
 
 The end-to-end tests have it there and well.
 """
@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from apps.common import calls
+from apps.common.calls import RefusedError, SeatControl, UnavailableError
 from apps.common.commands import CommandRequest, Mute, Selector
-from apps.crew_web import seat_control
-from apps.crew_web.seat_control import RefusedError, SeatControl, UnavailableError
 
 COMMAND = CommandRequest(selector=Selector(all=True), action=Mute(muted=True))
 
@@ -83,7 +83,7 @@ def test_after_it_was_sent_nobody_knows(
 
 
 def test_one_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seat_control, "TIMEOUT", 0.2)
+    monkeypatch.setattr(calls, "TIMEOUT", 0.2)
     done = threading.Event()
 
     def hang(_: socket.socket) -> None:

@@ -1,4 +1,4 @@
-"""Seat control's API (docs/protocols/cabin.md, apps/common/commands.py), as the page uses it."""
+"""Calls from app to app: HTTP over the Unix socket of the other, with its refusals understood."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class UnavailableError(Exception):
-    """Seat control did not answer, or not in words of ours.
+    """The other app did not answer, or not in words of ours.
 
     `maybe_done`: the request may have reached it all the same.
     """
@@ -37,7 +37,7 @@ class UnavailableError(Exception):
 
 
 class RefusedError(Exception):
-    """Seat control refused, by a problem document (RFC 9457) of kind `slug`."""
+    """The other app refused, by a problem document (RFC 9457) of kind `slug`."""
 
     def __init__(self, status: int, slug: str, detail: str) -> None:
         super().__init__(detail)
@@ -55,7 +55,7 @@ class _Connection(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__("seat_control", timeout=TIMEOUT)
+        super().__init__("localhost", timeout=TIMEOUT)
         self._path = path
 
     def connect(self) -> None:
@@ -70,37 +70,21 @@ class _Connection(http.client.HTTPConnection):
             raise
 
 
-class SeatControl:
-    """The other end of seat control's Unix socket. May be used from many threads.
+class Client:
+    """The other end of an app's Unix socket. May be used from many threads.
 
-    Each call has a connection of its own: on a kept one, the restart of seat control would
-    fail the next command.
+    Each call has a connection of its own: on a kept one, the restart of the other app would
+    fail the next call. A subclass has a method for each request that is made of that app.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def cabin(self, crew: str) -> CabinView:
-        """The whole cabin. This and the others raise UnavailableError or RefusedError."""
-        return self._ask(CabinView, "GET", "/api/v1/cabin", crew)
-
-    def arm(self, crew: str, request: ArmRequest) -> Armed:
-        """The first step of a destructive command."""
-        return self._ask(Armed, "POST", "/api/v1/commands/arm", crew, request)
-
-    def issue(self, crew: str, request: CommandRequest) -> Accepted:
-        """Issue a command. It is never sent twice: whether to try again is for a person."""
-        return self._ask(Accepted, "POST", "/api/v1/commands", crew, request)
-
-    def report(self, crew: str, seq: int) -> DeliveryReport:
-        """How far a command has come."""
-        return self._ask(DeliveryReport, "GET", f"/api/v1/commands/{seq}", crew)
-
     def health(self) -> HealthReport:
-        """How seat control is."""
-        return self._ask(HealthReport, "GET", "/healthz", None)
+        """How the app is."""
+        return self.ask(HealthReport, "GET", "/healthz", None)
 
-    def _ask(
+    def ask(
         self,
         model: type[M],
         method: str,
@@ -108,6 +92,12 @@ class SeatControl:
         crew: str | None,
         body: BaseModel | None = None,
     ) -> M:
+        """Make one request in the name of a crew member, never twice: to try again is for people.
+
+        Raises:
+            UnavailableError: there is no answer, or none that is understood.
+            RefusedError: the app says no.
+        """
         headers = {"Content-Type": "application/json"} if body else {}
         if crew is not None:
             headers[CREW_HEADER] = crew
@@ -138,6 +128,29 @@ class SeatControl:
             except (OSError, http.client.HTTPException) as error:
                 why = f"it broke off ({error or type(error).__name__})"
                 raise UnavailableError(why, maybe_done=True) from error
+
+
+class SeatControl(Client):
+    """Seat control's API (docs/protocols/cabin.md, apps/common/commands.py).
+
+    Each call raises UnavailableError or RefusedError.
+    """
+
+    def cabin(self, crew: str) -> CabinView:
+        """The whole cabin."""
+        return self.ask(CabinView, "GET", "/api/v1/cabin", crew)
+
+    def arm(self, crew: str, request: ArmRequest) -> Armed:
+        """The first step of a destructive command."""
+        return self.ask(Armed, "POST", "/api/v1/commands/arm", crew, request)
+
+    def issue(self, crew: str, request: CommandRequest) -> Accepted:
+        """Issue a command."""
+        return self.ask(Accepted, "POST", "/api/v1/commands", crew, request)
+
+    def report(self, crew: str, seq: int) -> DeliveryReport:
+        """How far a command has come."""
+        return self.ask(DeliveryReport, "GET", f"/api/v1/commands/{seq}", crew)
 
 
 def _refusal(status: int, answer: bytes) -> RefusedError:
