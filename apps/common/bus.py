@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import threading
+import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import redis
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from redis.connection import Connection
 
 from apps.common.backoff import BackOff
@@ -30,6 +32,8 @@ MAX_VALUE = 256 * 1024
 TIMEOUT = 1.0
 RETRY_FIRST = 0.1
 RETRY_MAX = 2.0
+
+M = TypeVar("M", bound=BaseModel)
 
 Callback = Callable[[str, Any], None]
 """Called with the topic and its value (parsed JSON; None when there is none)."""
@@ -186,3 +190,45 @@ def _deliver(callback: Callback, topic: str, text: str | bytes | None) -> None:
         callback(topic, None if text is None else json.loads(text))
     except Exception:
         log.exception("a subscriber failed", extra={"topic": topic})
+
+
+class Followed(Generic[M]):
+    """The newest value of one topic, as a model.
+
+    Args:
+        good_for: seconds after which a value that was not sent again is believed no more, for a
+            topic that its app sends regularly: the app may have died and left its last word.
+        on_value: called with each value that comes, in a thread of the bus.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        topic: str,
+        model: type[M],
+        good_for: float = math.inf,
+        on_value: Callable[[M | None], None] = lambda _: None,
+    ) -> None:
+        self._bus = bus
+        self._model = model
+        self._good_for = good_for
+        self._on_value = on_value
+        self._last: tuple[float, M] | None = None
+        bus.subscribe([topic], self._receive)
+
+    @property
+    def value(self) -> M | None:
+        """None when there is none, it is not understood or too old, or the bus is away."""
+        last = self._last
+        if last is None or self._bus.trouble or time.monotonic() - last[0] > self._good_for:
+            return None
+        return last[1]
+
+    def _receive(self, topic: str, value: Any) -> None:
+        try:
+            model = None if value is None else self._model.model_validate(value)
+        except ValidationError as error:
+            model = None
+            log.warning("not understood", extra={"topic": topic, "error": str(error)})
+        self._last = None if model is None else (time.monotonic(), model)
+        self._on_value(model)

@@ -222,6 +222,13 @@ class Identify(Action):
     seconds: Annotated[int, Field(ge=1, le=60, strict=True)] = 10
 
 
+class Impose(_Retained):
+    """Show an imposed channel in place of entertainment; without one, go back to that."""
+
+    name: Literal["impose"] = "impose"
+    channel: MediaId | None = None
+
+
 AnyAction = Annotated[
     Reset
     | Power
@@ -236,7 +243,8 @@ AnyAction = Annotated[
     | ShowMessage
     | AttendantCallClear
     | ReadingLight
-    | Identify,
+    | Identify
+    | Impose,
     Field(discriminator="name"),
 ]
 

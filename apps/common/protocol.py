@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from apps.common.commands import PLAIN, AnyAction, Flag, MediaId, Percent, SeatName, Seq
 
-PROTOCOL = 2
+PROTOCOL = 3
 """The newest protocol version that this code speaks; it speaks every one from 1 on."""
 
 MAX_DATAGRAM = 1400
@@ -63,6 +63,7 @@ EXPLICIT_SEATS = 16
 Epoch = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
 Millis = Annotated[int, Field(ge=0, lt=2**53, strict=True)]
 Count = Annotated[int, Field(ge=0, lt=2**53, strict=True)]
+Area = Annotated[int, Field(ge=0, le=255, strict=True)]
 ProtocolVersion = Annotated[int, Field(ge=1, le=1000, strict=True)]
 SeatState = Literal["off", "booting", "idle", "playing", "paused", "announcement", "fault"]
 
@@ -190,12 +191,18 @@ class Command(_Wire):
 
 
 class Beacon(_Wire):
-    """Once a second: the last sequence number there is, so that a seat sees what it misses."""
+    """Once a second: the last sequence number there is, so that a seat sees what it misses.
 
-    v: ProtocolVersion = PROTOCOL
+    `pa` (since protocol 3): the PA areas with an announcement, by number, 0 for all
+    (docs/protocols/pa.md).
+    """
+
+    # Older players pass over what they do not know.
+    v: ProtocolVersion = 2
     epoch: Epoch
     seq: Seq
     iat: Millis
+    pa: Annotated[tuple[Area, ...], Field(max_length=64)] | None = None
 
 
 class FrameHead(_Wire):

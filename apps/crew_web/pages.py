@@ -124,7 +124,7 @@ def seat(seat: str) -> str:
 @pages.get("/status")
 def status() -> str:
     """What is degraded, and the PA's state."""
-    return render_template("_status.html", degraded=service().degraded(), pa=service().pa.state)
+    return render_template("_status.html", degraded=service().degraded(), pa=service().pa.value)
 
 
 def _crew() -> str:

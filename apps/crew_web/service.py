@@ -7,13 +7,13 @@ import threading
 import time
 
 from apps.common import layout as layouts
-from apps.common.bus import Bus
+from apps.common import pa
+from apps.common.bus import Bus, Followed
 from apps.common.calls import RefusedError, SeatControl, UnavailableError
-from apps.common.health import Degraded, Health
+from apps.common.health import Degraded, Health, sd_notify
 from apps.common.settings import SettingsError
 from apps.crew_web import cabin_map, crew, languages
 from apps.crew_web.lockout import Lockout
-from apps.crew_web.pa import PaFollower
 from apps.crew_web.sessions import Sessions
 from apps.crew_web.settings import CrewWebSettings
 from apps.crew_web.store import Store
@@ -49,7 +49,7 @@ class CrewWeb:
             self._bus = Bus(settings.redis_url)
         except ValueError as error:
             raise SettingsError(f"IFE_REDIS_URL: {error}") from error
-        self.pa = PaFollower(self._bus)
+        self.pa = Followed(self._bus, pa.TOPIC, pa.PaState, pa.STATE_GOOD_FOR)
         self._seat_control_trouble: str | None = "not asked yet"
         self._seat_control_degraded: list[Degraded] = []
         self._closing = threading.Event()
@@ -85,6 +85,9 @@ class CrewWeb:
             began = time.monotonic()
             self._look()
             self.health.notify()
+            # Each request needs them too. That they cannot be written is no reason to start anew.
+            self.store.read("SELECT 1", ())
+            sd_notify("WATCHDOG=1")
             if self._closing.wait(max(0.1, LOOK_EVERY - (time.monotonic() - began))):
                 return
 

@@ -8,6 +8,7 @@ from apps.common.commands import (
     Action,
     AttendantCallClear,
     Identify,
+    Impose,
     LimitVolume,
     LockScreen,
     Mute,
@@ -79,6 +80,10 @@ def action(what: Action) -> str:  # noqa: C901 - one line for each action
             return _("Light on") if what.on else _("Light off")
         case Identify():
             return _("Identify")
+        case Impose():
+            if what.channel is None:
+                return _("Back to entertainment")
+            return _("Show {title}").format(title=quoted(what.channel))
     raise TypeError(f"no words for {what.name}")
 
 

@@ -18,6 +18,7 @@ from apps.common.commands import (
     CommandRequest,
     DeliveryReport,
     Identify,
+    Impose,
     ReadingLight,
     SeatRefusal,
     Selector,
@@ -42,7 +43,7 @@ applies or refuses it by itself: only a seat knows what it heard while its repor
 VERDICTS_AFTER_MS = 3_000
 """How long after the start nothing is called expired for a seat that was not heard of."""
 
-SINCE_PROTOCOL: dict[type[Action], int] = {ReadingLight: 2, Identify: 2}
+SINCE_PROTOCOL: dict[type[Action], int] = {ReadingLight: 2, Identify: 2, Impose: 3}
 """The protocol version that brought an action; all others are as old as the protocol."""
 
 ARM_SECONDS = 15.0

@@ -18,7 +18,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from apps.common import layout as layouts
-from apps.common.bus import Bus
+from apps.common import pa
+from apps.common.bus import Bus, Followed
 from apps.common.cabin import CabinView
 from apps.common.commands import (
     MOMENTARY_EXPIRY,
@@ -114,6 +115,7 @@ class SeatControl:
         self._arming = Arming(time.monotonic)
         self._rate = CommandRate(time.monotonic)
         self._bus = Bus(settings.redis_url)
+        self._announced: tuple[int, ...] = ()
         self._auditor = Auditor(self._journal, settings.database_url, settings.registration)
         self._multicast = MulticastSender(
             settings.multicast_interface,
@@ -142,6 +144,9 @@ class SeatControl:
     def start(self) -> None:
         """Begin to send beacons, to copy to the audit log, and to watch the seats."""
         self._bus.start()
+        self._pa = Followed(
+            self._bus, pa.TOPIC, pa.PaState, pa.STATE_GOOD_FOR, self._tell_of_announcements
+        )
         self._auditor.start()
         self._multicast.start()
         self._ticker.start()
@@ -184,7 +189,7 @@ class SeatControl:
         headers = [
             self._epoch_header,
             (_TIME, str(now).encode()),
-            (_PROTOCOL, b"1" if status.protocol == 1 else _OURS),
+            (_PROTOCOL, b"%d" % min(status.protocol, PROTOCOL)),
         ]
         if missed is None:
             return HttpAnswer(204, headers, after_writing=unwritten)
@@ -393,8 +398,23 @@ class SeatControl:
     def _beacon(self) -> bytes:
         self._beaconed_at = time.monotonic()
         return self._signer.sign(
-            Beacon(epoch=self._log.epoch, seq=self._log.last, iat=self._journal.now())
+            Beacon(
+                epoch=self._log.epoch,
+                seq=self._log.last,
+                iat=self._journal.now(),
+                pa=self._announced or None,
+            )
         )
+
+    def _tell_of_announcements(self, state: pa.PaState | None) -> None:
+        """Tell the seats where the PA speaks, by a beacon at once if that has changed."""
+        spoken = {*state.areas, *state.ent_pause} if state else set()
+        areas = list(self.layout.pa_areas)
+        told = tuple(number for number, area in enumerate(areas, start=1) if area in spoken)
+        told = (pa.ALL_AREAS,) if told and len(told) == len(areas) else told
+        if told != self._announced:
+            self._announced = told
+            self._multicast.send(self._beacon(), lambda: False)
 
     def _tick_until_closed(self) -> None:
         count = 0
@@ -433,6 +453,7 @@ class SeatControl:
             counts = self._seats.counts()
             self._deaf = self._seats.multicast_trouble()
         self._bus.publish("seat_control/seats", counts)
+        self._tell_of_announcements(self._pa.value)
         self.health.notify()
         report = self.health.report()
         if report.ready:
@@ -445,7 +466,6 @@ class SeatControl:
 
 _TIME = TIME_HEADER.lower().encode()
 _PROTOCOL = PROTOCOL_HEADER.lower().encode()
-_OURS = str(PROTOCOL).encode()
 _PARSE_STATUS: Callable[[bytes], Status] = Status.__pydantic_validator__.validate_json
 
 

@@ -33,6 +33,8 @@ GOOD: list[dict[str, Any]] = [
     {"name": "attendant_call_clear"},
     {"name": "reading_light", "on": True},
     {"name": "identify", "seconds": 1},
+    {"name": "impose", "channel": "safety-en"},
+    {"name": "impose", "channel": None},
 ]
 
 
@@ -144,7 +146,7 @@ def test_settings_are_retained_and_the_rest_is_momentary() -> None:
     retained = {fields["name"] for fields in GOOD if action(fields).retained is not None}
     assert retained == {
         *("power", "lock_screen", "mute", "set_volume", "limit_volume", "set_brightness"),
-        "reading_light",
+        *("reading_light", "impose"),
     }
     assert all(action(fields).retained in {None, fields["name"]} for fields in GOOD)
 

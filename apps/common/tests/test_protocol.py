@@ -74,6 +74,7 @@ ARGUMENTS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     },
     "reading_light": {"on": st.booleans()},
     "identify": {"seconds": st.integers(1, 60)},
+    "impose": {"channel": st.none() | st.just("safety-en")},
 }
 actions: st.SearchStrategy[Any] = st.one_of(
     [st.builds(action, **ARGUMENTS.get(name, {})) for name, action in ACTIONS.items()]
@@ -81,7 +82,14 @@ actions: st.SearchStrategy[Any] = st.one_of(
 millis = st.integers(0, 2**53 - 1)
 seqs = st.integers(0, 2**53 - 1)
 epochs = st.integers(0, 2**32 - 1)
-beacons = st.builds(Beacon, v=st.just(PROTOCOL), epoch=epochs, seq=seqs, iat=millis)
+beacons = st.builds(
+    Beacon,
+    v=st.just(PROTOCOL),
+    epoch=epochs,
+    seq=seqs,
+    iat=millis,
+    pa=st.none() | st.lists(st.integers(0, 255), max_size=64).map(tuple),
+)
 
 
 @st.composite
@@ -522,6 +530,6 @@ def test_every_action_travels() -> None:
     assert set(ACTIONS) == {
         *("reset", "power", "lock_screen", "mute", "set_volume", "limit_volume"),
         *("set_brightness", "pause", "resume", "play", "show_message", "attendant_call_clear"),
-        *("reading_light", "identify"),
+        *("reading_light", "identify", "impose"),
     }
     assert all(issubclass(action, Action) for action in ACTIONS.values())

@@ -25,8 +25,8 @@ from apps.common.commands import (
     ShowMessage,
 )
 from apps.common.health import Degraded
+from apps.common.pa import PaState
 from apps.crew_web import actions, texts
-from apps.crew_web.pa import PaState
 from apps.crew_web.service import CrewWeb
 
 LANGUAGES = ["en", "de", "es", "fr"]

@@ -79,6 +79,7 @@ EXAMPLES = {
     "attendant_call_clear": {},
     "reading_light": {"on": "true"},
     "identify": {},
+    "impose": {"channel": "safety"},
 }
 
 

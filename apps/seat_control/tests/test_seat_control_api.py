@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from apps.common.protocol import BEACON_EVERY, Command, FrameSigner, FrameVerifier
+from apps.common.protocol import BEACON_EVERY, PROTOCOL, Command, FrameSigner, FrameVerifier
 from apps.common.testing import wait_until
 from apps.seat_control import service as services
 from apps.seat_control.app import create_app
@@ -62,13 +62,19 @@ def test_a_status_is_shown_and_answered(client: FlaskClient) -> None:
     assert code == 200  # of no epoch yet, so it begins anew
     code, headers, _ = report(client, "12C", volume=33, held=held(headers, 0))
     assert code == 204
-    assert headers["Ife-Protocol"] == "2"
     assert abs(int(headers["Ife-Time"]) - time.time() * 1000) < 60_000
     cabin = client.get("/api/v1/cabin", headers=CREW).get_json()
     assert cabin["seats"]["12C"]["volume"] == 33
     assert cabin["seats"]["12C"]["presence"] == "live"
     assert len(cabin["seats"]) == 180
     assert {part["part"] for part in cabin["degraded"]} == {"redis", "audit log"}
+
+
+@pytest.mark.parametrize(
+    ("seats", "spoken"), [(1, 1), (2, 2), (PROTOCOL, PROTOCOL), (99, PROTOCOL)]
+)
+def test_the_older_of_two_protocols_is_spoken(client: FlaskClient, seats: int, spoken: int) -> None:
+    assert report(client, "12C", protocol=seats)[1]["Ife-Protocol"] == str(spoken)
 
 
 def test_a_command_reaches_a_seat_by_its_status_and_is_confirmed(

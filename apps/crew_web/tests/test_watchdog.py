@@ -1,0 +1,56 @@
+"""What systemd's watchdog hears from the app."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask
+
+from apps.common.testing import wait_until
+from apps.crew_web import service
+from apps.crew_web.settings import CrewWebSettings
+
+
+@pytest.fixture
+def service_manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """What systemd would hear, from an app that is made after this."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(10)
+        sock.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        yield sock
+
+
+def test_the_watchdog_is_told_while_sessions_answer_and_only_then(
+    service_manager: socket.socket,
+    settings: CrewWebSettings,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    monkeypatch.setattr(service, "LOOK_EVERY", 0.1)
+    app: Flask = request.getfixturevalue("app")
+    wait_until(lambda: service_manager.recv(4096) == b"WATCHDOG=1", "the watchdog is told")
+    with app.extensions["crew_web"].store.transaction():
+        # Somebody hangs in there: it says how it is for a last time.
+        service_manager.settimeout(1)
+        with pytest.raises(TimeoutError):
+            for _ in range(20):
+                service_manager.recv(4096)
+    service_manager.settimeout(10)
+    wait_until(lambda: service_manager.recv(4096) == b"WATCHDOG=1", "it goes on")
+
+
+def test_a_disk_that_cannot_be_written_is_no_reason_to_start_anew(
+    service_manager: socket.socket,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    monkeypatch.setattr(service, "LOOK_EVERY", 0.1)
+    app: Flask = request.getfixturevalue("app")
+    app.extensions["crew_web"].store.trouble = "sessions cannot be written: it is full"
+    full = b"STATUS=sessions cannot be written: it is full"
+    wait_until(lambda: service_manager.recv(4096) == full, "it says so")
+    wait_until(lambda: service_manager.recv(4096) == b"WATCHDOG=1", "and goes on")
