@@ -2,8 +2,8 @@
 
 Supervisor runs ``python -m bench.launch --pid-file FILE … -- COMMAND``. What an earlier run of
 the program left behind is ended first, as systemd does by control group. Then come the
-listening socket, the umask and the user, and the command takes this process over, so that
-nothing stands between it and supervisor.
+listening socket, the limits, the umask and the user, and the command takes this process over, so
+that nothing stands between it and supervisor.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import ctypes
 import grp
 import os
 import pwd
+import resource
 import signal
 import sys
 from collections.abc import Sequence
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--user", help="whom to run as (default: whoever starts it)")
     parser.add_argument("--group", action="append", default=[], help="a supplementary group")
     parser.add_argument("--umask", type=lambda text: int(text, 8), default=0o022)
+    parser.add_argument("--limit", action="append", default=[], help="of setrlimit(2): RTPRIO=21")
     parser.add_argument("--socket", action="store_true", help="standard input is its socket")
     parser.add_argument(
         "--end-with", default="TERM", help="signal it gets should supervisor die (default: TERM)"
@@ -44,6 +46,8 @@ def main(arguments: Sequence[str]) -> None:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("SUPERVISOR_")}
     if options.socket:
         _pass_socket(environment)
+    for name, _, limit in (limit.partition("=") for limit in options.limit):
+        resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (int(limit), int(limit)))
     os.umask(options.umask)
     if options.user:
         _become(options.user, options.group, environment)

@@ -123,7 +123,7 @@ def configure(
             "/etc/ife": paths.etc / "ife",
             "/run/ife": paths.run / "ife",
         },
-        specifiers={"S": str(paths.state), "b": _boot_id()},
+        specifiers={"S": str(paths.state), "t": str(paths.run), "b": _boot_id()},
         credentials=paths.run / "credentials",
     )
     programs += [
@@ -175,6 +175,8 @@ def _app(unit: units.ServiceUnit, credentials: Path, host: Host) -> Program:
     user = unit.user or "root"
     for state in unit.state_directories:
         host.own(state, user, unit.state_mode)
+    for folder in unit.runtime_directories:
+        host.own(folder, user, unit.runtime_mode)
     for name, source in unit.credentials.items():
         _entrust(source, credentials / unit.name / name, user, host)
     return program_of(unit, credentials, host.as_root)

@@ -32,6 +32,7 @@ class Program:
     socket: SocketUnit | None = None
     stop_signal: str = "TERM"
     stop_seconds: int = 10
+    limits: Mapping[str, int] = field(default_factory=dict)
     namespace: str | None = None
     priority: int = 500
 
@@ -58,6 +59,8 @@ def program_of(unit: ServiceUnit, credentials: Path, as_root: bool) -> Program:
         environment=environment,
         socket=unit.socket,
         stop_seconds=unit.stop_seconds,
+        # Nobody else may raise them.
+        limits=unit.limits if as_root else {},
     )
 
 
@@ -98,6 +101,7 @@ def _section(program: Program, paths: Paths, as_root: bool) -> str:
         launch = ["ip", "netns", "exec", program.namespace, *launch]
     if program.user:
         launch += ["--user", program.user, *(f"--group={group}" for group in program.groups)]
+    launch += [f"--limit={name}={limit}" for name, limit in program.limits.items()]
     if program.socket:
         launch.append("--socket")
         lines["socket"] = f"unix://{program.socket.path}"

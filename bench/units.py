@@ -37,8 +37,9 @@ class SocketUnit:
 class ServiceUnit:
     """A service, as its unit and the shared drop-in say.
 
-    `environment_files`, `credentials` (name to file) and `state_directories` (below the state
-    root) are as the paths of this machine, `stop_seconds` is how long it may take to stop.
+    `environment_files`, `credentials` (name to file), `state_directories` and
+    `runtime_directories` are as the paths of this machine, `limits` as setrlimit(2) has them
+    (``RTPRIO``), `stop_seconds` is how long it may take to stop.
     """
 
     name: str
@@ -51,6 +52,9 @@ class ServiceUnit:
     credentials: Mapping[str, Path]
     state_directories: tuple[Path, ...]
     state_mode: int
+    runtime_directories: tuple[Path, ...]
+    runtime_mode: int
+    limits: Mapping[str, int]
     stop_seconds: int
     socket: SocketUnit | None
 
@@ -110,12 +114,16 @@ def parse(*texts: str) -> UnitFile:
 
 
 def load(folder: Path, name: str, where: Where) -> ServiceUnit:
-    """The service ``ife-<name>`` with the shared drop-in and its socket, if it has one.
+    """The service ``ife-<name>`` with all drop-ins and its socket, if it has one.
 
     Raises:
         UnitError: it says something that the bench cannot follow.
     """
-    drop_ins = sorted((folder / "ife-.service.d").glob("*.conf"))
+    # By their names, whichever folder they are in (systemd.unit(5)).
+    drop_ins = sorted(
+        (*folder.glob("ife-.service.d/*.conf"), *folder.glob(f"ife-{name}.service.d/*.conf")),
+        key=lambda path: path.name,
+    )
     unit = parse(
         (folder / f"ife-{name}.service").read_text(), *(path.read_text() for path in drop_ins)
     )
@@ -141,7 +149,7 @@ def _service(
     strange = [
         key
         for key in keys
-        if key in {"WorkingDirectory", "RuntimeDirectory", "RootDirectory", "Group"}
+        if key in {"WorkingDirectory", "RootDirectory", "Group"}
         or (key.startswith("Exec") and key != "ExecStart")
     ]
     if strange:
@@ -179,6 +187,15 @@ def _service(
             Path(expand("%S")) / directory for directory in words("StateDirectory")
         ),
         state_mode=int(_last(keys, "StateDirectoryMode", "0755"), 8),
+        runtime_directories=tuple(
+            Path(where.rewrite(f"/run/{directory}")) for directory in words("RuntimeDirectory")
+        ),
+        runtime_mode=int(_last(keys, "RuntimeDirectoryMode", "0755"), 8),
+        limits={
+            key.removeprefix("Limit"): _number(values[-1])
+            for key, values in keys.items()
+            if key.startswith("Limit")
+        },
         stop_seconds=_seconds(_last(keys, "TimeoutStopSec", "90")),
         socket=socket,
     )
@@ -207,6 +224,14 @@ def _seconds(text: str) -> int:
     if not number.isdecimal():
         raise UnitError(f"the bench takes a time in whole seconds, not {text!r}")
     return int(number)
+
+
+def _number(text: str) -> int:
+    """``21`` or ``384M``."""
+    digits, factor = (text[:-1], 1 << 20) if text.endswith("M") else (text, 1)
+    if not digits.isdecimal():
+        raise UnitError(f"the bench takes a limit as a number, or of M, not {text!r}")
+    return int(digits) * factor
 
 
 def read_environment_file(text: str) -> dict[str, str]:

@@ -94,6 +94,14 @@ def test_a_program_may_stop_by_itself_first(tmp_path: Path) -> None:
         assert program.wait(5) == 7
 
 
+def test_limits_hold_for_the_program(tmp_path: Path) -> None:
+    told = "import resource; print(resource.getrlimit(resource.RLIMIT_CORE))"
+    with launch(
+        tmp_path, sys.executable, "-c", told, options=("--limit=CORE=0", "--limit=NPROC=4000")
+    ) as program:
+        assert program.communicate(timeout=20)[0] == "(0, 0)\n"
+
+
 def test_a_program_ends_with_whoever_launched_it(tmp_path: Path) -> None:
     command = [*LAUNCH, "--pid-file", str(tmp_path / "pid"), "--", sys.executable, "-c", SLEEP]
     launcher = f"import subprocess; subprocess.run({command!r})"

@@ -97,6 +97,9 @@ def test_a_unit_becomes_a_program(tmp_path: Path) -> None:
         credentials={"key": Path("/etc/key")},
         state_directories=(),
         state_mode=0o700,
+        runtime_directories=(),
+        runtime_mode=0o755,
+        limits={"RTPRIO": 21},
         stop_seconds=5,
         socket=None,
     )

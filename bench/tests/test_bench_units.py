@@ -66,7 +66,7 @@ def test_our_units_can_be_followed(name: str) -> None:
     unit = load(UNITS, name, WHERE)
     assert unit.argv[0].startswith("/b/venv/bin/")
     assert unit.user == f"ife-{name}"
-    assert unit.groups == ("ife",)
+    assert "ife" in unit.groups
     assert unit.umask & 0o007 == 0o007, "no file is for everyone"
     assert unit.state_directories == (Path("/b/var/lib/ife") / name,)
     assert unit.state_mode == 0o700
@@ -75,6 +75,21 @@ def test_our_units_can_be_followed(name: str) -> None:
     assert unit.socket is not None
     assert unit.socket.path == Path(f"/b/run/ife/{name}.sock")
     assert (unit.socket.mode, unit.socket.group) == (0o660, "ife")
+
+
+def test_what_a_unit_adds_for_itself_is_read_by_the_names_of_its_drop_ins(tmp_path: Path) -> None:
+    folder = write(
+        tmp_path,
+        "[Service]\nExecStart=/a\nRuntimeDirectory=ife/x\nLimitRTPRIO=21\nLimitMEMLOCK=2M\n",
+        drop_in="[Service]\nUMask=0077\nRuntimeDirectoryMode=0750\n",
+    )
+    (folder / "ife-x.service.d").mkdir()
+    (folder / "ife-x.service.d/after.conf").write_text("[Service]\nUMask=0022\n")
+    (folder / "ife-x.service.d/zero.conf").write_text("[Service]\nUMask=0027\n")
+    unit = load(folder, "x", WHERE)
+    assert unit.runtime_directories == (Path("/b/run/ife/x"),)
+    assert (unit.runtime_mode, unit.umask) == (0o750, 0o027)
+    assert unit.limits == {"RTPRIO": 21, "MEMLOCK": 2 << 20}
 
 
 def test_credentials_are_where_the_unit_looks_for_them() -> None:
@@ -100,7 +115,7 @@ def test_the_drop_in_comes_after_the_unit(tmp_path: Path) -> None:
     [
         ("ExecStart=/a\nExecStartPre=/b", "ExecStartPre"),
         ("ExecStart=/a\nWorkingDirectory=/b", "WorkingDirectory"),
-        ("ExecStart=/a\nRuntimeDirectory=b", "RuntimeDirectory"),
+        ("ExecStart=/a\nLimitNOFILE=infinity", "infinity"),
         ("ExecStart=/a %H", "specifier %H"),
         ("ExecStart=/a\nExecStart=/b", "there are 2"),
         ("User=x", "there are 0"),
