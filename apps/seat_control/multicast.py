@@ -5,12 +5,12 @@ from __future__ import annotations
 import heapq
 import logging
 import socket
-import struct
 import threading
 import time
 from collections.abc import Callable
 from ipaddress import IPv4Address
 
+from apps.common.multicast import sending_socket
 from apps.common.protocol import BEACON_EVERY, REPEAT_AFTER, REPEAT_WHILE_MISSING
 
 log = logging.getLogger(__name__)
@@ -122,7 +122,9 @@ class MulticastSender:
         with self._send_lock:
             try:
                 if self._socket is None:
-                    self._socket = self._open()
+                    self._socket = sending_socket(
+                        self._interface, self._source, self._group, self._port, self._ttl
+                    )
                 self._socket.send(datagram)
             except OSError as error:
                 if self.trouble is None:
@@ -136,22 +138,6 @@ class MulticastSender:
                 if self.trouble is not None:
                     log.info("multicast goes out again", extra={"interface": self._interface})
                 self.trouble = None
-
-    def _open(self) -> socket.socket:
-        # By index, not by an address that the interface may not have yet: struct ip_mreqn.
-        mreqn = struct.pack("=4s4si", bytes(4), bytes(4), socket.if_nametoindex(self._interface))
-        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        try:
-            sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, mreqn)
-            sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, self._ttl)
-            # Bound to the device too, so that no routing table has a say.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self._interface.encode())
-            sock.bind((str(self._source), 0))
-            sock.connect((str(self._group), self._port))
-        except OSError:
-            sock.close()
-            raise
-        return sock
 
     def _drop_socket(self) -> None:
         if self._socket is not None:
