@@ -1,15 +1,23 @@
-"""What every Flask app of ours answers alike: problem documents (RFC 9457) and its health."""
+"""What our Flask apps do alike: who asks, bodies, problem documents (RFC 9457), health."""
 
 from __future__ import annotations
 
 import json
+import re
+from typing import TypeVar
 
-from flask import Blueprint, Flask, Response
+from flask import Blueprint, Flask, Response, request
+from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import HTTPException
 
 from apps.common.health import Health
+from apps.common.protocol import CREW_HEADER
 
 CONTENT_TYPE = "application/problem+json"
+
+M = TypeVar("M", bound=BaseModel)
+
+_CREW_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 class Problem(Exception):  # noqa: N818 - it is the RFC's word for it
@@ -61,6 +69,46 @@ def answer_problems(app: Flask) -> None:
         return response
 
 
+def check_crew(crew: str) -> str:
+    """The id of the crew member who acts, as nginx or crew_web passed it on.
+
+    Raises:
+        Problem: there is none.
+    """
+    if not _CREW_ID.fullmatch(crew):
+        raise Problem(401, "no-crew", "log in on the crew's page")
+    return crew
+
+
+def crew() -> str:
+    """The crew member of this request; raises as `check_crew` does."""
+    return check_crew(request.headers.get(CREW_HEADER, ""))
+
+
+def parsed(model: type[M]) -> M:
+    """The body of this request.
+
+    Raises:
+        Problem: it is not such a model.
+    """
+    try:
+        return model.model_validate_json(request.get_data(cache=False))
+    except ValidationError as error:
+        raise malformed(error) from error
+
+
+def malformed(error: ValidationError) -> Problem:
+    """The problem document of a body that does not fit its schema."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    where = ".".join(map(str, first["loc"])) or "the body"
+    return Problem(400, "malformed", f"{where}: {first['msg']}")
+
+
+def answer(model: BaseModel) -> Response:
+    """A model as an answer."""
+    return Response(model.model_dump_json(), mimetype="application/json")
+
+
 def health_blueprint(health: Health) -> Blueprint:
     """``GET /healthz``: 200 when ready, 503 when not; the body says why and what is away."""
     blueprint = Blueprint("health", __name__)
@@ -68,10 +116,8 @@ def health_blueprint(health: Health) -> Blueprint:
     @blueprint.get("/healthz")
     def healthz() -> Response:
         report = health.report()
-        return Response(
-            report.model_dump_json(),
-            status=200 if report.ready else 503,
-            mimetype="application/json",
-        )
+        response = answer(report)
+        response.status_code = 200 if report.ready else 503
+        return response
 
     return blueprint

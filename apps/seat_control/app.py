@@ -6,24 +6,16 @@ same `SeatControl.receive_status`, and hands everything else to this app.
 
 from __future__ import annotations
 
-import re
-from typing import TypeVar
-
 from flask import Flask, Response, jsonify, request
-from pydantic import BaseModel, ValidationError
 
+from apps.common import web
 from apps.common.commands import ArmRequest, CommandRequest
-from apps.common.protocol import CREW_HEADER, MAX_STATUS_BODY, SEAT_HEADER
-from apps.common.web import Problem, answer_problems, health_blueprint
+from apps.common.protocol import MAX_STATUS_BODY, SEAT_HEADER
 from apps.seat_control.openapi import document
-from apps.seat_control.service import SeatControl, malformed
+from apps.seat_control.service import SeatControl
 from apps.seat_control.settings import SeatControlSettings
 
 MAX_BODY = 64 * 1024
-
-M = TypeVar("M", bound=BaseModel)
-
-_CREW_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 def create_app(settings: SeatControlSettings, service: SeatControl | None = None) -> Flask:
@@ -33,8 +25,8 @@ def create_app(settings: SeatControlSettings, service: SeatControl | None = None
         service.start()
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
-    answer_problems(app)
-    app.register_blueprint(health_blueprint(service.health))
+    web.answer_problems(app)
+    app.register_blueprint(web.health_blueprint(service.health))
 
     @app.post("/api/v1/seats/<seat>/status")
     def status(seat: str) -> Response:
@@ -47,53 +39,27 @@ def create_app(settings: SeatControlSettings, service: SeatControl | None = None
 
     @app.post("/api/v1/commands/arm")
     def arm() -> tuple[Response, int]:
-        crew = _crew()
-        return _json(service.arm(crew, _parsed(ArmRequest))), 200
+        crew = web.crew()
+        return web.answer(service.arm(crew, web.parsed(ArmRequest))), 200
 
     @app.post("/api/v1/commands")
     def command() -> tuple[Response, int, dict[str, str]]:
-        crew = _crew()
-        accepted = service.issue(crew, _parsed(CommandRequest))
-        return _json(accepted), 202, {"Location": f"/api/v1/commands/{accepted.seq}"}
+        crew = web.crew()
+        accepted = service.issue(crew, web.parsed(CommandRequest))
+        return web.answer(accepted), 202, {"Location": f"/api/v1/commands/{accepted.seq}"}
 
     @app.get("/api/v1/commands/<int:seq>")
     def report(seq: int) -> Response:
-        _crew()
-        return _json(service.report(seq))
+        web.crew()
+        return web.answer(service.report(seq))
 
     @app.get("/api/v1/cabin")
     def cabin() -> Response:
-        _crew()
-        return _json(service.cabin())
+        web.crew()
+        return web.answer(service.cabin())
 
     @app.get("/openapi.json")
     def openapi() -> Response:
         return jsonify(document())
 
     return app
-
-
-def check_crew(crew: str) -> str:
-    """The id of the crew member who acts, as nginx or crew_web passed it on.
-
-    Raises:
-        Problem: there is none.
-    """
-    if not _CREW_ID.fullmatch(crew):
-        raise Problem(401, "no-crew", "log in on the crew's page")
-    return crew
-
-
-def _crew() -> str:
-    return check_crew(request.headers.get(CREW_HEADER, ""))
-
-
-def _parsed(model: type[M]) -> M:
-    try:
-        return model.model_validate_json(request.get_data(cache=False))
-    except ValidationError as error:
-        raise malformed(error) from error
-
-
-def _json(model: BaseModel) -> Response:
-    return Response(model.model_dump_json(), mimetype="application/json")

@@ -23,8 +23,8 @@ from apps.common.cabin import PING_EVERY
 from apps.common.layout import LayoutError
 from apps.common.protocol import CREW_HEADER, MAX_STATUS_BODY, SEAT_HEADER
 from apps.common.settings import SettingsError
-from apps.common.web import Problem
-from apps.seat_control.app import check_crew, create_app
+from apps.common.web import Problem, check_crew
+from apps.seat_control.app import create_app
 from apps.seat_control.journal import JournalError
 from apps.seat_control.service import HttpAnswer, SeatControl
 from apps.seat_control.settings import SeatControlSettings

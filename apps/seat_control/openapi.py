@@ -5,32 +5,19 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from pydantic import BaseModel, Field
-from pydantic.json_schema import models_json_schema
+from pydantic import BaseModel
 
+from apps.common import openapi
 from apps.common.cabin import CabinView
 from apps.common.commands import Accepted, Armed, ArmRequest, CommandRequest, DeliveryReport
-from apps.common.health import HealthReport
+from apps.common.openapi import body, content, problems
 from apps.common.protocol import (
-    CREW_HEADER,
     EPOCH_HEADER,
     PROTOCOL_HEADER,
-    SEAT_HEADER,
     TIME_HEADER,
     Status,
     StatusAnswer,
 )
-from apps.common.web import CONTENT_TYPE
-
-
-class ProblemDocument(BaseModel):
-    """A refusal (RFC 9457)."""
-
-    type: str = Field(pattern="^urn:ife:problem:[a-z0-9-]+$")
-    title: str
-    status: int
-    detail: str
-
 
 _MODELS: list[type[BaseModel]] = [
     Accepted,
@@ -39,8 +26,6 @@ _MODELS: list[type[BaseModel]] = [
     CabinView,
     CommandRequest,
     DeliveryReport,
-    HealthReport,
-    ProblemDocument,
     Status,
     StatusAnswer,
 ]
@@ -49,29 +34,7 @@ _MODELS: list[type[BaseModel]] = [
 @cache
 def document() -> dict[str, Any]:
     """The document (OpenAPI 3.1)."""
-    _, schemas = models_json_schema(
-        [(model, "validation") for model in _MODELS],
-        ref_template="#/components/schemas/{model}",
-    )
-    return {
-        "openapi": "3.1.0",
-        "info": {
-            "title": "Seat control",
-            "version": "1",
-            "description": (
-                "Seats come in through nginx with a client certificate each, the crew through "
-                "crew_web's sessions; both set the headers that name them."
-            ),
-        },
-        "paths": _paths(),
-        "components": {
-            "schemas": schemas["$defs"],
-            "securitySchemes": {
-                "seat": {"type": "apiKey", "in": "header", "name": SEAT_HEADER},
-                "crew": {"type": "apiKey", "in": "header", "name": CREW_HEADER},
-            },
-        },
-    }
+    return openapi.document("Seat control", _MODELS, _paths())
 
 
 def _paths() -> dict[str, Any]:
@@ -92,15 +55,15 @@ def _paths() -> dict[str, Any]:
             "post": {
                 "summary": "A seat reports, and gets the commands that it misses",
                 "operationId": "reportStatus",
-                "security": [{"seat": []}],
-                "requestBody": _body(Status),
+                "security": openapi.SEAT,
+                "requestBody": body(Status),
                 "responses": {
                     "204": {
                         "description": "The seat holds all there is",
                         "headers": status_headers,
                     },
-                    "200": _content("What it misses", StatusAnswer) | {"headers": status_headers},
-                    **_problems(400, 401, 403, 404, 409, 413),
+                    "200": content("What it misses", StatusAnswer) | {"headers": status_headers},
+                    **problems(400, 401, 403, 404, 409, 413),
                 },
             },
         },
@@ -108,11 +71,11 @@ def _paths() -> dict[str, Any]:
             "post": {
                 "summary": "The first step of a destructive command on several seats",
                 "operationId": "armCommand",
-                "security": [{"crew": []}],
-                "requestBody": _body(ArmRequest),
+                "security": openapi.CREW,
+                "requestBody": body(ArmRequest),
                 "responses": {
-                    "200": _content("A token for the second step", Armed),
-                    **_problems(400, 401, 413, 422),
+                    "200": content("A token for the second step", Armed),
+                    **problems(400, 401, 413, 422),
                 },
             },
         },
@@ -120,12 +83,12 @@ def _paths() -> dict[str, Any]:
             "post": {
                 "summary": "Tell some seats to do something",
                 "operationId": "issueCommand",
-                "security": [{"crew": []}],
-                "requestBody": _body(CommandRequest),
+                "security": openapi.CREW,
+                "requestBody": body(CommandRequest),
                 "responses": {
-                    "202": _content("It is written down and on its way", Accepted)
+                    "202": content("It is written down and on its way", Accepted)
                     | {"headers": {"Location": {"schema": {"type": "string"}}}},
-                    **_problems(400, 401, 413, 422, 428, 429),
+                    **problems(400, 401, 413, 422, 428, 429),
                 },
             },
         },
@@ -134,16 +97,16 @@ def _paths() -> dict[str, Any]:
             "get": {
                 "summary": "How far a command has come",
                 "operationId": "getReport",
-                "security": [{"crew": []}],
-                "responses": {"200": _content("The report", DeliveryReport), **_problems(401, 404)},
+                "security": openapi.CREW,
+                "responses": {"200": content("The report", DeliveryReport), **problems(401, 404)},
             },
         },
         "/api/v1/cabin": {
             "get": {
                 "summary": "The whole cabin",
                 "operationId": "getCabin",
-                "security": [{"crew": []}],
-                "responses": {"200": _content("Every seat", CabinView), **_problems(401)},
+                "security": openapi.CREW,
+                "responses": {"200": content("Every seat", CabinView), **problems(401)},
             },
         },
         "/api/v1/events": {
@@ -153,49 +116,14 @@ def _paths() -> dict[str, Any]:
             "get": {
                 "summary": "What changes, as server-sent events: see apps/common/cabin.py",
                 "operationId": "streamEvents",
-                "security": [{"crew": []}],
+                "security": openapi.CREW,
                 "responses": {
                     "200": {
                         "description": "A stream that goes on for minutes",
                         "content": {"text/event-stream": {"schema": {"type": "string"}}},
                     },
-                    **_problems(401, 503),
+                    **problems(401, 503),
                 },
             },
         },
-        "/healthz": {
-            "get": {
-                "summary": "Is it ready, and what does it do without",
-                "operationId": "getHealth",
-                "responses": {
-                    "200": _content("Ready", HealthReport),
-                    "503": _content("Not ready", HealthReport),
-                },
-            },
-        },
-    }
-
-
-def _reference(model: type[BaseModel]) -> dict[str, str]:
-    return {"$ref": f"#/components/schemas/{model.__name__}"}
-
-
-def _body(model: type[BaseModel]) -> dict[str, Any]:
-    return {"required": True, "content": {"application/json": {"schema": _reference(model)}}}
-
-
-def _content(description: str, model: type[BaseModel]) -> dict[str, Any]:
-    return {
-        "description": description,
-        "content": {"application/json": {"schema": _reference(model)}},
-    }
-
-
-def _problems(*statuses: int) -> dict[str, Any]:
-    return {
-        str(status): {
-            "description": "Refused; the body says why",
-            "content": {CONTENT_TYPE: {"schema": _reference(ProblemDocument)}},
-        }
-        for status in statuses
     }

@@ -46,7 +46,7 @@ from apps.common.protocol import (
     StatusAnswer,
 )
 from apps.common.settings import SettingsError
-from apps.common.web import CONTENT_TYPE, Problem
+from apps.common.web import CONTENT_TYPE, Problem, malformed
 from apps.seat_control.audit import Auditor
 from apps.seat_control.commands import (
     ARM_SECONDS,
@@ -477,10 +477,3 @@ def _signer(command_key: Path) -> FrameSigner:
     except ValueError as error:
         why = str(error)
     raise SettingsError(f"IFE_COMMAND_KEY: {command_key}: {why}: see playbooks/pki.yml")
-
-
-def malformed(error: ValidationError) -> Problem:
-    """The problem document of a body that does not fit its schema."""
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    where = ".".join(map(str, first["loc"])) or "the body"
-    return Problem(400, "malformed", f"{where}: {first['msg']}")
