@@ -6,6 +6,7 @@ import argparse
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from typing import NoReturn
 
 import httpx
 
-from bench import layouts, network, people, preflight, processes, supervise
+from bench import announce, content, layouts, network, people, preflight, processes, supervise
 from bench.instance import (
     FIRST_PORT,
     MAX_INSTANCE,
@@ -27,7 +28,7 @@ from bench.orders import Order, give
 from bench.up import Bench, cabin, down, drop, end_on_signals, is_up, running, stay
 
 DEFAULT_LAYOUT = "a330-300"
-PROGRAMS = ("redis", "postgresql", "nginx", "seat_control", "crew_web")
+PROGRAMS = ("redis", "postgresql", "nginx", "seat_control", "crew_web", "pa_audio", "vlc_stream")
 
 Options = argparse.Namespace
 
@@ -97,6 +98,11 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(order="protocol")
     command.add_argument("seat", metavar="SEAT", help="for example 12C")
     command.add_argument("protocol", type=int, choices=(1, 2), help="the newest that it speaks")
+    command = add("announce", _announce, "speak through the PA")
+    command.add_argument("text", metavar="TEXT", help="what to say")
+    command.add_argument("--source", choices=announce.SOURCES, default="crew", help="who speaks")
+    command.add_argument("--area", action="append", default=[], help="a PA area; without: all")
+    command.add_argument("--language", default="en", help="of the voice, en unless given")
     command = add("kill", _kill, "end a program with SIGKILL; it is started again")
     command.add_argument("name", choices=PROGRAMS)
     return parser
@@ -159,6 +165,7 @@ def _welcome(bench: Bench, options: Options) -> str:
         (f"call {seat}", "somebody calls"),
         ("kill seat_control", "it comes back, and no command is lost"),
         ("kill redis", "the page says what is degraded"),
+        ("announce 'Boarding is complete'", "every seat pauses, and hears it"),
     ]
     if not instance.loopback:
         tries.append(("drop 30", "a third of all packets vanish; `drop 0` ends that"))
@@ -263,6 +270,17 @@ def _order(options: Options, arguments: list[str]) -> None:
     except ValueError:
         raise BenchError(f"{options.seat} is no seat's name: write it like 12C") from None
     give(instance.paths.cabin_socket, order)
+
+
+def _announce(options: Options, arguments: list[str]) -> None:
+    instance = _instance(options, arguments)
+    areas = layouts.load(instance.layout, instance.seats)[0].pa_areas
+    if unknown := [area for area in options.area if area not in areas]:
+        raise BenchError(f"{unknown[0]} is no PA area of this cabin: {', '.join(areas)}")
+    with tempfile.TemporaryDirectory() as folder:
+        speech = Path(folder) / "speech.wav"
+        content.speak(options.text, options.language, speech)
+        announce.announce(instance.paths, options.source, options.area, speech)
 
 
 def _kill(options: Options, arguments: list[str]) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
+import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -35,6 +38,10 @@ vault_password_file = {root}/inventory/vault-password
 
 PLAYBOOK_TIMEOUT = 3600
 BOOT_TIMEOUT = 600
+FLEET = 8
+FORKS = (1, 5)
+"""How many aircraft Ansible looks after at a time: one, and what it does by itself."""
+
 POLL = 0.05
 REST = 60.0
 """Seconds after a boot until its memory is looked at."""
@@ -54,8 +61,9 @@ def main() -> None:
         sys.exit("bench.appliance: plain Debian is installed as root: sudo make bench-image")
     with tempfile.TemporaryDirectory(dir=BUILD, prefix="appliance-") as name:
         sections = _measure(options.image.absolute(), options.runs, Path(name))
-    begin = f"{machine()} Medians of {options.runs} runs.\n\n"
-    write("appliance", begin + "\n".join(sections))
+        begin = f"{machine()} Medians of {options.runs} runs.\n\n"
+        write("appliance", begin + "\n".join(sections))
+        measure_fleet(options.image.absolute(), Path(name))
 
 
 def _measure(image: Path, runs: int, folder: Path) -> list[str]:
@@ -124,6 +132,44 @@ def _measure(image: Path, runs: int, folder: Path) -> list[str]:
     ]
 
 
+def measure_fleet(image: Path, folder: Path) -> None:
+    """Measure runs that change nothing against a fleet, and write it down.
+
+    All its aircraft are one machine: what the servers do is done one after the other, which makes
+    the times a bound from above. What the controller does is what it would do for so many.
+    """
+    fleet = folder / "fleet"
+    (fleet / "host_vars").mkdir(parents=True)
+    names = [f"ec-lab-{number}" for number in range(1, FLEET + 1)]
+    (fleet / "hosts.yml").write_text(json.dumps({"aircraft": {"hosts": dict.fromkeys(names)}}))
+    shutil.copytree(ROOT / "inventory/lab/group_vars", fleet / "group_vars")
+    for name in names:
+        shutil.copy(ROOT / "inventory/lab/host_vars/ec-lab.yml", fleet / f"host_vars/{name}.yml")
+    variables = {
+        "lab_store": str(BUILD / "lab"),
+        # Each has its own there.
+        "_under_way": "/run/ife-provisioning-{{ inventory_hostname }}",
+    }
+    rows = []
+    with VM(Machine(image, networks=NETWORKS, direct=True)) as vm:
+        print("boots, and is provisioned", flush=True)
+        make_secrets()
+        vm.boot()
+        vm.wait_for_ssh()
+        _provision(vm, CONFIGURATION)
+        for aircraft, forks in ((1, FORKS[0]), *((FLEET, forks) for forks in FORKS)):
+            limit = "--limit=" + ",".join(names[:aircraft])
+            more = (f"--inventory={fleet}", limit, f"--forks={forks}")
+            used = resource.getrusage(resource.RUSAGE_CHILDREN)
+            seconds = _provision(vm, CONFIGURATION, *more, f"--extra-vars={json.dumps(variables)}")
+            now = resource.getrusage(resource.RUSAGE_CHILDREN)
+            processor = now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime
+            rows.append([str(aircraft), str(forks), f"{seconds:.0f}", f"{processor:.0f}"])
+            print(*rows[-1], flush=True)
+    head = ["aircraft", "at a time", "s", "controller's processor, s"]
+    write("fleet", f"{machine()} One run of each.\n\n{table(head, *rows)}")
+
+
 def _in_turn(runs: int, one: Timed, other: Timed) -> tuple[float, float]:
     """The median seconds of each."""
     times: list[tuple[float, float]] = []
@@ -151,10 +197,10 @@ def _boot(vm: VM, target: str) -> float:
     return time.monotonic() - begin
 
 
-def _provision(vm: VM, configuration: Path) -> float:
+def _provision(vm: VM, configuration: Path, *arguments: str) -> float:
     """Seconds of one run."""
     begin = time.monotonic()
-    run = provision(vm, configuration=configuration, timeout=PLAYBOOK_TIMEOUT)
+    run = provision(vm, *arguments, configuration=configuration, timeout=PLAYBOOK_TIMEOUT)
     if run.failures:
         raise RuntimeError(run.output)
     return time.monotonic() - begin

@@ -15,6 +15,7 @@ import random
 import resource
 import secrets
 import signal
+import socket
 import sys
 import time
 from collections import deque
@@ -27,14 +28,22 @@ from pydantic import BaseModel
 
 from apps.common import log as logs
 from apps.common.commands import AnyAction
+from apps.common.multicast import Membership, receiving_socket
+from apps.common.pa import ALL_AREAS, PORT, PaError, Receiver, Verifier, group
 from apps.common.protocol import PROTOCOL
 from apps.player.agent import HTTP_TIMEOUT, Player
+from apps.player.keys import read_keys
 from apps.player.machine import Answer
 from apps.player.media import NullBackend
+from apps.player.pa_hearing import Ear, Override
+from apps.player.pa_report import WHILE_ON, PaReport
 from apps.player.settings import PlayerSettings
 from bench.orders import MAX_LINE, Applied, Order
 
 log = logging.getLogger(__name__)
+
+PA_DELAY = 0.010
+MAX_PA_DATAGRAM = 1500
 
 REBOOT_SECONDS = 4.0
 """How long a seat is silent when it restarts; a real player takes longer."""
@@ -48,7 +57,7 @@ class CabinSettings(BaseModel):
     """What the cabin is told, in a JSON file.
 
     `certificates` has ``<seat>.crt`` and ``<seat>.key``; `state` is a folder for what each
-    seat remembers.
+    seat remembers. `pa_areas` has the number of each seat's PA area.
     """
 
     seats: list[str]
@@ -63,6 +72,8 @@ class CabinSettings(BaseModel):
     multicast_group: IPv4Address
     multicast_port: int
     multicast_source: IPv4Address
+    pa_areas: dict[str, int]
+    pa_public_keys_file: Path
 
 
 class SimulatedPlatform:
@@ -85,6 +96,106 @@ class SimulatedPlatform:
 
     def set_reading_light(self, on: bool) -> None:
         """There is no light."""
+
+
+class AreaPa:
+    """The PA as the seats of one area hear it: the player's own code, once for all of them.
+
+    Each would do the same with the same packets, and 312 have only a part of one processor here.
+    It listens from its first seat on.
+    """
+
+    def __init__(self, settings: CabinSettings, area: int) -> None:
+        self._settings = settings
+        self._area = area
+        self._receiver = Receiver(Verifier(read_keys(settings.pa_public_keys_file)), area)
+        self._ear = Ear(PA_DELAY)
+        self._listeners: dict[object, Callable[[PaReport], None]] = {}
+        self._told: Override | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._sockets: list[socket.socket] = []
+
+    def add(self, seat: object, listener: Callable[[PaReport], None]) -> None:
+        """Tell a seat, too, at each change and regularly."""
+        self._listeners[seat] = listener
+        if not self._sockets:
+            self._open()
+
+    def remove(self, seat: object) -> None:
+        """It is switched off."""
+        self._listeners.pop(seat, None)
+        if not self._listeners:
+            self._close()
+
+    def _open(self) -> None:
+        loop = asyncio.get_running_loop()
+        settings = self._settings
+        for area in sorted({ALL_AREAS, self._area}):
+            sock = receiving_socket(group(area), PORT)
+            Membership(settings.multicast_interface, group(area), settings.multicast_source).renew(
+                sock
+            )
+            loop.add_reader(sock, self._readable, sock)
+            self._sockets.append(sock)
+        self._tick()
+
+    def _close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        for sock in self._sockets:
+            asyncio.get_running_loop().remove_reader(sock)
+            sock.close()
+        self._sockets.clear()
+
+    def _readable(self, sock: socket.socket) -> None:
+        now = time.monotonic()
+        try:
+            self._ear.hear(self._receiver.accept(sock.recv(MAX_PA_DATAGRAM), now), now)
+        except (OSError, PaError):
+            return
+        if self._ear.override != self._told:
+            self._tell()
+
+    def _tick(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(WHILE_ON / 2, self._tick)
+        self._ear.tick(time.monotonic())
+        self._tell()
+
+    def _tell(self) -> None:
+        now = time.monotonic()
+        override = self._told = self._ear.override
+        report = PaReport(
+            on=override is not None,
+            number=0 if override is None else override.number,
+            area=0 if override is None else override.area,
+            relied_on=self._ear.relied_on(now),
+            faults=() if self._ear.is_heard(now) else ("pa-multicast",),
+        )
+        for listener in list(self._listeners.values()):
+            listener(report)
+
+
+class SimulatedPa:
+    """A `PaSource`: a seat's part of its area's."""
+
+    def __init__(self, area: AreaPa, media: NullBackend) -> None:
+        self._area = area
+        self._media = media
+        self.cut = False
+
+    def start(self, on_report: Callable[[PaReport], None]) -> None:
+        """Listen along."""
+
+        def hear(report: PaReport) -> None:
+            if not self.cut:
+                self._media.announce(report.on)
+                on_report(report)
+
+        self._area.add(self, hear)
+
+    async def close(self) -> None:
+        """Listen no more."""
+        self._area.remove(self)
 
 
 class SimulatedPlayer(Player):
@@ -114,6 +225,7 @@ class _Place:
     protocol: int = PROTOCOL
     cut: bool = False
     player: SimulatedPlayer | None = None
+    pa: SimulatedPa | None = None
     changing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -123,6 +235,7 @@ class Cabin:
     def __init__(self, settings: CabinSettings) -> None:
         self._settings = settings
         self._places = {seat: _Place() for seat in settings.seats}
+        self._areas: dict[int, AreaPa] = {}
         self._applied: deque[Applied] = deque(maxlen=MAX_APPLIED)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -160,8 +273,8 @@ class Cabin:
         match order.order:
             case "cut" | "restore":
                 place.cut = order.order == "cut"
-                if place.player is not None:
-                    place.player.cut = place.cut
+                if place.player is not None and place.pa is not None:
+                    place.player.cut = place.pa.cut = place.cut
             case "reboot":
                 self._reboot(seat, place)
             case "protocol":
@@ -177,6 +290,11 @@ class Cabin:
     async def _boot(self, seat: str, place: _Place) -> None:
         state = self._settings.state / seat
         state.mkdir(exist_ok=True)
+        area = self._settings.pa_areas[seat]
+        if area not in self._areas:
+            self._areas[area] = AreaPa(self._settings, area)
+        media = NullBackend(time.monotonic)
+        place.pa = SimulatedPa(self._areas[area], media)
         player = SimulatedPlayer(
             PlayerSettings(
                 registration=self._settings.registration,
@@ -192,13 +310,16 @@ class Cabin:
                 multicast_group=self._settings.multicast_group,
                 multicast_port=self._settings.multicast_port,
                 multicast_source=self._settings.multicast_source,
+                pa_area=area,
+                media_url=f"{self._settings.server_url}/media",
             ),
-            NullBackend(time.monotonic),
+            media,
             SimulatedPlatform(lambda: self._reboot(seat, place)),
+            pa=place.pa,
             protocol=place.protocol,
             on_applied=self.note,
         )
-        player.cut = place.cut
+        player.cut = place.pa.cut = place.cut
         await player.start()
         place.player = player
 

@@ -86,6 +86,16 @@ class Instance(BaseModel):
         return self.port + 1
 
     @property
+    def media_port(self) -> int:
+        """Where the seats get titles."""
+        return self.port + 2
+
+    @property
+    def media_url(self) -> str:
+        """What the seats find titles below."""
+        return f"http://{self.server.ip}:{self.media_port}/media"
+
+    @property
     def multicast_port(self) -> int:
         """Where the commands go. Of its own, for benches that share the loopback interface."""
         return FIRST_MULTICAST_PORT + self.number
@@ -153,6 +163,11 @@ class Paths:
     def pki(self) -> Path:
         """Keys and certificates."""
         return self.directory / "pki"
+
+    @property
+    def content(self) -> Path:
+        """What there is to see and hear, see `bench.content`."""
+        return self.directory / "content"
 
     @property
     def pids(self) -> Path:

@@ -47,7 +47,11 @@ def main(arguments: Sequence[str]) -> None:
     if options.socket:
         _pass_socket(environment)
     for name, _, limit in (limit.partition("=") for limit in options.limit):
-        resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (int(limit), int(limit)))
+        try:
+            resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (int(limit), int(limit)))
+        except ValueError as error:
+            # Root in a container may not raise them, and the app tells what it does without.
+            print(f"limit {name}: {error}", file=sys.stderr)
     os.umask(options.umask)
     if options.user:
         _become(options.user, options.group, environment)

@@ -27,11 +27,16 @@ def check(instance: Instance) -> None:
     check_port("127.0.0.1", instance.port)
     if instance.loopback:
         check_port("127.0.0.1", instance.seats_port)
+        check_port("127.0.0.1", instance.media_port)
 
 
 def check_programs() -> None:
     """See that the Debian packages are there."""
-    missing = [name for name in ("nginx", "redis-server", "nft", "ip") if find(name) is None]
+    missing = [
+        name
+        for name in ("nginx", "redis-server", "nft", "ip", "ffmpeg", "espeak-ng")
+        if find(name) is None
+    ]
     if postgresql_folder() is None:
         missing.append("postgres")
     if missing:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import sys
 import time
@@ -11,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from bench import network, services, units
+from bench import announce, content, layouts, network, services, units
 from bench.cabin import CabinSettings
 from bench.host import Host, run
 from bench.instance import AIRLINE, MULTICAST_GROUP, REGISTRATION, Instance
@@ -23,7 +24,8 @@ UNITS = ROOT / "units"
 NOT_HERE = {"player", "status", "tunnel"}
 """Units that run on other machines, or need systemd; the cabin's process has the players."""
 
-EXTRAS = ("seat_control", "crew_web", "player")
+EXTRAS = ("seat_control", "crew_web", "pa_audio", "vlc_stream", "player")
+CONTENT = ROOT / "build/content"
 PKI_DAYS = 30
 """Certificates are looked at again after this time, long before they end."""
 
@@ -58,6 +60,17 @@ def code(instance: Instance) -> None:
         site_packages / "bench",
         ignore=shutil.ignore_patterns("__pycache__", "tests"),
     )
+
+
+def media(instance: Instance) -> bool:
+    """Bring what there is to see and hear into the folder; False when nothing had to be made."""
+    made = content.make(CONTENT)
+    # Copied, for the checkout may lie where the service users cannot read.
+    shutil.rmtree(instance.paths.content, ignore_errors=True)
+    shutil.copytree(CONTENT, instance.paths.content)
+    for path in (instance.paths.content, *instance.paths.content.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    return made
 
 
 def certificates(instance: Instance, layout_file: Path) -> bool:
@@ -131,6 +144,10 @@ def configure(
         for name in units.service_names(UNITS)
         if name not in NOT_HERE
     ]
+    for source in announce.SOURCES:
+        path = announce.pipe(paths, source)
+        os.mkfifo(path)
+        host.give(path, "ife-pa_audio", 0o600)
     programs.append(services.nginx(instance, host))
     programs.append(_cabin(instance, seats, where.credentials, host))
     (paths.etc / "supervisord.conf").write_text(configuration(programs, paths, host.as_root))
@@ -142,19 +159,23 @@ def _write_settings(instance: Instance, layout_file: Path) -> None:
     paths = instance.paths
     etc = paths.etc / "ife"
     (etc / "keys").mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_private(etc / "keys/command.key", (paths.pki / "command.key").read_bytes())
+    for name in ("command.key", "pa.key"):
+        write_private(etc / "keys" / name, (paths.pki / name).read_bytes())
     everywhere = {
         "IFE_REGISTRATION": REGISTRATION,
         "IFE_LAYOUT": layout_file,
         "IFE_REDIS_URL": f"unix://{services.redis_socket(paths)}",
     }
+    to_the_cabin = {
+        "IFE_MULTICAST_INTERFACE": instance.interface,
+        "IFE_MULTICAST_SOURCE": instance.server.ip,
+    }
     _write_environment(
         etc / "seat_control.env",
         everywhere
+        | to_the_cabin
         | {
             "IFE_DATABASE_URL": services.database_url(paths),
-            "IFE_MULTICAST_INTERFACE": instance.interface,
-            "IFE_MULTICAST_SOURCE": instance.server.ip,
             "IFE_MULTICAST_GROUP": MULTICAST_GROUP,
             "IFE_MULTICAST_PORT": instance.multicast_port,
             "IFE_MULTICAST_TTL": 1,
@@ -162,7 +183,33 @@ def _write_settings(instance: Instance, layout_file: Path) -> None:
     )
     _write_environment(
         etc / "crew_web.env",
-        everywhere | {"IFE_SEAT_CONTROL_SOCKET": paths.run / "ife/seat_control.sock"},
+        everywhere
+        | {
+            f"IFE_{app.upper()}_SOCKET": paths.run / f"ife/{app}.sock"
+            for app in ("seat_control", "pa_audio", "vlc_stream")
+        },
+    )
+    _write_environment(
+        etc / "pa_audio.env",
+        everywhere
+        | to_the_cabin
+        | {
+            "IFE_KEYLINES_SOCKET": announce.keylines_socket(paths),
+            "IFE_PILOT_INPUT": f"fifo:{announce.pipe(paths, 'pilot')}",
+            "IFE_CREW_INPUT": f"fifo:{announce.pipe(paths, 'crew')}",
+            "IFE_PRAM_DIRECTORY": paths.content / "pram",
+            "IFE_MUSIC_DIRECTORY": paths.content / "music",
+        },
+    )
+    _write_environment(
+        etc / "vlc_stream.env",
+        everywhere
+        | to_the_cabin
+        | {
+            "IFE_CHANNELS_FILE": paths.content / "channels.yml",
+            "IFE_MEDIA_DIRECTORY": paths.content / "media",
+            "IFE_SEAT_CONTROL_SOCKET": paths.run / "ife/seat_control.sock",
+        },
     )
 
 
@@ -196,6 +243,7 @@ def _cabin(instance: Instance, seats: Sequence[str], credentials: Path, host: Ho
     host.own(paths.cabin_socket.parent, user, 0o700)
     host.own_among_others(instance.seats_memory, user)
     keys = credentials / "cabin"
+    layout, _ = layouts.load(instance.layout, instance.seats)
     for seat in seats:
         for name in (f"{seat}.crt", f"{seat}.key"):
             _entrust(paths.pki / "seats" / name, keys / name, user, host)
@@ -212,6 +260,8 @@ def _cabin(instance: Instance, seats: Sequence[str], credentials: Path, host: Ho
         multicast_group=IPv4Address(MULTICAST_GROUP),
         multicast_port=instance.multicast_port,
         multicast_source=instance.server.ip,
+        pa_areas={seat: layout.pa_area_number(layout.seats[seat].pa_area) for seat in seats},
+        pa_public_keys_file=paths.pki / "pa.pub",
     )
     settings_file = paths.etc / "cabin.json"
     settings_file.write_text(settings.model_dump_json(indent=1))

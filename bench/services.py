@@ -34,7 +34,7 @@ def redis(instance: Instance, host: Host) -> Program:
     """Redis, with nothing in it."""
     paths = instance.paths
     # Set-group-id, so that the socket is the group's: on an aircraft Redis runs as the group.
-    host.own(redis_socket(paths).parent, "redis", 0o2750, "ife")
+    host.own(redis_socket(paths).parent, "redis", 0o2750, "ife-redis")
     folder = host.own(paths.state / "redis", "redis", 0o700)
     text = render.render(
         "redis", "redis.conf.j2", redis_socket=redis_socket(paths), redis_directory=folder
@@ -137,6 +137,10 @@ def nginx(instance: Instance, host: Host) -> Program:
         nginx_crew_listen=f"127.0.0.1:{instance.port}",
         nginx_seat_control_socket=paths.run / "ife/seat_control.sock",
         nginx_crew_web_socket=paths.run / "ife/crew_web.sock",
+        nginx_pa_audio_socket=paths.run / "ife/pa_audio.sock",
+        nginx_vlc_stream_socket=paths.run / "ife/vlc_stream.sock",
+        nginx_media_listen=f"{instance.server.ip}:{instance.media_port}",
+        nginx_media_directory=paths.content / "media/channels",
         nginx_crew_static=static,
     )
     configuration = paths.etc / "nginx.conf"

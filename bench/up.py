@@ -73,6 +73,8 @@ def running(instance: Instance, say: Say) -> Iterator[Bench]:
 
             prepare.code(instance)
             say("code: installed as on an aircraft")
+            made = prepare.media(instance)
+            say(f"content: clips, announcements, music{'' if made else ', as before'}")
             made = prepare.certificates(instance, layout_file)
             say(f"certificates: {len(layout.seats)} seats{'' if made else ', as before'}")
             crew = people.ensure(paths.crew, paths.etc / "ife/crew.json")
@@ -213,7 +215,7 @@ def _wait_until_ready(bench: Bench, say: Say) -> None:
     """
     deadline = time.monotonic() + READY_TIMEOUT
     paths = bench.instance.paths
-    for app in ("seat_control", "crew_web"):
+    for app in ("seat_control", "pa_audio", "vlc_stream", "crew_web"):
         _wait(bench, deadline, app, partial(_why_not_ready, paths, app))
     _wait(bench, deadline, "nginx", lambda: _why_no_page(bench.instance))
     say("crew page: ready")

@@ -205,6 +205,10 @@ class Layout:
             or seat.zone in seats.zones
         }
 
+    def pa_area_number(self, area: str) -> int:
+        """The number of a PA area on the wire, from 1 (docs/protocols/pa.md)."""
+        return list(self.pa_areas).index(area) + 1
+
     def first(self, count: int) -> Layout:
         """The cabin cut down to its first `count` seats, for a small bench.
 

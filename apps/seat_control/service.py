@@ -409,8 +409,8 @@ class SeatControl:
     def _tell_of_announcements(self, state: pa.PaState | None) -> None:
         """Tell the seats where the PA speaks, by a beacon at once if that has changed."""
         spoken = {*state.areas, *state.ent_pause} if state else set()
-        areas = list(self.layout.pa_areas)
-        told = tuple(number for number, area in enumerate(areas, start=1) if area in spoken)
+        areas = self.layout.pa_areas
+        told = tuple(self.layout.pa_area_number(area) for area in areas if area in spoken)
         told = (pa.ALL_AREAS,) if told and len(told) == len(areas) else told
         if told != self._announced:
             self._announced = told

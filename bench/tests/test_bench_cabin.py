@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import socket
+import time
 from collections.abc import Callable
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -12,7 +14,12 @@ from typing import Any
 import pytest
 
 from apps.common.commands import Mute
-from bench.cabin import Cabin, CabinSettings, serve_orders
+from apps.common.pa import Signer, Source
+from apps.common.testing import wait_until_async
+from apps.player.media import NullBackend
+from apps.player.pa_report import PaReport
+from apps.player.testing import PaServer, own_address
+from bench.cabin import AreaPa, Cabin, CabinSettings, SimulatedPa, serve_orders
 from bench.instance import BenchError
 from bench.orders import Applied, Order, give
 
@@ -33,6 +40,8 @@ def cabin(tmp_path: Path) -> Cabin:
             multicast_source=IPv4Address("127.0.0.1"),
             multicast_group=IPv4Address("239.192.73.1"),
             multicast_port=5999,
+            pa_areas={"1A": 1, "1C": 2},
+            pa_public_keys_file=tmp_path / "none",
         )
     )
 
@@ -92,3 +101,40 @@ def test_rubbish_is_answered_with_an_error_and_the_next_order_with_its_answer(
 def test_without_a_cabin_one_is_told(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="is the bench up"):
         give(tmp_path / "nobody", Order(order="applied"))
+
+
+def test_the_seats_of_an_area_hear_its_pa_and_that_for_all(tmp_path: Path) -> None:
+    key, source = Signer(bytes(32)), own_address()
+    keys = tmp_path / "pa.pub"
+    keys.write_text(base64.urlsafe_b64encode(key.public_key).decode().rstrip("="))
+    settings = cabin(tmp_path)._settings.model_copy(
+        update={"pa_public_keys_file": keys, "multicast_source": source}
+    )
+    media = {area: NullBackend(time.monotonic) for area in (1, 2)}
+    heard: dict[int, list[int]] = {1: [], 2: []}
+
+    def numbers(area: int) -> Callable[[PaReport], None]:
+        return lambda report: heard[area].append(report.number)
+
+    async def run() -> None:
+        seats = {area: SimulatedPa(AreaPa(settings, area), media[area]) for area in (1, 2)}
+        for area, seat in seats.items():
+            media[area].play("film-1", 10.0)
+            seat.start(numbers(area))
+        with PaServer(key, source) as everywhere, PaServer(key, source, 2) as second:
+            second.announce(Source.CREW, 7)
+            await wait_until_async(lambda: 7 in heard[2], "the second area hears its PA")
+            held = media[2].position()
+            second.end()
+            everywhere.announce(Source.PILOT, 8)
+            await wait_until_async(lambda: 8 in heard[1] and 8 in heard[2], "both hear that")
+            assert media[2].position() == pytest.approx(held, abs=0.2)
+            seats[1].cut = True
+            everywhere.end()
+            await wait_until_async(lambda: heard[2][-1] == 0, "it is over")
+        assert 7 not in heard[1]
+        assert heard[1][-1] == 8, "its cable is pulled"
+        for seat in seats.values():
+            await seat.close()
+
+    asyncio.run(run())

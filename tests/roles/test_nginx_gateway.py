@@ -13,6 +13,7 @@ import socket
 import socketserver
 import ssl
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -29,7 +30,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from apps.common.testing import wait_until
-from tests.roles.helpers import AIRLINE, SESAME, Pki, load_module, render
+from apps.seat_control import testing as seat_control
+from tests.roles.helpers import AIRLINE, ROOT, SESAME, Pki, load_module, render
 
 certificates = load_module("pki_certificates")
 
@@ -165,8 +167,11 @@ class Gateway:
     pki: Pki
     cabin_port: int
     crew_port: int
+    media_port: int
     seat_control: Upstream
     crew_web: Upstream
+    pa_audio: Upstream
+    vlc_stream: Upstream
     configuration: Path = field(init=False)
 
     def context(self, certificate: Path | None = None) -> ssl.SSLContext:
@@ -244,13 +249,19 @@ def _running(pki: Pki, connections: int | None = None) -> Iterator[Gateway]:
         folder = Path(top) / "a b"
         (folder / "static").mkdir(parents=True)
         (folder / "static/page.js").write_text("let page;\n" * 1000)
+        (folder / "titles").mkdir()
+        (folder / "titles/film-12").write_bytes(bytes(range(256)) * 4)
+        (folder / "secret").write_text("not a title")
         running = Gateway(
             folder,
             pki,
             _free_port(),
             _free_port(),
+            _free_port(),
             Upstream(folder / "seat_control.sock"),
             Upstream(folder / "crew_web.sock"),
+            Upstream(folder / "pa_audio.sock"),
+            Upstream(folder / "vlc_stream.sock"),
         )
         running.configuration = _configuration(running)
         if connections is not None:
@@ -261,7 +272,12 @@ def _running(pki: Pki, connections: int | None = None) -> Iterator[Gateway]:
             )
             assert changes == 1
             running.configuration.write_text(text)
-        for upstream in (running.seat_control, running.crew_web):
+        for upstream in (
+            running.seat_control,
+            running.crew_web,
+            running.pa_audio,
+            running.vlc_stream,
+        ):
             upstream.start()
             stack.callback(upstream.stop)
         nginx = subprocess.Popen(
@@ -296,6 +312,10 @@ def _configuration(running: Gateway) -> Path:
         nginx_crew_listen=f"127.0.0.1:{running.crew_port}",
         nginx_seat_control_socket=running.seat_control.path,
         nginx_crew_web_socket=running.crew_web.path,
+        nginx_pa_audio_socket=running.pa_audio.path,
+        nginx_vlc_stream_socket=running.vlc_stream.path,
+        nginx_media_listen=f"127.0.0.1:{running.media_port}",
+        nginx_media_directory=folder / "titles",
         nginx_crew_static=folder / "static",
     )
 
@@ -556,9 +576,11 @@ def test_a_seat_with_slow_requests_leaves_connections_for_the_others(pki: Pki) -
                 begin_post(connection, STATUS)
 
         def other_is_answered() -> bool:
+            # Without a socket are those that were not even let in.
             for connection in slow:
                 with suppress(OSError):
-                    connection.sock.sendall(b" ")
+                    if connection.sock is not None:
+                        connection.sock.sendall(b" ")
             with suppress(OSError):
                 answer = ask(gateway.cabin(gateway.seat("2A")), STATUS, "POST", b"{}")
                 return answer.status == 200
@@ -566,6 +588,63 @@ def test_a_seat_with_slow_requests_leaves_connections_for_the_others(pki: Pki) -
 
         wait_until(other_is_answered, "another seat is answered", 8)
         assert ask(gateway.crew(), "/").status == 200
+
+
+def test_a_seat_asks_which_channels_there_are(gateway: Gateway) -> None:
+    answer = ask(gateway.cabin(gateway.seat("1A")), "/api/v1/channels", headers=SPOOFED)
+    assert answer.json["path"] == "/api/v1/channels"
+    assert answer.json["headers"]["ife-seat"] == "1A"
+    assert "ife-crew" not in answer.json["headers"]
+
+
+def test_who_is_no_seat_of_ours_is_not_told_of_channels(gateway: Gateway) -> None:
+    certificate = gateway.seat(REVOKED_SEAT)
+    refused = ask(gateway.cabin(certificate), "/api/v1/channels")
+    assert refused.problem == (403, "wrong-certificate")
+    assert ask(gateway.cabin(), "/api/v1/channels").problem == (401, "no-certificate")
+    posted = ask(gateway.cabin(gateway.seat("1A")), "/api/v1/channels", "POST", b"{}")
+    assert posted.problem == (405, "method-not-allowed")
+
+
+@pytest.mark.parametrize(
+    ("path", "app"),
+    [
+        ("/api/v1/pa/listen", "pa_audio"),
+        ("/api/v1/announcements/17/audio", "pa_audio"),
+        ("/api/v1/channels/channel-news/picture", "vlc_stream"),
+    ],
+)
+def test_the_crew_hear_and_see_what_the_seats_do(gateway: Gateway, path: str, app: str) -> None:
+    answer = ask(gateway.crew(), path, headers=SESSION | SPOOFED)
+    assert (answer.json["path"], answer.json["headers"]["ife-crew"]) == (path, "anna")
+    assert "cookie" not in answer.json["headers"]
+    assert ask(gateway.crew(), path).problem == (401, "no-crew")
+    upstream: Upstream = getattr(gateway, app)
+    with upstream.gone():
+        assert ask(gateway.crew(), path, headers=SESSION).problem == (502, "unavailable")
+
+
+def media(gateway: Gateway, path: str, method: str = "GET", **headers: str) -> Answer:
+    connection = http.client.HTTPConnection("127.0.0.1", gateway.media_port, timeout=10)
+    return ask(connection, path, method, headers=headers)
+
+
+def test_a_title_is_read_from_where_the_passenger_jumps_to(gateway: Gateway) -> None:
+    assert media(gateway, "/media/film-12").body == bytes(range(256)) * 4
+    part = media(gateway, "/media/film-12", Range="bytes=100-103")
+    assert (part.status, part.body) == (206, bytes([100, 101, 102, 103]))
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/media/", "/media/film-13", "/media/../secret", "/media/%2e%2e/secret", "/secret"],
+)
+def test_nothing_but_titles_is_given_away(gateway: Gateway, path: str) -> None:
+    assert media(gateway, path).status in {400, 404}
+
+
+def test_titles_are_only_read(gateway: Gateway) -> None:
+    assert media(gateway, "/media/film-12", "PUT").status == 403
 
 
 @pytest.mark.parametrize("sent", [b"", b"POST /api/v1/seats"], ids=["nothing", "a part"])
@@ -593,6 +672,82 @@ def _is_cut(connection: http.client.HTTPSConnection) -> bool:
         return True
     finally:
         connection.close()
+
+
+def test_a_status_that_meets_the_end_of_a_kept_connection_is_sent_again(gateway: Gateway) -> None:
+    """As when seat control restarts."""
+    connection = gateway.cabin(gateway.seat("3A"))
+    path = gateway.seat_control.path
+    with gateway.seat_control.gone(), socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        server = threading.Thread(target=_answer_but_the_second, args=(listener,))
+        server.start()
+        for _ in range(2):
+            answer = ask(connection, "/api/v1/seats/3A/status", "POST", b"{}", close=False)
+            assert (answer.status, answer.body) == (200, b"")
+        server.join(10)
+        path.unlink()
+    connection.close()
+
+
+def _answer_but_the_second(listener: socket.socket) -> None:
+    """Answer a request, end its connection when the next comes, and answer that on a new one."""
+    listener.settimeout(10)
+    kept, _ = listener.accept()
+    with kept:
+        kept.recv(4096)
+        kept.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        kept.recv(4096)
+    new, _ = listener.accept()
+    with new:
+        new.recv(4096)
+        new.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+
+@pytest.mark.timeout(120)
+def test_a_restart_of_seat_control_loses_no_status(gateway: Gateway, tmp_path: Path) -> None:
+    """Its socket stays open meanwhile, as systemd holds it, and nginx waits there."""
+    path = gateway.seat_control.path
+    server = f"localhost:{gateway.cabin_port}"
+    reporting = [sys.executable, "-m", "tests.vm.reporting", server]
+    with gateway.seat_control.gone(), socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen(1024)
+        running = _seat_control(tmp_path, listener)
+        with subprocess.Popen(
+            [*reporting, str(gateway.pki.directory), "1A", "1C", "3A", "3C"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as seats:
+            assert seats.stdout is not None
+            assert seats.stdout.readline() == "reporting\n"
+            for _ in range(2):
+                running.terminate()
+                running.wait(10)
+                running = _seat_control(tmp_path, listener)
+                # Another seat waits until it is there.
+                assert ask(gateway.cabin(gateway.seat("2C")), STATUS, "POST", b"{}").status == 403
+            told = json.loads(seats.communicate(timeout=20)[0])
+        running.terminate()
+        running.wait(10)
+        path.unlink()
+    assert told["failures"] == {}
+    assert min(told["answered"].values()) >= 3
+
+
+def _seat_control(folder: Path, listener: socket.socket) -> subprocess.Popen[bytes]:
+    """The app, as the bench starts it, and systemd."""
+    launch = ["-m", "bench.launch", "--socket", "--pid-file", str(folder / "pid"), "--"]
+    return subprocess.Popen(
+        [sys.executable, *launch, *seat_control.GUNICORN, "apps.seat_control.asgi:app"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], **seat_control.variables(folder)},
+        stdin=listener.fileno(),
+        stderr=subprocess.DEVNULL,
+    )
 
 
 def test_a_seat_is_told_when_seat_control_is_away(gateway: Gateway) -> None:

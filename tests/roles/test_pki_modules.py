@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 from tests.roles.helpers import load_module
 
 certificates = load_module("pki_certificates")
-command_key = load_module("pki_command_key")
+signing_key = load_module("pki_signing_key")
 
 SEAT = certificates.Request("EC-LAB", "Airline", certificates.PURPOSES["client"], (), 30, 10)
 KEY = base64.urlsafe_b64encode(b"k" * 32).decode().rstrip("=")
@@ -158,18 +158,18 @@ def test_a_certificate_does_not_outlive_its_authority(tmp_path: Path) -> None:
     ],
 )
 def test_the_seats_trust_the_key_and_the_one_before_it(there: str, wanted: list[str]) -> None:
-    assert command_key.trusted(KEY, there).splitlines() == wanted
+    assert signing_key.trusted(KEY, there).splitlines() == wanted
 
 
-def test_a_command_key_that_is_no_secret_or_broken_is_refused(tmp_path: Path) -> None:
+def test_a_signing_key_that_is_no_secret_or_broken_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "command.key"
-    assert command_key.read_key(path) is None
+    assert signing_key.read_key(path) is None
     path.write_bytes(b"k" * 32)
     path.chmod(0o644)
     with pytest.raises(ValueError, match="no secret"):
-        command_key.read_key(path)
+        signing_key.read_key(path)
     path.chmod(0o600)
-    assert command_key.read_key(path) == b"k" * 32
+    assert signing_key.read_key(path) == b"k" * 32
     path.write_bytes(b"k" * 31)
     with pytest.raises(ValueError, match="31 bytes"):
-        command_key.read_key(path)
+        signing_key.read_key(path)

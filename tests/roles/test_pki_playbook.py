@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import stat
 import subprocess
+import time
 from pathlib import Path
 
+from apps.common.pa import Signer
 from apps.common.protocol import FrameSigner
+from apps.player.keys import read_keys
 from tests.roles.helpers import AIRLINE, SEATS, SESAME, Pki, Run, load_module
 
 SEATS_TASK = "Issue the seats' certificates"
@@ -62,6 +64,12 @@ def test_the_server_has_a_certificate_for_its_names_and_addresses(pki: Pki) -> N
     assert "unsuitable certificate purpose" in _verify(pki, "server.crt", "-purpose", "sslclient")
 
 
+def test_certificates_are_valid_for_a_clock_that_is_a_year_behind(pki: Pki) -> None:
+    then = ("-attime", str(int(time.time()) - 364 * 24 * 3600))
+    for certificate in ("server.crt", "seats/1A.crt"):
+        assert _verify(pki, certificate, *then).endswith(": OK\n")
+
+
 def test_the_airlines_authority_speaks_for_no_other_airline(pki: Pki, tmp_path: Path) -> None:
     certificates = load_module("pki_certificates")
     airline = certificates.load_issuer(
@@ -76,15 +84,19 @@ def test_the_airlines_authority_speaks_for_no_other_airline(pki: Pki, tmp_path: 
 
 def test_no_secret_can_be_read_by_others(pki: Pki) -> None:
     secrets = [*pki.directory.rglob("*.key"), *pki.authority.glob("*.key")]
-    assert len(secrets) == len(SEATS) + 4
+    assert len(secrets) == len(SEATS) + 5
     assert {_mode(path) for path in secrets} == {0o600}
     assert _mode(pki.authority) == 0o700
 
 
+def test_the_pa_key_is_what_pa_audio_and_the_seats_read(pki: Pki) -> None:
+    signer = Signer((pki.directory / "pa.key").read_bytes())
+    assert read_keys(pki.directory / "pa.pub") == [signer.public_key]
+
+
 def test_the_command_key_is_what_seat_control_and_the_seats_read(pki: Pki) -> None:
     signer = FrameSigner((pki.directory / "command.key").read_bytes())
-    (line,) = (pki.directory / "command.pub").read_text().splitlines()
-    assert base64.urlsafe_b64decode(line + "=") == signer.public_key
+    assert read_keys(pki.directory / "command.pub") == [signer.public_key]
 
 
 def test_a_second_run_changes_nothing(first_run: tuple[Pki, Run]) -> None:

@@ -110,8 +110,9 @@ made:
   sample: {12C: it is missing}
 """
 
-BACKDATED = timedelta(days=1)
-"""A certificate is valid from before it was made: an aircraft's clock may be behind."""
+BACKDATED = timedelta(days=365)
+"""A certificate is valid from before it was made: an aircraft's clock may be behind, by as much as
+its image is older than the certificate."""
 
 PURPOSES = {
     "client": ExtendedKeyUsageOID.CLIENT_AUTH,

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Has the key that signs the commands to an aircraft's seats."""
+"""Has a key that signs what an aircraft's seats obey."""
 
 from __future__ import annotations
 
@@ -13,19 +13,23 @@ from ansible.module_utils.pki_files import sync, write
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 DOCUMENTATION = """
-module: pki_command_key
+module: pki_signing_key
 author: The ife authors
-short_description: Has the key that signs the commands to an aircraft's seats
+short_description: Has a key that signs what an aircraft's seats obey
 description:
-  - C(command.key) is an Ed25519 private key (RFC 8032), its 32 bytes and nothing else.
-  - C(command.pub) has the public keys that the seats trust, one a line, base64url without
-    padding (RFC 4648). The first is that of C(command.key). The second, if there is one, is
+  - C(<name>.key) is an Ed25519 private key (RFC 8032), its 32 bytes and nothing else.
+  - C(<name>.pub) has the public keys that the seats trust, one a line, base64url without
+    padding (RFC 4648). The first is that of C(<name>.key). The second, if there is one, is
     that of the key before it, for as long as some still sign with it.
-  - A new C(command.key) is made when there is none.
+  - A new C(<name>.key) is made when there is none.
 options:
   directory:
     description: Where the files go. It must be there.
     type: path
+    required: true
+  name:
+    description: What the files are called.
+    type: str
     required: true
 attributes:
   check_mode:
@@ -34,8 +38,9 @@ attributes:
 
 EXAMPLES = """
 - name: Have the key that signs the commands
-  pki_command_key:
+  pki_signing_key:
     directory: pki
+    name: command
 """
 
 RETURN = """
@@ -50,12 +55,12 @@ MAX_TRUSTED = 2
 
 
 def encode(key: bytes) -> str:
-    """A public key as a line of ``command.pub``."""
+    """A public key as a line of ``<name>.pub``."""
     return base64.urlsafe_b64encode(key).decode().rstrip("=")
 
 
 def is_public_key(line: str) -> bool:
-    """Whether this could be a line of ``command.pub``."""
+    """Whether this could be a line of ``<name>.pub``."""
     try:
         return len(base64.b64decode(line + "=", altchars=b"-_", validate=True)) == KEY_BYTES
     except (binascii.Error, ValueError):
@@ -63,7 +68,7 @@ def is_public_key(line: str) -> bool:
 
 
 def trusted(public_key: str, there: str) -> str:
-    """What ``command.pub`` is to hold: this key, then the one before it, if it was there."""
+    """What ``<name>.pub`` is to hold: this key, then the one before it, if it was there."""
     others = [line for line in there.split() if line != public_key and is_public_key(line)]
     return "".join(f"{line}\n" for line in [public_key, *others][:MAX_TRUSTED])
 
@@ -88,11 +93,15 @@ def read_key(path: Path) -> bytes | None:
 def main() -> None:
     """Run as an Ansible module."""
     module = AnsibleModule(
-        argument_spec={"directory": {"type": "path", "required": True}},
+        argument_spec={
+            "directory": {"type": "path", "required": True},
+            "name": {"type": "str", "required": True},
+        },
         supports_check_mode=True,
     )
     directory = Path(module.params["directory"])
-    private_file, public_file = directory / "command.key", directory / "command.pub"
+    name = module.params["name"]
+    private_file, public_file = directory / f"{name}.key", directory / f"{name}.pub"
     try:
         key = read_key(private_file)
         made = key is None
@@ -107,7 +116,7 @@ def main() -> None:
                 write(private_file, key, 0o600)
             sync(directory)
     except (OSError, ValueError) as error:
-        module.fail_json(f"cannot have a command key: {error}")
+        module.fail_json(f"cannot have a signing key: {error}")
     module.exit_json(changed=changed, made=made)
 
 

@@ -1,0 +1,1 @@
+"""What is measured of the PA and of streaming, side by side with named peers."""
