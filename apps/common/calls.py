@@ -124,7 +124,8 @@ class Client:
             try:
                 connection.request(method, path, content, headers)
                 response = connection.getresponse()
-                return response.status, response.read(MAX_ANSWER)
+                # Of a 204 there is nothing to read.
+                return response.status, response.read(MAX_ANSWER) or b"{}"
             except (OSError, http.client.HTTPException) as error:
                 why = f"it broke off ({error or type(error).__name__})"
                 raise UnavailableError(why, maybe_done=True) from error

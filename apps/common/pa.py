@@ -228,7 +228,6 @@ def _parse_audio(packet: bytes) -> Received:
         or packet[_RTP.size : _MARK_AT] != _EXTENSION
         or version != VERSION
         or not number
-        or packet[_SIGNATURE_AT + _SIGNATURE : _SAMPLES_AT] != _PADDING
     ):
         raise PaError("malformed")
     return Received(
@@ -509,7 +508,7 @@ class PaState(BaseModel):
     """The PA on the bus. `areas` are all those in which anything is heard.
 
     `source`, `number` and `since` are those of the announcement that wins over all others.
-    `ent_pause` are the areas that are paused without audio.
+    `ent_pause` are the areas that are paused without audio. `decompression`: that keyline is on.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -521,3 +520,4 @@ class PaState(BaseModel):
     since: int = 0
     announcements: Annotated[tuple[PaAnnouncement, ...], Field(max_length=MAX_AREAS + 1)] = ()
     ent_pause: Areas = ()
+    decompression: Flag = False

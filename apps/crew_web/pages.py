@@ -30,7 +30,7 @@ def let_in() -> Response | None:
         # htmx follows it, so the page becomes the log-in.
         return Response(status=401, headers={"HX-Redirect": url_for("pages.home")})
     if request.method not in guard.SAFE_METHODS and guard.is_forged(session):
-        return _note(texts.gettext("The page is out of date: reload it."), 403)
+        return note(texts.gettext("The page is out of date: reload it."), 403)
     guard.enter(session)
     return None
 
@@ -38,18 +38,18 @@ def let_in() -> Response | None:
 @pages.errorhandler(UnavailableError)
 def unavailable(error: UnavailableError) -> Response:
     """Say that seat control did not answer."""
-    return _note(texts.unavailable(maybe_done=error.maybe_done), 503)
+    return note(texts.unavailable(maybe_done=error.maybe_done), 503)
 
 
 @pages.errorhandler(RefusedError)
 def refused(error: RefusedError) -> Response:
     """Say why seat control refused."""
-    return _note(texts.refusal(error.slug), error.status, error.detail)
+    return note(texts.refusal(error.slug), error.status, error.detail)
 
 
 @pages.get("/")
 def home() -> str:
-    """The cabin."""
+    """The page: the cabin, the PA, video."""
     return render_template(
         "cabin.html",
         zones=service().map,
@@ -64,9 +64,9 @@ def command() -> Response:
         chosen = selection.selector(request.form.get("seats", "").split(), service().layout)
         action = actions.parse(request.form)
     except selection.SelectionError:
-        return _note(texts.refusal("empty-selection"), 422)
+        return note(texts.refusal("empty-selection"), 422)
     except actions.ActionError as error:
-        return _note(texts.field_error(error.field), 422, str(error))
+        return note(texts.field_error(error.field), 422, str(error))
     token = request.form.get("arm_token") or None
     seats = service().layout.resolve(chosen)
     if action.destructive and len(seats) > 1 and token is None:
@@ -74,7 +74,7 @@ def command() -> Response:
         page = render_template(
             "_arm.html", armed=armed, action=action, selector=chosen, seats=seats
         )
-        return _for_htmx(page, "armed", target="#arm", swap="innerHTML")
+        return for_htmx(page, "armed", target="#arm", swap="innerHTML")
     accepted = service().seat_control.issue(
         _crew(), CommandRequest(selector=chosen, action=action, arm_token=token)
     )
@@ -83,7 +83,7 @@ def command() -> Response:
     except UnavailableError as error:
         # The command itself was accepted.
         raise UnavailableError(str(error), maybe_done=True) from error
-    return _for_htmx(_report(report), "sent")
+    return for_htmx(_report(report), "sent")
 
 
 @pages.get("/commands/<int:seq>")
@@ -123,8 +123,13 @@ def seat(seat: str) -> str:
 
 @pages.get("/status")
 def status() -> str:
-    """What is degraded, and the PA's state."""
-    return render_template("_status.html", degraded=service().degraded(), pa=service().pa.value)
+    """What is degraded, who speaks, and which imposed videos are on."""
+    return render_template(
+        "_status.html",
+        degraded=texts.known_parts(service().degraded()),
+        pa=service().pa.value,
+        imposed=service().imposed(),
+    )
 
 
 def _crew() -> str:
@@ -135,12 +140,12 @@ def _report(report: DeliveryReport) -> str:
     return render_template("_report.html", report=report)
 
 
-def _note(text: str, status: int, detail: str = "") -> Response:
-    """A card on top of the deliveries which says what went wrong."""
+def note(text: str, status: int, detail: str = "") -> Response:
+    """A card which says what went wrong."""
     return make_response(render_template("_note.html", text=text, detail=detail), status)
 
 
-def _for_htmx(
+def for_htmx(
     page: str, event: str, *, target: str | None = None, swap: str | None = None
 ) -> Response:
     """A fragment, and the event that tells the page's scripts that it is there."""

@@ -46,6 +46,18 @@ def selector(names: Iterable[str], layout: Layout) -> Selector:
     )
 
 
+def parts(layout: Layout) -> dict[str, Selector]:
+    """By a word each: the whole cabin, its classes, its zones where those are no class."""
+    found = {"all": Selector(all=True)}
+    found |= {f"class-{name}": Selector(classes=(name,)) for name in layout.classes}
+    known = {layout.resolve(part) for part in found.values()}
+    for name in layout.zones:
+        zone = Selector(zones=(name,))
+        if layout.resolve(zone) not in known:
+            found[f"zone-{name}"] = zone
+    return found
+
+
 def _whole(wanted: set[str], part_of: dict[str, K]) -> list[K]:
     """The parts of the cabin of which every seat is wanted, in cabin order."""
     seats: dict[K, set[str]] = {}

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 
 from apps.common import layout as layouts
 from apps.common import pa
 from apps.common.bus import Bus, Followed
-from apps.common.calls import RefusedError, SeatControl, UnavailableError
+from apps.common.calls import SeatControl
+from apps.common.channels import ImposedView
 from apps.common.health import Degraded, Health, sd_notify
 from apps.common.settings import SettingsError
-from apps.crew_web import cabin_map, crew, languages
+from apps.crew_web import cabin_map, crew, languages, selection
 from apps.crew_web.lockout import Lockout
+from apps.crew_web.media import PaAudio, VlcStream
 from apps.crew_web.sessions import Sessions
 from apps.crew_web.settings import CrewWebSettings
 from apps.crew_web.store import Store
+from apps.crew_web.watched import Watched
 
 log = logging.getLogger(__name__)
 
 LOOK_EVERY = 2.0
-"""Seconds between two looks at how seat control is."""
+"""Seconds between two looks at whether sessions answer."""
 
 
 class CrewWeb:
@@ -39,6 +41,7 @@ class CrewWeb:
         self.settings = settings
         self.layout = layouts.load(settings.layout)
         self.map = cabin_map.draw(self.layout)
+        self.parts = selection.parts(self.layout)
         self.crew = crew.load(settings.crew_file)
         self.languages = languages.load()
         self.store = Store(settings.state_directory)
@@ -50,52 +53,67 @@ class CrewWeb:
         except ValueError as error:
             raise SettingsError(f"IFE_REDIS_URL: {error}") from error
         self.pa = Followed(self._bus, pa.TOPIC, pa.PaState, pa.STATE_GOOD_FOR)
-        self._seat_control_trouble: str | None = "not asked yet"
-        self._seat_control_degraded: list[Degraded] = []
+        self._seat_control = Watched("seat_control", self.seat_control)
+        self.pa_audio = Watched("pa_audio", PaAudio(settings.pa_audio_socket))
+        video = VlcStream(settings.vlc_stream_socket)
+        self.vlc_stream = Watched("vlc_stream", video, lambda: self._look_at_video(video))
+        self._imposed: tuple[ImposedView, ...] = ()
         self._closing = threading.Event()
-        self._watcher = threading.Thread(target=self._watch, name="seat-control", daemon=True)
+        self._watcher = threading.Thread(target=self._watch, name="sessions", daemon=True)
         self.health = Health("crew_web")
         self.health.need(lambda: self.store.trouble)
         self.health.part("redis", lambda: self._bus.trouble)
-        self.health.part("seat_control", lambda: self._seat_control_trouble)
+        for app in (self._seat_control, self.pa_audio, self.vlc_stream):
+            self.health.part(app.name, app.trouble)
 
     def start(self) -> None:
-        """Connect to the bus, and begin to watch seat control."""
+        """Connect to the bus, and begin to watch the other apps."""
         self._bus.start()
-        self._watcher.start()
+        for thread in (self._seat_control, self.pa_audio, self.vlc_stream, self._watcher):
+            thread.start()
         log.info("the crew's page is up", extra={"seats": len(self.layout.seats)})
 
     def close(self) -> None:
         """Stop everything."""
         self._closing.set()
         self._watcher.join(timeout=5)
+        for app in (self._seat_control, self.pa_audio, self.vlc_stream):
+            app.close()
         self._bus.close()
         self.store.close()
 
     def degraded(self) -> list[Degraded]:
-        """What the crew do without right now, each part once; seat control's view first."""
+        """What the crew do without right now, each part once; seat control's view first.
+
+        The parts of pa_audio and vlc_stream have the app's name before their own.
+        """
         report = self.health.report()
-        parts = [*self._seat_control_degraded, *report.degraded]
+        parts = [*self._seat_control.degraded, *report.degraded]
+        for app in (self.pa_audio, self.vlc_stream):
+            parts += [
+                Degraded(part=f"{app.name} {part.part}", why=part.why) for part in app.degraded
+            ]
         if report.why_not:
             parts.append(Degraded(part="sessions", why=report.why_not))
         return list({part.part: part for part in reversed(parts)}.values())[::-1]
 
+    def imposed(self) -> list[ImposedView] | None:
+        """The imposed videos that are on, as vlc_stream said within the last seconds.
+
+        None while it is away.
+        """
+        if self.vlc_stream.trouble():
+            return None
+        return [video for video in self._imposed if video.state != "idle"]
+
+    def _look_at_video(self, client: VlcStream) -> None:
+        self._imposed = client.channels().imposed
+
     def _watch(self) -> None:
         while True:
-            began = time.monotonic()
-            self._look()
             self.health.notify()
             # Each request needs them too. That they cannot be written is no reason to start anew.
             self.store.read("SELECT 1", ())
             sd_notify("WATCHDOG=1")
-            if self._closing.wait(max(0.1, LOOK_EVERY - (time.monotonic() - began))):
+            if self._closing.wait(LOOK_EVERY):
                 return
-
-    def _look(self) -> None:
-        try:
-            report = self.seat_control.health()
-        except (UnavailableError, RefusedError) as error:
-            self._seat_control_trouble, self._seat_control_degraded = str(error), []
-        else:
-            self._seat_control_trouble = report.why_not
-            self._seat_control_degraded = report.degraded

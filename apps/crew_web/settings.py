@@ -21,4 +21,6 @@ class CrewWebSettings(Settings):
     crew_file: Path
     state_directory: Path
     seat_control_socket: Path = Path("/run/ife/seat_control.sock")
+    pa_audio_socket: Path = Path("/run/ife/pa_audio.sock")
+    vlc_stream_socket: Path = Path("/run/ife/vlc_stream.sock")
     session_idle_minutes: Annotated[int, Field(ge=1, le=720)] = 30

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+
+from babel import Locale, UnknownLocaleError
 from flask import g
 
 from apps.common.commands import (
@@ -24,6 +28,7 @@ from apps.common.commands import (
     SetVolume,
     ShowMessage,
 )
+from apps.common.health import Degraded
 from apps.common.layout import Layout
 
 NAMED_SEATS = 8
@@ -112,7 +117,20 @@ def state(look: str) -> str:
 
 def part(name: str) -> str:
     """What it means for the crew that a part is away."""
-    words = {
+    return _parts().get(name, name)
+
+
+def known_parts(degraded: Iterable[Degraded]) -> list[Degraded]:
+    """Those parts of other apps that the crew can do something about, and all of the page's own."""
+    return [
+        part
+        for part in degraded
+        if part.part in _parts() or not part.part.startswith(("pa_audio ", "vlc_stream "))
+    ]
+
+
+def _parts() -> dict[str, str]:
+    return {
         "seat_control": _("Seat control does not answer: no commands can be sent now."),
         "redis": _("Live data service away: commands work, the PA state is not known."),
         "audit log": _("Audit log away: commands work, the record is kept and written later."),
@@ -121,8 +139,15 @@ def part(name: str) -> str:
         ),
         "multicast": _("Multicast silent: commands arrive a second later than usual."),
         "sessions": _("Log-ins cannot be stored: whoever is logged in can go on working."),
+        "pa_audio": _("The PA does not answer: announcements may not be heard at the seats."),
+        "pa_audio multicast": _("The PA cannot send: announcements may not be heard at the seats."),
+        "pa_audio self-test": _("The PA does not hear itself: check that announcements arrive."),
+        "pa_audio keylines": _("The PA hears of no handset: pressing to talk may open nothing."),
+        "pa_audio pilot input": _("The pilots' microphone is away: they are not heard."),
+        "pa_audio crew input": _("The crew's handset is away: it is not heard."),
+        "vlc_stream": _("Video does not answer: channels and imposed video cannot be changed."),
+        "vlc_stream interface": _("Video cannot send: channels and imposed video are not seen."),
     }
-    return words.get(name, name)
 
 
 def refusal(slug: str) -> str:
@@ -138,6 +163,95 @@ def refusal(slug: str) -> str:
         "unknown-command": _("It is too old: its report is in the audit log only."),
     }
     return words.get(slug, _("Seat control refused it."))
+
+
+def media_refusal(slug: str) -> str:
+    """Why the PA or video refused, and what to do."""
+    words = {
+        "queue-full": _("Too many messages wait already: stop some first."),
+        "not-queued": _("That message is over already."),
+        "cannot-play": _("That message cannot be played."),
+        "no-such-channel": _("There is no such channel any more, or it has no place to go to."),
+        "no-such-video": _("There is no such video."),
+        "no-such-language": _("That video is not there in this language."),
+        "not-playable": _("That video cannot be played: its file is missing or broken."),
+        "not-on": _("That video is over already."),
+        "live": _("A live channel has no place to go to."),
+        "decompression": _("The screens stay stowed in a decompression."),
+    }
+    return words.get(slug, _("It was refused. Reload the page and try again."))
+
+
+def media_unavailable(*, maybe_done: bool) -> str:
+    """Why an order got no answer from the PA or video."""
+    if maybe_done:
+        return _(
+            "There was no answer in time. It may or may not have been done: "
+            "look before you try again."
+        )
+    return _("There is no answer. Nothing was done: try again in a moment.")
+
+
+def source(name: str, *, short: bool = False) -> str:
+    """Who speaks."""
+    words = {
+        "pilot": _("Pilot"),
+        "crew": _("Crew") if short else _("Crew handset"),
+        "pram": _("Message") if short else _("Recorded message"),
+        "music": _("Music") if short else _("Boarding music"),
+    }
+    return words.get(name, name)
+
+
+def areas(names: Iterable[str], layout: Layout) -> str:
+    """Areas of the PA in a few words."""
+    found = list(names)
+    if set(found) >= set(layout.pa_areas):
+        return _("Everywhere")
+    return ", ".join(layout.pa_areas.get(name, name) for name in found)
+
+
+def channel_state(name: str) -> str:
+    """What a channel, or an imposed video, is doing."""
+    words = {
+        "playing": _("playing"),
+        "paused": _("paused"),
+        "stopped": _("stopped"),
+        "off-air": _("off the air"),
+        "starting": _("starting"),
+        "silent": _("nothing is sent"),
+        "idle": _("not on"),
+    }
+    return words.get(name, name)
+
+
+def language(code: str) -> str:
+    """A language's name, in the language of the request."""
+    try:
+        name = Locale.parse(code, sep="-").get_display_name(g.language.code)
+    except (UnknownLocaleError, ValueError):
+        return code
+    return name[0].upper() + name[1:] if name else code
+
+
+def in_language(names: Mapping[str, str]) -> str:
+    """A name that is there in some languages, in that of the request if it is."""
+    return names.get(g.language.code) or next(iter(names.values()), "")
+
+
+def clock(seconds: float | None) -> str:
+    """A length of time as a player shows it: 3:07, 1:02:45."""
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(max(0, int(seconds)), 60)
+    if minutes < 60:
+        return f"{minutes}:{rest:02}"
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
+def time_of_day(pa_time: int) -> str:
+    """PA time (ms, near Unix time) as the clock shows it."""
+    return f"{datetime.fromtimestamp(pa_time / 1000, UTC):%H:%M} Z"
 
 
 def field_error(field: str) -> str:

@@ -1,5 +1,6 @@
 // The actions, the armed step, the delivery reports and the other panels.
 
+import { go } from "./places.js";
 import { onSelection, select } from "./selection.js";
 import { gettext } from "./texts.js";
 
@@ -11,8 +12,12 @@ const csrf = JSON.parse(document.body.getAttribute("hx-headers:inherited"));
 
 // -- sliders ------------------------------------------------------------------------------
 
-function showValue(slider) {
-  slider.form.querySelector("output").value = `${slider.value} %`;
+/** Say what a slider is at: percent, or the time in a film. @param {HTMLInputElement} slider */
+export function showValue(slider) {
+  const { duration } = slider.dataset;
+  const seconds = Math.floor((Number(slider.value) / 100) * Number(duration));
+  const clock = `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
+  slider.form.querySelector("output").value = duration ? clock : `${slider.value} %`;
 }
 
 document.addEventListener("input", (event) => {
@@ -96,8 +101,11 @@ document.body.addEventListener("sent", () => {
   reports.closest(".panels").scrollIntoView({ block: "nearest" });
 });
 
-reports.addEventListener("click", (event) => {
+document.addEventListener("click", (event) => {
   event.target.closest("[data-dismiss]")?.closest("article").remove();
+  if (!event.target.closest("[data-deliveries]")) return;
+  go("cabin");
+  open("reports");
 });
 
 // -- the armed step -----------------------------------------------------------------------
@@ -133,19 +141,33 @@ arm.addEventListener("click", (event) => {
   if (event.target.closest("[data-disarm]")) arm.close("disarmed");
 });
 
-document.body.addEventListener("sent", () => {
-  if (arm.open) arm.close("sent");
-});
+for (const kind of ["sent", "video-changed"]) {
+  document.body.addEventListener(kind, () => {
+    if (arm.open) arm.close("sent");
+  });
+}
 
 // -- what went wrong on the way -----------------------------------------------------------
 
-/** Put a note of our own on top of the deliveries. @param {string} text */
-function note(text) {
+const mediaNotes = document.getElementById("media-notes");
+
+/** Put a note of our own where the crew look. @param {string} text */
+export function note(text) {
   const card = document.getElementById("note").content.firstElementChild.cloneNode(true);
   card.querySelector("p").textContent = text;
-  reports.prepend(card);
-  open("reports");
+  if (document.body.dataset.at === "cabin") {
+    reports.prepend(card);
+    open("reports");
+  } else {
+    mediaNotes.replaceChildren(card);
+  }
 }
+
+// The last order's note is about that one alone.
+document.body.addEventListener("htmx:before:request", ({ detail }) => {
+  if (detail.ctx.request.method === "POST") mediaNotes.replaceChildren();
+});
+document.body.addEventListener("place-changed", () => mediaNotes.replaceChildren());
 
 const unreachable = document.getElementById("page-unreachable");
 
@@ -154,11 +176,15 @@ function noAnswer(method) {
   unreachable.hidden = false;
   if (method !== "POST") return;
   if (arm.open) arm.close("failed");
-  note(
-    gettext(
-      "No answer from this page's server: the command may or may not have been sent. Look at the deliveries before you try again.",
-    ),
-  );
+  const text =
+    document.body.dataset.at === "cabin"
+      ? gettext(
+          "No answer from this page's server: the command may or may not have been sent. Look at the deliveries before you try again.",
+        )
+      : gettext(
+          "No answer from this page's server: it may or may not have been done. Look before you try again.",
+        );
+  note(text);
 }
 
 document.body.addEventListener("htmx:error", ({ detail }) => noAnswer(detail.ctx?.request.method));
@@ -172,8 +198,9 @@ document.body.addEventListener("htmx:before:response", (event) => {
   if (away || busy || (response.status >= 500 && request.method === "GET")) event.preventDefault();
   if (away) noAnswer(request.method);
   else unreachable.hidden = true;
+  // Notes of what went wrong are beneath the dialog.
+  if (response.status >= 400 && request.method === "POST" && arm.open) arm.close("failed");
   if (busy && request.method === "POST") {
-    if (arm.open) arm.close("failed");
     note(gettext("That was too much at once. Nothing was sent: try again in a moment."));
   }
 });

@@ -1,4 +1,4 @@
-"""Fixtures: the app as it runs, with files of its own. Seat control and Redis are away."""
+"""Fixtures: the app as it runs, with files of its own. The other apps and Redis are away."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pathlib import Path
 
 import argon2
 import pytest
-from flask import Flask
+from flask import Flask, g
 from flask.testing import FlaskClient
 
 from apps.crew_web.app import create_app
+from apps.crew_web.service import CrewWeb
 from apps.crew_web.settings import CrewWebSettings
 
 ROOT = Path(__file__).parents[3]
@@ -57,6 +58,8 @@ def settings(tmp_path: Path, crew_file: Path) -> CrewWebSettings:
         crew_file=crew_file,
         state_directory=tmp_path,
         seat_control_socket=tmp_path / "seat_control.sock",
+        pa_audio_socket=tmp_path / "pa_audio.sock",
+        vlc_stream_socket=tmp_path / "vlc_stream.sock",
         redis_url=f"unix://{tmp_path}/redis.sock",
     )
 
@@ -66,6 +69,15 @@ def app(settings: CrewWebSettings) -> Iterator[Flask]:
     app = create_app(settings)
     yield app
     app.extensions["crew_web"].close()
+
+
+@pytest.fixture(params=["en", "de", "es", "fr"])
+def web(app: Flask, request: pytest.FixtureRequest) -> Iterator[CrewWeb]:
+    """A request in each language."""
+    web: CrewWeb = app.extensions["crew_web"]
+    with app.test_request_context():
+        g.language = web.languages[request.param]
+        yield web
 
 
 @pytest.fixture

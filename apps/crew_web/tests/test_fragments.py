@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 
-import pytest
-from flask import Flask, g, render_template
+from flask import render_template
 
 from apps.common.cabin import SeatView
+from apps.common.channels import ImposedView
 from apps.common.commands import (
     ACTIONS,
     AnyAction,
@@ -25,22 +24,27 @@ from apps.common.commands import (
     ShowMessage,
 )
 from apps.common.health import Degraded
-from apps.common.pa import PaState
+from apps.common.pa import PaAnnouncement, PaState
 from apps.crew_web import actions, texts
 from apps.crew_web.service import CrewWeb
-
-LANGUAGES = ["en", "de", "es", "fr"]
 
 EVIL = '<script>alert("x")</script>'
 
 
-@pytest.fixture(params=LANGUAGES)
-def web(app: Flask, request: pytest.FixtureRequest) -> Iterator[CrewWeb]:
-    """A request in each language."""
-    web: CrewWeb = app.extensions["crew_web"]
-    with app.test_request_context():
-        g.language = web.languages[request.param]
-        yield web
+def imposed(**changes: object) -> ImposedView:
+    whole: dict[str, object] = {
+        "id": "safety",
+        "names": {"en": "Safety", "de": "Safety", "es": "Safety", "fr": "Safety"},
+        "group": "239.192.80.200",
+        "port": 5004,
+        "languages": ("en", "xx"),
+        "state": "playing",
+        "language": "de",
+        "position": 8.0,
+        "remaining": 192.9,
+        "screens": True,
+    }
+    return ImposedView.model_validate(whole | changes)
 
 
 def report(**changes: object) -> DeliveryReport:
@@ -138,19 +142,38 @@ def test_lists_and_details_of_seats(web: CrewWeb) -> None:
         )
 
 
-def test_status_says_every_part_and_the_pa(web: CrewWeb) -> None:
+def test_status_says_every_part_and_who_speaks(web: CrewWeb) -> None:
     parts = ["seat_control", "redis", "audit log", "journal", "multicast", "sessions", "new"]
     page = render_template(
-        "_status.html", degraded=[Degraded(part=part, why=EVIL) for part in parts], pa=None
+        "_status.html",
+        degraded=[Degraded(part=part, why=EVIL) for part in parts],
+        pa=None,
+        imposed=None,
     )
     assert page.count('class="banner"') == len(parts)
     assert EVIL not in page
-    speaking = PaState(state="announcement", source="crew", areas=("economy", "elsewhere"))
-    page = render_template("_status.html", degraded=[], pa=speaking)
-    assert "Economy" in page
-    assert "elsewhere" in page
+    announcements = (
+        PaAnnouncement(source="crew", areas=("economy", "elsewhere"), number=8, since=1),
+        PaAnnouncement(source="music", areas=("business",), number=7, since=1),
+    )
+    speaking = PaState(
+        state="announcement",
+        source="crew",
+        areas=("business", "economy", "elsewhere"),
+        announcements=announcements,
+    )
+    page = render_template(
+        "_status.html",
+        degraded=[],
+        pa=speaking,
+        imposed=[imposed(), imposed(state="paused", remaining=None)],
+    )
+    assert "· Economy, elsewhere" in page
+    assert 'class="speaking"' in page
+    assert "Safety 3:12" in page
     assert "banner" not in page
-    render_template("_status.html", degraded=[], pa=PaState(state="idle"))
+    calm = render_template("_status.html", degraded=[], pa=PaState(state="idle"), imposed=[])
+    assert "class" not in calm
 
 
 def test_there_are_words_for_every_action(web: CrewWeb) -> None:

@@ -228,6 +228,7 @@ def test_every_answer_binds_the_browser(browser: FlaskClient, path: str) -> None
     policy = headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
     assert "frame-ancestors 'none'" in policy
+    assert "media-src 'self'" in policy
     assert "unsafe" not in policy
     assert "http" not in policy
     assert headers["X-Content-Type-Options"] == "nosniff"
@@ -252,12 +253,16 @@ def test_a_flood_of_form_is_refused(browser: FlaskClient) -> None:
 def test_health_says_what_is_away(browser: FlaskClient) -> None:
     report = browser.get("/healthz").get_json()
     assert report["ready"] is True
-    assert {part["part"] for part in report["degraded"]} == {"redis", "seat_control"}
+    away = {"redis", "seat_control", "pa_audio", "vlc_stream"}
+    assert {part["part"] for part in report["degraded"]} == away
 
 
-def test_log_in_works_without_redis_and_seat_control(anna: FlaskClient) -> None:
-    """Both are away in these tests; the page says so and goes on."""
+def test_log_in_works_without_redis_and_the_other_apps(anna: FlaskClient) -> None:
+    """All are away in these tests; the page says so and goes on."""
     assert 'id="map"' in anna.get("/").text
     status = anna.get("/status").text
     assert "Seat control does not answer" in status
-    assert "PA: unknown" in status
+    assert "The PA does not answer" in status
+    assert "Video does not answer" in status
+    assert '<small id="pa-now">not known</small>' in status
+    assert "nothing imposed" not in status

@@ -37,10 +37,14 @@ def test_the_watchdog_is_told_while_sessions_answer_and_only_then(
         # Somebody hangs in there: it says how it is for a last time.
         service_manager.settimeout(1)
         with pytest.raises(TimeoutError):
-            for _ in range(20):
-                service_manager.recv(4096)
+            _hear(service_manager, 20)
     service_manager.settimeout(10)
     wait_until(lambda: service_manager.recv(4096) == b"WATCHDOG=1", "it goes on")
+
+
+def _hear(service_manager: socket.socket, messages: int) -> None:
+    for _ in range(messages):
+        service_manager.recv(4096)
 
 
 def test_a_disk_that_cannot_be_written_is_no_reason_to_start_anew(

@@ -1,0 +1,24 @@
+// The page's three places: the cabin, the PA, video. The address keeps which is shown.
+
+const buttons = [...document.querySelectorAll("[data-place]")];
+
+/** Show a place. @param {string} name */
+export function go(name) {
+  for (const button of buttons) {
+    const is = button.dataset.place === name;
+    if (is) button.setAttribute("aria-current", "page");
+    else button.removeAttribute("aria-current");
+    document.getElementById(`place-${button.dataset.place}`).hidden = !is;
+  }
+  document.body.dataset.at = name;
+  history.replaceState(null, "", name === "cabin" ? "/" : `#${name}`);
+  document.body.dispatchEvent(new CustomEvent("place-changed", { detail: { name } }));
+}
+
+for (const button of buttons) button.addEventListener("click", () => go(button.dataset.place));
+
+/** Show the place that the address names; to be called when everybody listens. */
+export function start() {
+  const wanted = location.hash.slice(1);
+  go(buttons.some((button) => button.dataset.place === wanted) ? wanted : "cabin");
+}

@@ -1,0 +1,1 @@
+"""The PA's server: who speaks is heard, in which areas, signed and within milliseconds."""

@@ -1,0 +1,176 @@
+"""The Flask app: the PA's API for the crew's page, and for passengers who missed one."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import TypeVar
+
+from flask import Flask, Response, jsonify, request, send_file
+from pydantic import BaseModel, ValidationError
+
+from apps.common import log, manhole
+from apps.common.layout import LayoutError
+from apps.common.protocol import CREW_HEADER
+from apps.common.settings import SettingsError
+from apps.common.web import Problem, answer_problems, health_blueprint
+from apps.pa_audio.arbiter import DecompressionError, QueueFullError
+from apps.pa_audio.engine import StuckError
+from apps.pa_audio.listening import MOST_LISTENERS
+from apps.pa_audio.openapi import document
+from apps.pa_audio.pram import MusicRequest, PramError, PramRequest
+from apps.pa_audio.recorder import RecordingsView
+from apps.pa_audio.service import PaAudio, UnknownAreaError
+from apps.pa_audio.settings import PaAudioSettings
+
+MAX_BODY = 16 * 1024
+
+CANNOT_LOAD = 4
+"""The exit status of a worker that gunicorn does not start again: it ends, too."""
+
+M = TypeVar("M", bound=BaseModel)
+
+_CREW_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+
+def create_app(settings: PaAudioSettings | None = None) -> Flask:
+    """The app; its settings come from the environment unless given.
+
+    ``app.extensions["pa_audio"].close()`` stops what it started. Where a setting is wrong, the
+    process ends with a line that names it.
+    """
+    try:
+        settings = settings or PaAudioSettings.load()
+        log.setup(settings.log_level)
+        pa = PaAudio(settings)
+    except (SettingsError, LayoutError, OSError) as error:
+        print("pa_audio:", " ".join(str(error).split()), file=sys.stderr)
+        sys.exit(CANNOT_LOAD)
+    pa.start()
+    app = Flask(__name__)
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
+    app.extensions["pa_audio"] = pa
+    answer_problems(app)
+    app.register_blueprint(health_blueprint(pa.health))
+    _answer_errors(app)
+    _show_to_the_crew(app, pa)
+    _take_orders_of_the_crew(app, pa)
+    _give_recordings(app, pa)
+    manhole.open_if_wanted(app=app, pa=pa)
+    return app
+
+
+def _answer_errors(app: Flask) -> None:
+    @app.errorhandler(StuckError)
+    def stuck(error: StuckError) -> Response:
+        return Problem(503, "stuck", str(error), retry_after=2).response()
+
+    @app.errorhandler(UnknownAreaError)
+    def unknown_area(error: UnknownAreaError) -> Response:
+        return Problem(422, "unknown-area", str(error)).response()
+
+    @app.errorhandler(PramError)
+    def cannot_play(error: PramError) -> Response:
+        return Problem(422, "cannot-play", str(error)).response()
+
+    @app.errorhandler(DecompressionError)
+    def not_now(_: DecompressionError) -> Response:
+        return Problem(409, "decompression", "neither messages nor music are played now").response()
+
+    @app.errorhandler(QueueFullError)
+    def queue_full(_: QueueFullError) -> Response:
+        return Problem(429, "queue-full", "too many messages wait already", 10).response()
+
+
+def _show_to_the_crew(app: Flask, pa: PaAudio) -> None:
+    @app.get("/api/v1/pa")
+    def view() -> Response:
+        _check_crew()
+        return _json(pa.view())
+
+    @app.get("/api/v1/pa/listen")
+    def listen() -> Response:
+        _check_crew()
+        stream = pa.listening.listen()
+        if stream is None:
+            raise Problem(503, "too-many-listeners", f"{MOST_LISTENERS} listen already", 10)
+        response = Response(stream, mimetype="audio/wav")
+        response.headers |= {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return response
+
+    @app.get("/api/v1/pram")
+    def pram() -> Response:
+        _check_crew()
+        return _json(pa.pram())
+
+
+def _take_orders_of_the_crew(app: Flask, pa: PaAudio) -> None:
+    @app.post("/api/v1/pram")
+    def play() -> tuple[Response, int]:
+        _check_crew()
+        return _json(pa.play(_parsed(PramRequest))), 202
+
+    @app.delete("/api/v1/pram")
+    def clear() -> Response:
+        _check_crew()
+        pa.engine.do(lambda arbiter: arbiter.clear())
+        return Response(status=204)
+
+    @app.delete("/api/v1/pram/<int:ident>")
+    def remove(ident: int) -> Response:
+        _check_crew()
+        if not pa.engine.do(lambda arbiter: arbiter.remove(ident)):
+            raise Problem(404, "not-queued", f"no message {ident} waits")
+        return Response(status=204)
+
+    @app.put("/api/v1/music")
+    def play_music() -> Response:
+        _check_crew()
+        pa.play_music(_parsed(MusicRequest).areas)
+        return Response(status=204)
+
+    @app.delete("/api/v1/music")
+    def stop_music() -> Response:
+        _check_crew()
+        pa.stop_music()
+        return Response(status=204)
+
+
+def _give_recordings(app: Flask, pa: PaAudio) -> None:
+    @app.get("/api/v1/announcements")
+    def announcements() -> Response:
+        return _json(RecordingsView(announcements=tuple(pa.recorder.all())))
+
+    @app.get("/api/v1/announcements/<int:number>/audio")
+    def audio(number: int) -> Response:
+        path = pa.recorder.path_of(number)
+        if path is None:
+            raise Problem(404, "not-recorded", f"there is no recording of announcement {number}")
+        return send_file(path, mimetype="audio/wav", conditional=True)
+
+    @app.get("/openapi.json")
+    def openapi() -> Response:
+        return jsonify(document())
+
+
+def _check_crew() -> None:
+    """Whether nginx or crew_web passed on which crew member acts.
+
+    Raises:
+        Problem: there is none.
+    """
+    if not _CREW_ID.fullmatch(request.headers.get(CREW_HEADER, "")):
+        raise Problem(401, "no-crew", "log in on the crew's page")
+
+
+def _parsed(model: type[M]) -> M:
+    try:
+        return model.model_validate_json(request.get_data(cache=False))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the body"
+        raise Problem(400, "malformed", f"{where}: {first['msg']}") from error
+
+
+def _json(model: BaseModel) -> Response:
+    return Response(model.model_dump_json(), mimetype="application/json")

@@ -1,0 +1,234 @@
+"""Each PA is written down: a WAV file an announcement, in a folder with bounds."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from pydantic import BaseModel
+
+from apps.common.pa import RATE, Source
+from apps.pa_audio.files import put_in_place
+from apps.pa_audio.tap import OnTap, Tap
+from apps.pa_audio.wav import header
+
+log = logging.getLogger(__name__)
+
+MOST_WAITING = 4000
+"""Packets (20 s of one announcement) that a slow disk may leave waiting."""
+
+LOOK_EVERY = 0.1
+
+LONGEST = 30 * 60 * RATE
+"""Samples; what is longer is kept up to there."""
+
+NOT_KEPT = {Source.MUSIC}
+
+_NAME = re.compile(r"([0-9]{1,10})-([0-9]{1,16})-([a-z]+)-((?:[0-9]+[.])*[0-9]+)[.]wav")
+_HEAD = len(header(0))
+_PART = ".part"
+
+
+class RecordingView(BaseModel):
+    """A recorded announcement. `since` is PA time, ms; `seconds` is how long it is."""
+
+    number: int
+    since: int
+    source: str
+    areas: tuple[str, ...]
+    seconds: float
+
+
+class RecordingsView(BaseModel):
+    """All that are kept, the newest first."""
+
+    announcements: tuple[RecordingView, ...]
+
+
+class _Open:
+    """One that is being written."""
+
+    def __init__(self, folder: Path, first: OnTap) -> None:
+        areas = ".".join(str(area) for area in sorted(first.areas))
+        name = f"{first.number}-{first.since}-{first.source.name.lower()}-{areas}.wav"
+        self.path = folder / name
+        self.aside = folder / f".{name}{_PART}"
+        self.frames = 0
+        self.file: BinaryIO = self.aside.open("wb")
+        self.file.write(header(0))
+
+
+class Recorder:
+    """Writes what comes out of a tap, in a thread of its own.
+
+    Args:
+        areas: their numbers by their names.
+        most: recordings that are kept.
+        most_bytes: of all of them.
+        oldest: seconds after which one is deleted.
+    """
+
+    def __init__(
+        self, folder: Path, areas: Mapping[str, int], most: int, most_bytes: int, oldest: float
+    ) -> None:
+        self._folder = folder
+        self._names = {number: name for name, number in areas.items()}
+        self._most, self._most_bytes, self._oldest = most, most_bytes, oldest
+        self._open: dict[int, _Open | None] = {}
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
+        self.tap = Tap(MOST_WAITING)
+        self.trouble: str | None = None
+
+    def start(self) -> None:
+        """Begin; parts that a crash left behind are taken up."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Finish what is being written."""
+        self._closing.set()
+        self._thread.join(timeout=10)
+
+    def all(self) -> list[RecordingView]:
+        """All there are, the newest first."""
+        found = []
+        for path in self._recordings():
+            match = _NAME.fullmatch(path.name)
+            assert match is not None  # noqa: S101 - see _recordings
+            try:
+                size = path.stat().st_size
+            except OSError:
+                continue
+            areas = (int(area) for area in match[4].split("."))
+            found.append(
+                RecordingView(
+                    number=int(match[1]),
+                    since=int(match[2]),
+                    source=match[3],
+                    areas=tuple(self._names[area] for area in areas if area in self._names),
+                    seconds=round(max(0, size - _HEAD) / 2 / RATE, 3),
+                )
+            )
+        return found[::-1]
+
+    def path_of(self, number: int) -> Path | None:
+        """The file of a recording."""
+        return next(
+            (path for path in self._recordings() if path.name.startswith(f"{number}-")), None
+        )
+
+    def _recordings(self) -> list[Path]:
+        """Those with a name of ours, the oldest first."""
+        try:
+            names = [path.name for path in self._folder.iterdir()]
+        except OSError:
+            return []
+        matches = [match for match in map(_NAME.fullmatch, names) if match]
+        matches.sort(key=lambda match: (int(match[2]), int(match[1])))
+        return [self._folder / match[0] for match in matches]
+
+    def _run(self) -> None:
+        self._begin()
+        while True:
+            closing = self._closing.wait(LOOK_EVERY)
+            for packet in self.tap.take():
+                self._write(packet)
+            if closing:
+                for number in list(self._open):
+                    self._finish(number)
+                return
+
+    def _begin(self) -> None:
+        """Make the folder, finish what a crash left half."""
+        try:
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            for aside in self._folder.glob(f".*{_PART}"):
+                frames = (aside.stat().st_size - _HEAD) // 2
+                if frames <= 0:
+                    aside.unlink()
+                    continue
+                with aside.open("r+b") as file:
+                    _complete(file, frames)
+                put_in_place(aside, self._folder / aside.name[1 : -len(_PART)])
+            self._prune()
+        except OSError as error:
+            self._failed(error)
+
+    def _write(self, packet: OnTap) -> None:
+        if packet.source in NOT_KEPT:
+            return
+        try:
+            if packet.ended:
+                self._finish(packet.number)
+                return
+            if packet.number not in self._open:
+                self._open[packet.number] = None
+                self._prune()
+                self._open[packet.number] = _Open(self._folder, packet)
+            entry = self._open[packet.number]
+            if entry is not None and entry.frames < LONGEST:
+                entry.file.write(np.frombuffer(packet.samples, ">i2").astype("<i2").tobytes())
+                entry.frames += len(packet.samples) // 2
+        except OSError as error:
+            self._failed(error)
+            self._drop(packet.number)
+
+    def _finish(self, number: int) -> None:
+        entry = self._open.pop(number, None)
+        if entry is None:
+            return
+        try:
+            with entry.file as file:
+                _complete(file, entry.frames)
+            put_in_place(entry.aside, entry.path)
+            self._prune()
+        except OSError as error:
+            self._failed(error)
+            entry.aside.unlink(missing_ok=True)
+        else:
+            self.trouble = None
+
+    def _drop(self, number: int) -> None:
+        """Give up one that cannot be written; its space is free for the next."""
+        entry = self._open.get(number)
+        self._open[number] = None
+        if entry is None:
+            return
+        try:
+            entry.file.close()
+        except OSError:
+            log.debug("what was buffered is lost", extra={"file": str(entry.aside)})
+        entry.aside.unlink(missing_ok=True)
+
+    def _failed(self, error: OSError) -> None:
+        if self.trouble is None:
+            log.warning("an announcement is not recorded", extra={"error": str(error)})
+        self.trouble = f"{self._folder}: {error.strerror or error}"
+
+    def _prune(self) -> None:
+        """Delete the oldest until all bounds hold."""
+        recordings = self._recordings()
+        sizes = [path.stat().st_size for path in recordings]
+        now = time.time()
+        while recordings and (
+            len(recordings) > self._most
+            or sum(sizes) > self._most_bytes
+            or now - recordings[0].stat().st_mtime > self._oldest
+        ):
+            recordings.pop(0).unlink()
+            sizes.pop(0)
+
+
+def _complete(file: BinaryIO, frames: int) -> None:
+    """Say in its head how long it is, and sync it."""
+    file.seek(0)
+    file.write(header(frames))
+    file.flush()
+    os.fsync(file.fileno())

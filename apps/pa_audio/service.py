@@ -1,0 +1,360 @@
+"""The PA's parts put together, without Flask."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import secrets
+import select
+import socket
+import threading
+import time
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from apps.common import layout as layouts
+from apps.common.bus import Bus
+from apps.common.health import Health, sd_notify
+from apps.common.pa import ALL_AREAS, LEVELS_TOPIC, STATE_EVERY, TOPIC, PaState, Signer, Source
+from apps.common.settings import SettingsError
+from apps.pa_audio.arbiter import NOWHERE, Groups, PramItem
+from apps.pa_audio.cabin import Cabin
+from apps.pa_audio.clock import PaTime
+from apps.pa_audio.engine import Engine
+from apps.pa_audio.inputs import Input, open_input
+from apps.pa_audio.listening import Listening
+from apps.pa_audio.pram import Library, MessageView, Music, PramError, PramRequest
+from apps.pa_audio.real_time import PRIORITY, calm_python, go_first, lock_memory
+from apps.pa_audio.recorder import Recorder
+from apps.pa_audio.self_test import SelfTest, SelfTestView
+from apps.pa_audio.session import Announcer
+from apps.pa_audio.settings import PaAudioSettings
+
+log = logging.getLogger(__name__)
+
+LEVELS_EVERY = 0.2
+"""Seconds between two levels on the bus, while anybody speaks."""
+
+MEND_EVERY = 0.2
+"""Seconds between two looks at the inputs."""
+
+NOTIFY_EVERY = 1.0
+
+MAX_LABEL = 64
+
+
+class Levels(BaseModel):
+    """The topic of levels: of the announcement that wins, dB of full scale."""
+
+    number: int
+    level: float
+
+
+class QueuedView(BaseModel):
+    """A message that waits; the first is being played, or interrupted."""
+
+    id: int
+    message: str
+    languages: tuple[str, ...]
+    areas: tuple[str, ...]
+    seconds: float
+
+
+class PramView(BaseModel):
+    """The messages that there are, and those that wait. `trouble`: why there are none."""
+
+    messages: dict[str, MessageView]
+    queue: tuple[QueuedView, ...]
+    trouble: str | None
+
+
+class PaView(BaseModel):
+    """Everything about the PA. `sent` and `lost` count datagrams since the start."""
+
+    state: PaState
+    level: float
+    music: tuple[str, ...]
+    queue: tuple[QueuedView, ...]
+    self_test: SelfTestView
+    sent: int
+    lost: int
+
+
+class UnknownAreaError(Exception):
+    """The cabin has no such area; the text names it."""
+
+
+class PaAudio:
+    """Make it, `start` it, `close` it.
+
+    Raises:
+        LayoutError: the cabin layout is wrong.
+        SettingsError: the key, or the socket of the keylines, cannot be used.
+    """
+
+    def __init__(self, settings: PaAudioSettings) -> None:
+        self.settings = settings
+        self.layout = layouts.load(settings.layout)
+        self.areas = {name: number for number, name in enumerate(self.layout.pa_areas, 1)}
+        signer = _signer(settings.pa_key)
+        groups = (ALL_AREAS, *self.areas.values())
+        self._clock = PaTime(settings.state_directory, settings.boot_id)
+        interface, source = settings.multicast_interface, settings.multicast_source
+        self._cabin = Cabin(interface, source, groups, settings.multicast_ttl)
+        self._inputs: dict[Source, Input] = {
+            Source.PILOT: open_input(settings.pilot_input),
+            Source.CREW: open_input(settings.crew_input),
+        }
+        self._music = Music(settings.music_directory)
+        self._keylines = _bind(settings.keylines_socket)
+        self.engine = Engine(
+            self.areas,
+            signer,
+            self._cabin,
+            self._inputs,
+            self._music,
+            self._keylines,
+            self._clock.now,
+            f"pa_audio@{settings.registration}",
+            secrets.randbits,
+        )
+        self.library = Library(settings.pram_directory)
+        self._library_trouble = self.library.trouble
+        self._idents = itertools.count(1)
+        self.recorder = Recorder(
+            settings.state_directory / "announcements",
+            self.areas,
+            settings.recordings_kept,
+            settings.recordings_mib * 1024 * 1024,
+            settings.recordings_days * 86_400,
+        )
+        self.engine.add_tap(self.recorder.tap)
+        self.listening = Listening(self.engine.add_tap, self.engine.remove_tap)
+        self._self_test = SelfTest(interface, source, groups, signer.public_key, self._clock.now)
+        self._announcer = Announcer(
+            settings.registration,
+            self.areas,
+            interface,
+            source,
+            settings.multicast_ttl,
+            version=self._clock.now() // 1000,
+        )
+        self._bus = _bus(settings.redis_url)
+        self._late: str | None = None
+        self._closing = threading.Event()
+        self._teller = threading.Thread(target=self._tell, name="teller", daemon=True)
+        self._mender = threading.Thread(target=self._mend, name="mender", daemon=True)
+        self.health = Health("pa_audio")
+        self._describe_health()
+
+    def _describe_health(self) -> None:
+        self.health.need(self.engine.stuck)
+        self.health.part("multicast", lambda: self._cabin.trouble)
+        self.health.part("self-test", self._self_test.trouble)
+        self.health.part("keylines", self.engine.keylines_trouble)
+        self.health.part("pilot input", lambda: self._inputs[Source.PILOT].trouble)
+        self.health.part("crew input", lambda: self._inputs[Source.CREW].trouble)
+        self.health.part("real time", lambda: self._late)
+        self.health.part("messages", lambda: self._library_trouble)
+        self.health.part("music", lambda: self._music.trouble)
+        self.health.part("recordings", lambda: self.recorder.trouble)
+        self.health.part("PA time", lambda: self._clock.trouble)
+        self.health.part("sessions", lambda: self._announcer.trouble)
+        self.health.part("redis", lambda: self._bus.trouble)
+
+    def start(self) -> None:
+        """Begin to send first of all; whoever speaks right now is to be heard."""
+        self._late = go_first(PRIORITY)  # and all threads that start from here
+        self.engine.start()
+        self._late = self._late or lock_memory()
+        for thread in (self._mender, self._teller, self._music, self.recorder):
+            thread.start()
+        self._self_test.start()
+        self._announcer.start()
+        self._bus.start()
+        calm_python()
+        log.info("the PA is up", extra={"areas": len(self.areas)})
+
+    def close(self) -> None:
+        """Stop everything."""
+        self._closing.set()
+        self.listening.closing.set()
+        for thread in (self._mender, self._teller):
+            thread.join(timeout=5)
+        self.engine.close()
+        self._announcer.close()
+        self._self_test.close()
+        self._music.close()
+        self.recorder.close()
+        for entry in self._inputs.values():
+            entry.close()
+        self._cabin.close()
+        self._bus.close()
+        self._keylines.close()
+
+    # -- the crew's ----------------------------------------------------------------------------
+
+    def groups_of(self, names: tuple[str, ...]) -> Groups:
+        """The groups of areas by name; none named is all of them.
+
+        Raises:
+            UnknownAreaError: the cabin has no such area.
+        """
+        for name in names:
+            if name not in self.areas:
+                raise UnknownAreaError(f"the cabin has no area {name[:MAX_LABEL]}")
+        return frozenset(self.areas[name] for name in names) or frozenset({ALL_AREAS})
+
+    def play(self, request: PramRequest) -> QueuedView:
+        """Let a message wait for its turn.
+
+        Raises:
+            UnknownAreaError: the cabin has no such area.
+            PramError: it cannot be played.
+            QueueFullError: too many wait already.
+            DecompressionError: not now.
+            StuckError: the real-time thread does not answer.
+        """
+        item = self.library.prepare(next(self._idents), request, self.groups_of(request.areas))
+        self.engine.do(lambda arbiter: arbiter.add(item))
+        return self._queued(item)
+
+    def play_music(self, areas: tuple[str, ...]) -> None:
+        """Let boarding music play, in these areas.
+
+        Raises:
+            DecompressionError: not now.
+            UnknownAreaError: the cabin has no such area.
+            StuckError: the real-time thread does not answer.
+        """
+        groups = self.groups_of(areas)
+        self._music.want()
+        self.engine.do(lambda arbiter: arbiter.play_music(groups))
+
+    def stop_music(self) -> None:
+        """End it.
+
+        Raises:
+            StuckError: the real-time thread does not answer.
+        """
+        self.engine.do(lambda arbiter: arbiter.play_music(NOWHERE))
+
+    def pram(self) -> PramView:
+        """The messages.
+
+        Raises:
+            StuckError: the real-time thread does not answer.
+        """
+        queue = self.engine.do(lambda arbiter: arbiter.queue)
+        try:
+            messages, trouble = self.library.index().messages, None
+        except PramError as error:
+            messages, trouble = {}, str(error)
+        return PramView(
+            messages={
+                name: MessageView(
+                    titles={code: entry.title for code, entry in message.languages.items()}
+                )
+                for name, message in messages.items()
+            },
+            queue=tuple(map(self._queued, queue)),
+            trouble=trouble,
+        )
+
+    def view(self) -> PaView:
+        """Everything.
+
+        Raises:
+            StuckError: the real-time thread does not answer.
+        """
+        queue, music = self.engine.do(lambda arbiter: (arbiter.queue, arbiter.music))
+        return PaView(
+            state=self.engine.state,
+            level=round(self.engine.level, 1),
+            music=self._names(music),
+            queue=tuple(map(self._queued, queue)),
+            self_test=self._self_test.view(),
+            sent=self._cabin.sent,
+            lost=self._cabin.lost,
+        )
+
+    def _queued(self, item: PramItem) -> QueuedView:
+        return QueuedView(
+            id=item.id,
+            message=item.message,
+            languages=item.languages,
+            areas=self._names(item.groups),
+            seconds=len(item.packets) * 0.005,
+        )
+
+    def _names(self, groups: Groups) -> tuple[str, ...]:
+        return tuple(
+            name for name, area in self.areas.items() if area in groups or ALL_AREAS in groups
+        )
+
+    # -- threads -------------------------------------------------------------------------------
+
+    def _tell(self) -> None:
+        """Tell the bus of each change at once, and the service manager that we are well."""
+        told = notified = 0.0
+        while not self._closing.is_set():
+            changed, _, _ = select.select([self.engine.changed], [], [], LEVELS_EVERY)
+            now = time.monotonic()
+            if changed:
+                os.eventfd_read(self.engine.changed)
+            state = self.engine.state
+            if changed or now - told >= STATE_EVERY:
+                told = now
+                self._bus.publish(TOPIC, state)
+            if state.state == "announcement" and not changed:
+                level = Levels(number=state.number, level=round(self.engine.level, 1))
+                self._bus.publish(LEVELS_TOPIC, level)
+            if now - notified >= NOTIFY_EVERY:
+                notified = now
+                self.health.notify()
+                if self.engine.stuck() is None:
+                    sd_notify("WATCHDOG=1")
+
+    def _mend(self) -> None:
+        looked = 0.0
+        while True:
+            for entry in self._inputs.values():
+                try:
+                    entry.mend()
+                except Exception:
+                    # The other input is to be mended, too.
+                    log.exception("an input was not mended")
+            if time.monotonic() - looked > 10 * NOTIFY_EVERY:
+                looked = time.monotonic()
+                self._library_trouble = self.library.trouble
+            if self._closing.wait(MEND_EVERY):
+                return
+
+
+def _signer(path: Path) -> Signer:
+    try:
+        return Signer(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"IFE_PA_KEY: {error}") from error
+
+
+def _bus(url: str) -> Bus:
+    try:
+        return Bus(url)
+    except ValueError as error:
+        raise SettingsError(f"IFE_REDIS_URL: {error}") from error
+
+
+def _bind(path: Path) -> socket.socket:
+    """The socket that the keylines come to, for its group to write to (unix(7))."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    try:
+        path.unlink(missing_ok=True)
+        sock.bind(str(path))
+        path.chmod(0o660)
+    except OSError as error:
+        sock.close()
+        raise SettingsError(f"IFE_KEYLINES_SOCKET: {path}: {error.strerror or error}") from error
+    return sock

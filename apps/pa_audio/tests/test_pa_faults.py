@@ -1,0 +1,290 @@
+"""What fails around the PA, and what is heard all the same."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from apps.common.pa import Audio, Line, Source
+from apps.common.testing import RedisServer, wait_until
+from apps.pa_audio.tests.cabin import EVERYWHERE, ROOT, Keys, Network, Pa, Seat, Speaker, tone
+
+ECONOMY = 2
+
+
+@pytest.fixture
+def seat(network: Network) -> Iterator[Seat]:
+    with Seat(network, ECONOMY) as seat:
+        yield seat
+
+
+@pytest.fixture
+def keys(short: Path) -> Iterator[Keys]:
+    with Keys(short / "keylines.sock") as keys:
+        yield keys
+
+
+def go_on(seat: Seat, packets: int = 100) -> list[Audio]:
+    """As many packets of audio, from now."""
+    now = time.monotonic()
+    wait_until(lambda: len(seat.audio(now)) >= packets, "it goes on")
+    return [it for _, it in seat.audio(now)]
+
+
+def gaps(packets: list[Audio]) -> list[int]:
+    """Milliseconds of PA time between two packets: when the server sent them."""
+    return [b.time - a.time for a, b in pairwise(packets)]
+
+
+@pytest.mark.parametrize("whom", ["the worker", "all of it"])
+def test_killed_in_the_middle_it_is_heard_again_within_2_s(
+    short: Path, network: Network, seat: Seat, keys: Keys, whom: str
+) -> None:
+    with Pa(short, network) as pa:
+        keys.set(pilot=EVERYWHERE)
+        go_on(seat)
+        number = seat.audio()[-1][1].number
+        if whom == "the worker":
+            os.kill(pa.worker(), signal.SIGKILL)
+        else:
+            pa.kill()
+            pa.start()  # as systemd does, RestartSec= later
+        killed = time.monotonic()
+        wait_until(lambda: not seat.speaking(0.05), "it is dead")
+        wait_until(lambda: seat.speaking(), "it is heard again")
+        assert time.monotonic() - killed < 2
+        again = go_on(seat)
+        assert again[0].number != number
+        # Nobody took it for something old.
+        assert set(seat.refused) <= {"duplicate"}
+
+
+def test_what_was_said_before_it_was_killed_is_kept(
+    short: Path, network: Network, seat: Seat, keys: Keys
+) -> None:
+    with Pa(short, network) as pa:
+        keys.set(pilot=EVERYWHERE)
+        go_on(seat, 200)
+        number = seat.audio()[-1][1].number
+        pa.kill()
+        pa.start()
+        pa.wait()
+
+        def kept() -> list[float]:
+            entries = pa.http.get("/api/v1/announcements").json()["announcements"]
+            return [entry["seconds"] for entry in entries if entry["number"] == number]
+
+        wait_until(kept, "it can be heard again")
+        assert kept()[0] > 0.5
+
+
+def test_redis_gone_frozen_and_back_is_not_heard(
+    short: Path, network: Network, seat: Seat, keys: Keys
+) -> None:
+    with RedisServer(short) as redis, Pa(short, network) as pa:
+        keys.set(pilot=EVERYWHERE)
+        go_on(seat)
+        began = time.monotonic()
+        redis.freeze()
+        go_on(seat, 400)
+        redis.thaw()
+        redis.kill()
+        go_on(seat, 200)
+        wait_until(lambda: "redis" in pa.degraded(), "it is told")
+        redis.start()
+        wait_until(lambda: "redis" not in pa.degraded(), "it is back")
+
+        def told() -> bool:
+            with redis.client() as client:
+                return '"pilot"' in str(client.get("ife:pa_audio/state"))
+
+        wait_until(told, "the bus is told again")
+        packets = [it for _, it in seat.audio(began)]
+        assert len({it.number for it in packets}) == 1
+        assert {(b.sequence - a.sequence) & 0xFFFF for a, b in pairwise(packets)} == {1}
+
+
+def test_interface_down_and_up(short: Path, network: Network, seat: Seat, keys: Keys) -> None:
+    with Pa(short, network) as pa:
+        keys.set(pilot=EVERYWHERE)
+        go_on(seat)
+        try:
+            network.set_link("down")
+            wait_until(lambda: not seat.speaking(), "nothing is heard")
+            wait_until(lambda: "multicast" in pa.degraded(), "it is told")
+        finally:
+            network.set_link("up")
+        wait_until(lambda: seat.speaking(), "it is heard again")
+        go_on(seat)
+        wait_until(lambda: not {"multicast", "self-test"} & pa.degraded().keys(), "all is well")
+        assert "the PA is not going out" in pa.log()
+        assert pa.log().count("the PA is not going out") < 5
+
+
+def test_a_writer_that_stops_is_silence_never_noise(
+    short: Path, network: Network, seat: Seat, keys: Keys
+) -> None:
+    with Pa(short, network):
+        keys.set(crew=EVERYWHERE)
+        with Speaker(short / "crew", tone(1.0)):
+            wait_until(lambda: any(any(it.samples) for _, it in seat.audio()), "it is heard")
+        with (short / "crew").open("wb", buffering=0) as pipe:
+            pipe.write(b"\x55")  # half a sample
+        wait_until(
+            lambda: not any(it.samples.strip(b"\0") for _, it in seat.audio()[-20:]), "silence"
+        )
+        packets = go_on(seat)
+        assert {it.samples for it in packets} == {bytes(480)}
+        assert {it.source for it in packets} == {Source.CREW}
+        # It is the right way round for the next writer.
+        now = time.monotonic()
+        with (short / "crew").open("wb", buffering=0) as pipe:
+            pipe.write(b"\x01\x00" * 240)
+        wait_until(
+            lambda: b"\x00\x01" * 240 in b"".join(it.samples for _, it in seat.audio(now)),
+            "it is heard as it is",
+        )
+
+
+def test_a_capture_device_that_goes_in_the_middle_is_silence_until_it_is_back(
+    short: Path, network: Network, seat: Seat, keys: Keys
+) -> None:
+    device = short / "device.raw"
+    device.write_bytes(b"\x01\x00" * 48_000 * 60)
+    (short / "asound.conf").write_text(
+        "pcm.null { type null }\npcm.handset { type file slave.pcm null format raw "
+        f'file "/dev/null" infile "{device}" }}\n'
+    )
+    more = {"IFE_CREW_INPUT": "alsa:handset", "ALSA_CONFIG_PATH": str(short / "asound.conf")}
+    with Pa(short, network, more) as pa:
+        keys.set(crew=EVERYWHERE)
+        loud = b"\x00\x01" * 240
+        wait_until(lambda: seat.audio()[-1:] and seat.audio()[-1][1].samples == loud, "heard")
+        device.rename(short / "gone")
+        children = Path(f"/proc/{pa.worker()}/task").glob("*/children")
+        captures = [int(child) for path in children for child in path.read_text().split()]
+        for child in captures:
+            os.kill(child, signal.SIGKILL)
+        wait_until(lambda: seat.audio()[-1][1].samples == bytes(480), "silence")
+        wait_until(lambda: "away" in pa.degraded().get("crew input", ""), "it is told")
+        assert {it.samples for it in go_on(seat)} == {bytes(480)}
+        (short / "gone").rename(device)
+        wait_until(lambda: seat.audio()[-1][1].samples == loud, "it is heard again")
+
+
+def test_a_full_disk_is_not_heard(short: Path, network: Network, seat: Seat, keys: Keys) -> None:
+    (short / "state").mkdir()
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=120k", "tmpfs", short / "state"], check=True
+    )
+    try:
+        with Pa(short, network) as pa:
+            keys.set(pilot=EVERYWHERE)
+            go_on(seat, 400)
+            wait_until(lambda: "No space" in pa.degraded().get("recordings", ""), "it is told")
+            go_on(seat)
+            assert {
+                (b.sequence - a.sequence) & 0xFFFF for (_, a), (_, b) in pairwise(seat.audio())
+            } == {1}
+    finally:
+        subprocess.run(["umount", "-l", short / "state"], check=True)
+
+
+def test_a_busy_api_and_machine_do_not_hold_packets_up(
+    short: Path, network: Network, seat: Seat, keys: Keys
+) -> None:
+    with Pa(short, network) as pa:
+        keys.set(pilot=EVERYWHERE)
+        go_on(seat)
+        began = time.monotonic()
+        for _ in range(150):
+            assert pa.http.get("/openapi.json").status_code == 200
+            assert pa.http.get("/api/v1/pa").status_code == 200
+        packets = [it for _, it in seat.audio(began)]
+        assert len(packets) > 50
+        # Not a benchmark: three packets' time, on whatever machine this is.
+        assert sorted(gaps(packets))[-len(packets) // 100 - 1] <= 15
+
+
+@pytest.mark.parametrize("speaking", [False, True])
+def test_it_sleeps_until_something_is_due(
+    short: Path, network: Network, keys: Keys, speaking: bool
+) -> None:
+    with Pa(short, network) as pa, Speaker(short / "pilot", tone(1.0)):
+        keys.set(pilot=Line(all=speaking))
+
+        def used() -> float:
+            fields = Path(f"/proc/{pa.worker()}/stat").read_text().rpartition(")")[2].split()
+            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+        began, before = time.monotonic(), used()
+        wait_until(lambda: time.monotonic() - began > 3, "time passes")
+        # Not a benchmark: one that never sleeps uses all of the time.
+        assert used() - before < (time.monotonic() - began) / 2
+
+
+def test_many_announcements_leave_nothing_behind(
+    short: Path, network: Network, seat: Seat, keys: Keys
+) -> None:
+    with Pa(short, network) as pa:
+
+        def held() -> tuple[int, int]:
+            status = Path(f"/proc/{pa.worker()}/status").read_text()
+            threads = int(status.split("Threads:")[1].split()[0])
+            return len(list(Path(f"/proc/{pa.worker()}/fd").iterdir())), threads
+
+        def announce(count: int) -> None:
+            for _ in range(count):
+                keys.set(pilot=EVERYWHERE, crew=Line(areas=("economy",)))
+                wait_until(lambda: seat.speaking(0.03) == {"pilot"}, "the pilot speaks")
+                keys.set()
+                wait_until(lambda: seat.audio()[-1][1].ended, "it ends")
+
+        announce(10)
+        before = held()
+        announce(50)
+        assert held() == before
+
+
+def test_the_service_manager_hears_that_it_is_well_while_it_is(
+    short: Path, network: Network
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(short / "notify"))
+        manager.settimeout(20)
+        with Pa(short, network, {"NOTIFY_SOCKET": str(short / "notify")}):
+            said = [manager.recv(4096).decode() for _ in range(6)]
+        assert any(line.startswith("STATUS=degraded: keylines") for line in said)
+        assert "WATCHDOG=1" in said
+        assert any("READY=1" in line for line in said)
+
+
+def test_a_wrong_setting_ends_it_with_a_line_that_names_it(short: Path, network: Network) -> None:
+    pa = Pa(short, network, {"IFE_PILOT_INPUT": "tape"})
+    (short / "pa.key").write_bytes(b"short")
+    for wrong, name in (
+        (pa.environment, "IFE_PILOT_INPUT"),
+        ({**pa.environment, "IFE_PILOT_INPUT": "alsa:hw:0"}, "IFE_PA_KEY"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", "from apps.pa_audio.app import create_app; create_app()"],
+            env={"PATH": os.environ["PATH"], **wrong},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert done.returncode == 4
+        assert name in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+    pa.http.close()

@@ -1,0 +1,134 @@
+"""The files of all channels: which are fit to be played, looked at again when they change."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from apps.vlc_stream import probe, ts
+from apps.vlc_stream.orders import MediaItem
+from apps.vlc_stream.probe import BrokenError
+
+log = logging.getLogger(__name__)
+
+TRY_AGAIN = 30.0
+"""Seconds after which a file that looked well, but could not be played, is offered again."""
+
+LOOK_EVERY = 2.0
+"""Seconds between two looks at the files' size and time."""
+
+_Identity = tuple[int, int, int] | None
+"""Inode, size, time of change; None: it is not there."""
+
+
+class Library:
+    """Looks at files in a thread of its own.
+
+    Args:
+        folder: of the media.
+        playlists: files that libvlc is to play, below the folder.
+        clips: files that are to be paced.
+        on_change: called when something is fit that was not, or the other way round.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        playlists: Iterable[str],
+        clips: Iterable[str],
+        on_change: Callable[[], None],
+    ) -> None:
+        self._folder = folder
+        # Imposed videos first: the crew may want them before the last channel is looked at.
+        self._clips = dict.fromkeys(clips)
+        self._items = dict.fromkeys(playlists)
+        self._on_change = on_change
+        self._seen: dict[tuple[bool, str], _Identity] = {}
+        self._good_items: dict[str, MediaItem] = {}
+        self._good_clips: dict[str, ts.Clip] = {}
+        self._broken: dict[str, str] = {}
+        self._try_again: dict[str, float] = {}
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="library", daemon=True)
+        self.looked_at = False
+        """Whether each file was looked at once."""
+        self.looked = time.monotonic()
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Look no more."""
+        self._closing.set()
+        self._thread.join(timeout=probe.TIMEOUT + 2)
+
+    def items(self, names: Iterable[str]) -> tuple[MediaItem, ...]:
+        """Those of the files that can be played, in their order."""
+        return tuple(item for name in names if (item := self._good_items.get(name)) is not None)
+
+    def clip(self, name: str) -> ts.Clip | None:
+        """The clip, if it can be played."""
+        return self._good_clips.get(name)
+
+    def trouble(self, names: Iterable[str]) -> str | None:
+        """What is wrong with some files, for people; the first few of them."""
+        wrong = [f"{name}: {self._broken[name]}" for name in names if name in self._broken]
+        more = f", and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        return "; ".join(wrong[:3]) + more if wrong else None
+
+    def report_broken(self, path: Path) -> None:
+        """It could not be played, or was changed: not to be offered until it is looked at again."""
+        name = str(path.relative_to(self._folder))
+        if self._good_items.pop(name, None) is None:
+            return
+        if self._identity(name) == self._seen.get((False, name)):
+            self._broken[name] = "it could not be played"
+            self._try_again[name] = time.monotonic() + TRY_AGAIN
+            log.warning("a file could not be played", extra={"file": name})
+        self._on_change()
+
+    def _run(self) -> None:
+        while True:
+            changed = [self._look(True, name) for name in self._clips]
+            changed += [self._look(False, name) for name in self._items]
+            self.looked_at = True
+            self.looked = time.monotonic()
+            if any(changed):
+                self._on_change()
+            if self._closing.wait(LOOK_EVERY):
+                return
+
+    def _look(self, clip: bool, name: str) -> bool:
+        """Look at a file, closely if it has changed; whether it has."""
+        identity = self._identity(name)
+        key = (clip, name)
+        if time.monotonic() >= self._try_again.get(name, math.inf):
+            del self._try_again[name]
+        elif self._closing.is_set() or (key in self._seen and self._seen[key] == identity):
+            return False
+        self.looked = time.monotonic()
+        try:
+            if clip:
+                self._good_clips[name] = probe.examine(self._folder / name)
+            else:
+                self._good_items[name] = probe.probe(self._folder / name)
+        except BrokenError as error:
+            self._good_clips.pop(name, None) if clip else self._good_items.pop(name, None)
+            self._broken[name] = str(error)
+            log.warning("a file is left out", extra={"file": name, "why": str(error)})
+        else:
+            self._broken.pop(name, None)
+        self._seen[key] = identity
+        return True
+
+    def _identity(self, name: str) -> _Identity:
+        try:
+            stat = (self._folder / name).stat()
+        except OSError:
+            return None
+        return stat.st_ino, stat.st_size, stat.st_mtime_ns

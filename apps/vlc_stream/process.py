@@ -1,0 +1,168 @@
+"""A process that sends, as the supervisor sees it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import IO, cast
+
+from pydantic import TypeAdapter, ValidationError
+
+from apps.common.backoff import BackOff
+from apps.vlc_stream.orders import Order, Output, Report, to_line
+
+log = logging.getLogger(__name__)
+
+RETRY_FIRST = 0.05
+RETRY_MAX = 5.0
+"""Seconds between two starts of a process that ends by itself."""
+
+STEADY = 10.0
+"""Seconds after which a process counts as one that lives."""
+
+FROZEN = 5.0
+"""Seconds without a word from a process, after which it is ended. It speaks twice a second."""
+
+
+_REPORT = TypeAdapter(Report)
+
+
+class SendingProcess:
+    """Starts it, tells it, hears it. `tend` starts it again when it has ended.
+
+    Args:
+        module: what Python runs.
+        output: how its streams go out.
+        on_report: called, in a thread of this process's own, with what it says.
+        on_end: called there when it has ended.
+        log_level: for its log, which goes where ours goes.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        output: Output,
+        on_report: Callable[[Report], None],
+        on_end: Callable[[], None],
+        log_level: str,
+    ) -> None:
+        self._module = module
+        self._settings = json.dumps(
+            {
+                "interface": output.interface,
+                "source": str(output.source),
+                "ttl": output.ttl,
+                "log_level": log_level,
+            }
+        )
+        self._on_report = on_report
+        self._on_end = on_end
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._back_off = BackOff(RETRY_FIRST, RETRY_MAX)
+        self._started = 0.0
+        self._next_start = 0.0
+        self._heard = 0.0
+        self.starts = 0
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int | None:
+        """Its number, while it runs."""
+        return self._process.pid if self._process and self.alive else None
+
+    def tend(self) -> bool:
+        """Start it if it does not run and it is time to; True: it is a new one, and knows nothing.
+
+        One that does not speak any more is ended.
+        """
+        now = time.monotonic()
+        if self.alive:
+            if now - self._heard > FROZEN:
+                log.warning("a process hangs", extra={"child": self._module})
+                self.kill()
+            elif now - self._started > STEADY:
+                self._back_off.reset()
+            return False
+        if self._process is not None:
+            log.warning(
+                "a process has ended",
+                extra={"child": self._module, "status": self._process.returncode},
+            )
+            self._bury()
+            # At once after a good life, else it would be hammered into a wall.
+            steady = now - self._started > STEADY
+            self._next_start = now if steady else now + self._back_off.delay()
+        if now < self._next_start:
+            return False
+        self._start(now)
+        return True
+
+    def tell(self, order: Order) -> None:
+        """Give an order. If it has just ended, the one that comes next is told anew."""
+        line = to_line(order).encode()
+        with self._lock, suppress(OSError, ValueError):
+            if self._process is not None and self._process.stdin is not None:
+                self._process.stdin.write(line)
+                self._process.stdin.flush()
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self._process is not None:
+            self._process.kill()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=2)
+
+    def close(self) -> None:
+        """End it for good."""
+        self.kill()
+        self._bury()
+
+    def _start(self, now: float) -> None:
+        process = subprocess.Popen(
+            [sys.executable, "-m", self._module, self._settings],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        with self._lock:
+            self._process = process
+        self._started = self._heard = now
+        self.starts += 1
+        threading.Thread(
+            target=self._listen, args=(process,), name=f"hears {self._module}", daemon=True
+        ).start()
+
+    def _bury(self) -> None:
+        with self._lock:
+            process, self._process = self._process, None
+        if process is not None and process.stdin is not None:
+            with suppress(OSError):
+                process.stdin.close()
+
+    def _listen(self, process: subprocess.Popen[bytes]) -> None:
+        with cast("IO[bytes]", process.stdout) as lines:
+            for line in lines:
+                self._heard = time.monotonic()
+                if not line.strip():
+                    continue
+                try:
+                    report = _REPORT.validate_json(line)
+                except ValidationError:
+                    log.warning("a report that is none", extra={"child": self._module})
+                    continue
+                if process is self._process:
+                    try:
+                        self._on_report(report)
+                    except Exception:
+                        log.exception("a report was not taken")
+        self._on_end()

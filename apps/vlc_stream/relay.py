@@ -1,0 +1,137 @@
+"""``python -m apps.vlc_stream.relay``: the process that relays live streams into the cabin.
+
+A packet goes out when it comes in; nothing is buffered, so nothing is paced either.
+"""
+
+from __future__ import annotations
+
+import logging
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Callable
+from ipaddress import IPv4Address
+
+from apps.vlc_stream import child
+from apps.vlc_stream.orders import Control, Order, Output, Report, StartLive
+from apps.vlc_stream.wire import MAX_DATAGRAM, RtpSender, open_receiver, payload
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 64
+"""Datagrams of one source before the others have their turn."""
+
+SILENT_AFTER = 1.0
+"""Seconds without a packet after which the source counts as silent."""
+
+REOPEN_EVERY = 1.0
+
+
+class _Stream:
+    def __init__(self, order: StartLive, output: Output) -> None:
+        self.order = order
+        self.sender = RtpSender(output, IPv4Address(order.group), order.port)
+        self.socket: socket.socket | None = None
+        self.heard = 0.0
+        self.paused = False
+        self.trouble: str | None = None
+
+    def report(self) -> Report:
+        """How it is."""
+        trouble = self.trouble or self.sender.trouble
+        if trouble is None and time.monotonic() - self.heard > SILENT_AFTER:
+            trouble = "its source is silent"
+        return Report(
+            id=self.order.id,
+            run=self.order.run,
+            state="paused" if self.paused else "playing",
+            trouble=trouble,
+        )
+
+
+class Relay:
+    """All live channels, in one thread."""
+
+    def __init__(self, output: Output, _tell: Callable[[Report], None]) -> None:
+        self._output = output
+        self._streams: dict[str, _Stream] = {}
+        self._lock = threading.Lock()
+        self._selector = selectors.DefaultSelector()
+        threading.Thread(target=self._relay, name="relay", daemon=True).start()
+
+    def handle(self, order: Order) -> None:
+        """Start, pause, resume or stop one."""
+        with self._lock:
+            stream = self._streams.get(order.id)
+            match order:
+                case StartLive():
+                    self._forget(stream)
+                    self._streams[order.id] = _Stream(order, self._output)
+                    self._open(self._streams[order.id])
+                case Control(do="stop"):
+                    self._forget(self._streams.pop(order.id, None))
+                case Control() if stream is not None:
+                    stream.paused = order.do == "pause"
+                case _:
+                    pass
+
+    def reports(self) -> list[Report]:
+        """How each is. A source whose interface was away is tried again."""
+        with self._lock:
+            for stream in self._streams.values():
+                if stream.socket is None:
+                    self._open(stream)
+            return [stream.report() for stream in self._streams.values()]
+
+    def _open(self, stream: _Stream) -> None:
+        order = stream.order
+        try:
+            stream.socket = open_receiver(
+                order.interface,
+                IPv4Address(order.from_group),
+                order.from_port,
+                IPv4Address(order.source),
+            )
+        except OSError as error:
+            stream.trouble = f"interface {order.interface}: {error.strerror or error}"
+        else:
+            stream.trouble = None
+            self._selector.register(stream.socket, selectors.EVENT_READ, stream)
+
+    def _forget(self, stream: _Stream | None) -> None:
+        if stream is None:
+            return
+        if stream.socket is not None:
+            self._selector.unregister(stream.socket)
+            stream.socket.close()
+        stream.sender.close()
+
+    def _relay(self) -> None:
+        while True:
+            ready = self._selector.select(timeout=0.5)
+            if not self._selector.get_map():
+                time.sleep(0.1)  # without sockets select does not wait
+            with self._lock:
+                for key, _ in ready:
+                    stream: _Stream = key.data
+                    if stream.socket is not None and stream is self._streams.get(stream.order.id):
+                        self._forward(stream, stream.socket)
+
+    def _forward(self, stream: _Stream, sock: socket.socket) -> None:
+        for _ in range(AT_ONCE):
+            try:
+                datagram = sock.recv(MAX_DATAGRAM)
+            except BlockingIOError:
+                return
+            except OSError:
+                return  # that the interface went down, which is told once
+            data = payload(datagram)
+            if data is not None:
+                stream.heard = time.monotonic()
+                if not stream.paused:
+                    stream.sender.send(data, stream.heard)
+
+
+if __name__ == "__main__":
+    child.run(Relay)

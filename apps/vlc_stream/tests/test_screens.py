@@ -1,0 +1,310 @@
+"""Overhead screens on a real serial device, a pseudo-terminal with a simulated bus behind it."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apps.common.testing import wait_until
+from apps.vlc_stream.models import ScreensOrder, ScreenView
+from apps.vlc_stream.screens import config, keeper
+from apps.vlc_stream.screens.config import ScreensError, ScreensFile
+from apps.vlc_stream.screens.drivers import (
+    CecDriver,
+    LineDriver,
+    ScreenError,
+    Status,
+    Wanted,
+)
+from apps.vlc_stream.screens.keeper import Screens
+from bench.media.screens import SimulatedBus
+
+DOWN = ScreensOrder(deployed=True, power=True, input="2")
+
+FILE = """\
+buses:
+  forward:
+    driver: line
+    device: {device}
+    baud: 19200
+    input: "2"
+    screens:
+      f1: {{label: Forward left, address: 1}}
+      f2: {{label: Forward right, address: 2}}
+"""
+
+Make = Callable[..., tuple[Screens, SimulatedBus]]
+
+
+def load(folder: Path, text: str) -> ScreensFile:
+    path = folder / "screens.yml"
+    path.write_text(text)
+    return config.load(path)
+
+
+@pytest.fixture
+def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+    """Screens on a simulated bus, started. They are looked at more often than in service."""
+    monkeypatch.setattr(keeper, "LOOK_EVERY", 0.1)
+    with ExitStack() as stack:
+
+        def start(motor: float = 0.0) -> tuple[Screens, SimulatedBus]:
+            bus = stack.enter_context(SimulatedBus((1, 2), motor))
+            screens = Screens(load(tmp_path, FILE.format(device=bus.device)), lambda: None)
+            stack.callback(screens.close)
+            screens.start()
+            wait_until(lambda: screens.trouble() is None, "the screens answer")
+            return screens, bus
+
+        yield start
+
+
+def view(screens: Screens, name: str) -> ScreenView:
+    return next(screen for screen in screens.view().screens if screen.id == name)
+
+
+def is_so(screens: Screens, name: str, deployed: bool, power: bool) -> Callable[[], bool]:
+    return lambda: (view(screens, name).deployed, view(screens, name).power) == (deployed, power)
+
+
+def test_screens_do_as_they_are_told(make: Make) -> None:
+    screens, bus = make()
+    screens.order(DOWN.model_copy(update={"screens": ("f1",)}))
+    wait_until(is_so(screens, "f1", True, True), "f1 is down and on")
+    assert (bus.screens[1].input, bus.screens[2].deployed) == ("2", False)
+    screens.order(ScreensOrder(power=False))
+    wait_until(is_so(screens, "f1", True, False), "f1 is dark")
+    screens.order(ScreensOrder(deployed=False))
+    wait_until(is_so(screens, "f1", False, False), "f1 is up")
+
+
+def test_at_its_start_every_screen_is_stowed(make: Make) -> None:
+    _, bus = make()
+    assert "01 STOW" in bus.heard
+    assert "02 STOW" in bus.heard
+
+
+def test_a_motor_takes_its_time(make: Make) -> None:
+    screens, bus = make(motor=0.5)
+    screens.order(DOWN)
+    wait_until(lambda: bus.screens[1].deployed, "it was told")
+    assert view(screens, "f1").deployed is False
+    wait_until(is_so(screens, "f1", True, True), "f1 is down and on")
+
+
+def test_they_follow_the_video(make: Make) -> None:
+    screens, bus = make()
+    screens.show_video(True)
+    wait_until(is_so(screens, "f2", True, True), "f2 is down and on")
+    assert bus.screens[2].input == "2"
+    screens.show_video(False)
+    wait_until(is_so(screens, "f2", False, False), "f2 is up")
+
+
+def test_in_a_decompression_they_are_stowed_and_stay_so(make: Make) -> None:
+    screens, bus = make()
+    screens.show_video(True)
+    wait_until(is_so(screens, "f1", True, True), "f1 is down and on")
+    screens.lock(True)
+    wait_until(is_so(screens, "f1", False, False), "f1 is up")
+    assert screens.view().locked
+    bus.heard.clear()
+    screens.order(DOWN)
+    screens.show_video(True)
+    wait_until(lambda: len(bus.heard) > 6, "they were looked at some times")
+    assert not [line for line in bus.heard if "DEPLOY" in line]
+    screens.lock(False)
+    screens.order(DOWN)
+    wait_until(is_so(screens, "f1", True, True), "f1 is down again")
+
+
+def test_an_unknown_screen_is_refused_and_nothing_is_done(make: Make) -> None:
+    screens, bus = make()
+    with pytest.raises(KeyError, match="f9"):
+        screens.order(DOWN.model_copy(update={"screens": ("f1", "f9")}))
+    assert not bus.screens[1].deployed
+
+
+@pytest.mark.parametrize(("mood", "why"), [("silence", "no answer"), ("garble", "garbled")])
+def test_a_line_that_is_disturbed_is_told_and_then_all_is_as_wanted(
+    make: Make, mood: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screens, bus = make()
+    bus.mood = mood
+    wait_until(lambda: why in (screens.trouble() or ""), "that is told", 5)
+    assert view(screens, "f1").power is None
+    screens.order(DOWN)
+    bus.screens[1].power = False
+    bus.mood = ""
+    wait_until(is_so(screens, "f1", True, True), "f1 is as was wanted meanwhile", 20)
+    assert screens.trouble() is None or "f2" in (screens.trouble() or "")
+
+
+def test_a_screen_that_lost_its_power_is_told_again(make: Make) -> None:
+    screens, bus = make()
+    screens.order(DOWN)
+    wait_until(is_so(screens, "f1", True, True), "f1 is down and on")
+    bus.screens[1].power = False
+    wait_until(lambda: bus.screens[1].power, "it is switched on again")
+
+
+def test_an_adapter_that_is_pulled_is_told(make: Make) -> None:
+    screens, bus = make()
+    bus.unplug()
+    wait_until(lambda: screens.trouble() is not None, "that is told")
+    wait_until(lambda: view(screens, "f2").power is None, "nothing is said to be known")
+
+
+class _Hanging:
+    """A driver whose calls do not come back until they are let."""
+
+    def __init__(self, gate: threading.Event) -> None:
+        self._gate = gate
+
+    def look(self, _address: int) -> Status:
+        self._gate.wait(30)
+        return Status(False, False, "2")
+
+    def apply(self, _address: int, _wanted: Wanted) -> None:
+        return
+
+    def close(self) -> None:
+        return
+
+
+def test_a_bus_that_hangs_gets_another_thread_but_not_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = threading.Event()
+    opened: list[_Hanging] = []
+
+    def open_hanging(_bus: config.Bus) -> _Hanging:
+        opened.append(_Hanging(gate))
+        return opened[-1]
+
+    monkeypatch.setattr(keeper, "open_driver", open_hanging)
+    monkeypatch.setattr(keeper, "HUNG_AFTER", 0.1)
+    monkeypatch.setattr(keeper, "LOOK_EVERY", 0.1)
+    screens = Screens(load(tmp_path, FILE.format(device="/dev/pts/none")), lambda: None)
+    screens.start()
+
+    def threads() -> int:
+        return sum(thread.name == "screens forward" for thread in threading.enumerate())
+
+    def has_given_up() -> bool:
+        screens.tend()
+        return len(opened) == keeper.MAX_HUNG and "its bus hangs" in (screens.trouble() or "")
+
+    wait_until(has_given_up, "it has given up")
+    end = time.monotonic() + 0.5
+    while time.monotonic() < end:
+        screens.tend()
+        screens.order(DOWN)  # nobody waits for the bus
+    assert (len(opened), threads()) == (keeper.MAX_HUNG, keeper.MAX_HUNG)
+    screens.close()
+    gate.set()
+    wait_until(lambda: threads() == 0, "each thread ends when its call has come back")
+
+
+def test_a_driver_tells_what_a_screen_refuses() -> None:
+    with SimulatedBus((1,)) as bus:
+        driver = LineDriver(bus.device, 9600)
+        with pytest.raises(ScreenError, match="it refuses: cannot inp 9"):
+            driver.apply(1, Wanted(deployed=True, power=True, input="9"))
+        with pytest.raises(ScreenError, match="no answer"):
+            driver.look(7)
+        assert driver.look(1) == Status(deployed=True, power=True, input="1")
+        driver.close()
+
+
+CEC = """
+import sys
+power = "standby"
+print("opening a connection to the CEC adapter...", flush=True)
+for line in sys.stdin:
+    words = line.split()
+    if words[0] in ("on", "standby"):
+        power = words[0]
+    elif words[0] == "pow":
+        print("power status: " + power, flush=True)
+    with open(sys.argv[1], "a") as log:
+        log.write(line)
+"""
+
+
+def test_hdmi_cec_by_the_words_of_cec_client(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    driver = CecDriver((sys.executable, "-c", CEC, str(log)))
+    assert driver.look(0) == Status(None, False, None)
+    driver.apply(0, Wanted(deployed=True, power=True, input="2"))
+    assert driver.look(0) == Status(None, True, "2")
+    driver.apply(0, Wanted(deployed=False, power=False, input="2"))
+    assert driver.look(0) == Status(None, False, "2")
+    assert log.read_text().splitlines() == [
+        "pow 0",
+        "on 0",
+        "tx 1F:82:20:00",
+        "pow 0",
+        "standby 0",
+        "pow 0",
+    ]
+    driver.close()
+
+
+@pytest.mark.parametrize(
+    "program", ["import time; time.sleep(60)", "print('power status: unknown')"]
+)
+def test_a_cec_adapter_that_says_nothing_of_use(program: str) -> None:
+    driver = CecDriver((sys.executable, "-c", program))
+    with pytest.raises((ScreenError, BrokenPipeError)):
+        driver.look(0)
+    driver.close()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("address: 2", "address: 1", "9: f1 has address 1 too"),
+        ("address: 2", "address: 32", "9: address: Input should be less than"),
+        ("driver: line", "driver: telepathy", "3: driver: Input should be 'line' or 'cec'"),
+        ("device: /dev/ttyS1", "device: /etc/passwd", "4: device: String should match"),
+        ("baud: 19200", "baud: 1", "5: baud: one of 9600, 19200"),
+        ("f2:", "F2:", "9: F2: String should match"),
+    ],
+)
+def test_a_mistake_in_the_file_is_named(tmp_path: Path, old: str, new: str, problem: str) -> None:
+    text = FILE.format(device="/dev/ttyS1")
+    assert old in text
+    with pytest.raises(ScreensError) as caught:
+        load(tmp_path, text.replace(old, new))
+    assert problem in str(caught.value)
+
+
+def test_two_buses_share_neither_device_nor_names(tmp_path: Path) -> None:
+    text = FILE.format(device="/dev/ttyS1")
+    with pytest.raises(ScreensError) as caught:
+        load(tmp_path, text + text.replace("buses:\n", "").replace("forward", "aft"))
+    assert "12: /dev/ttyS1 is also that of forward" in str(caught.value)
+    assert "16: there is a screen f1 on the bus forward too" in str(caught.value)
+
+
+@given(st.binary(max_size=60))
+def test_no_answer_breaks_the_driver(answer: bytes) -> None:
+    class Port:
+        def reset_input_buffer(self) -> None: ...
+        def write(self, _data: bytes) -> None: ...
+        def read_until(self, _end: bytes, _size: int) -> bytes:
+            return answer
+
+    driver = LineDriver.__new__(LineDriver)
+    driver._port = Port()
+    with pytest.raises(ScreenError):
+        driver.look(1)

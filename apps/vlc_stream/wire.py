@@ -1,0 +1,107 @@
+"""RTP (RFC 3550) around transport streams (RFC 2250), in and out of multicast groups."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import struct
+from contextlib import suppress
+from ipaddress import IPv4Address
+
+from apps.common.multicast import Membership, receiving_socket, sending_socket
+from apps.vlc_stream.orders import DSCP, Output
+from apps.vlc_stream.ts import PACKET
+
+MP2T = 33
+"""RTP's payload type of transport streams, with a clock of 90 kHz (RFC 3551, 6)."""
+
+MAX_DATAGRAM = 2048
+
+_HEADER = struct.Struct("!BBHII")
+_SYNC = 0x47
+_SIOCGIFFLAGS = 0x8913
+_UP_AND_RUNNING = 0x41
+"""netdevice(7): IFF_UP and IFF_RUNNING."""
+
+
+class RtpSender:
+    """Sends TS packets to a group. While the interface is away they are left out.
+
+    Attributes:
+        trouble: why nothing goes out; None while it does.
+    """
+
+    def __init__(self, output: Output, group: IPv4Address, port: int) -> None:
+        self._output = output
+        self._group = group
+        self._port = port
+        self._socket: socket.socket | None = None
+        self._ssrc = int.from_bytes(os.urandom(4), "big")
+        self._sequence = int.from_bytes(os.urandom(2), "big")
+        self.trouble: str | None = None
+
+    def send(self, data: bytes | bytearray, seconds: float) -> None:
+        """Send TS packets; `seconds` is a clock that goes on evenly."""
+        timestamp = int(seconds * 90_000) & 0xFFFFFFFF
+        head = _HEADER.pack(0x80, MP2T, self._sequence, timestamp, self._ssrc)
+        self._sequence = self._sequence + 1 & 0xFFFF
+        out = self._output
+        try:
+            if self._socket is None:
+                self._socket = sending_socket(
+                    out.interface, out.source, self._group, self._port, out.ttl, DSCP
+                )
+            self._socket.send(head + data)
+        except OSError as error:
+            self.trouble = f"interface {out.interface}: {error.strerror or error}"
+            self.close()
+        else:
+            self.trouble = None
+
+    def close(self) -> None:
+        """Close the socket; the next packet opens another."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+def open_receiver(
+    interface: str, group: IPv4Address, port: int, source: IPv4Address
+) -> socket.socket:
+    """A socket that hears what `source` sends to the group, by that interface, and nothing else.
+
+    Raises:
+        OSError: the interface is not there.
+    """
+    sock = receiving_socket(group, port)
+    try:
+        Membership(interface, group, source).renew(sock)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def is_up(interface: str) -> bool:
+    """Whether the interface is there, up, and its cable is plugged in."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock, suppress(OSError):
+        answer = fcntl.ioctl(sock, _SIOCGIFFLAGS, struct.pack("256s", interface.encode()))
+        flags: int = struct.unpack_from("=h", answer, 16)[0]
+        return flags & _UP_AND_RUNNING == _UP_AND_RUNNING
+    return False
+
+
+def payload(datagram: bytes) -> bytes | None:
+    """The TS packets in a datagram, with or without RTP around them; None if it is neither."""
+    data = datagram
+    if data[:1] != b"G":
+        if len(data) < _HEADER.size or data[0] >> 6 != 2 or data[1] & 0x7F != MP2T:
+            return None
+        begin = _HEADER.size + 4 * (data[0] & 0x0F)
+        if data[0] & 0x10:
+            begin += 4 + 4 * int.from_bytes(data[begin + 2 : begin + 4], "big")
+        data = data[begin : len(data) - (data[-1] if data[0] & 0x20 else 0)]
+    if not data or len(data) % PACKET or set(data[::PACKET]) != {_SYNC}:
+        return None
+    return data
