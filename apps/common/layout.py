@@ -14,30 +14,14 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, StringConstraints, ValidationError, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError
-from ruamel.yaml.events import (
-    AliasEvent,
-    DocumentStartEvent,
-    Event,
-    MappingEndEvent,
-    ScalarEvent,
-    SequenceEndEvent,
-    SequenceStartEvent,
-    StreamEndEvent,
-    StreamStartEvent,
-)
-from ruamel.yaml.reader import ReaderError
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
+from apps.common import yaml_files
 from apps.common.commands import AreaName, Seats, Selector, Strict
 
-MAX_FILE = 64 * 1024
 MAX_SEATS = 1000
-MAX_DEPTH = 4
-"""Levels of nesting that a layout needs."""
 
 LETTERS = "ABCDEFGHJKL"
 
@@ -254,100 +238,15 @@ def _beside(positions: Mapping[str, Position], rows: set[int]) -> Mapping[str, P
     )
 
 
-# -- reading files --------------------------------------------------------------------------
-
-Where = tuple[str | int, ...]
-"""A place in a file, as pydantic names it: ``("rows", 2, "letters")``."""
-
-Data = str | list[Any] | dict[str, Any]
-
-
-class _UnreadableError(Exception):
-    """A mistake that hides what comes after it in the file."""
-
-    def __init__(self, line: int, message: str) -> None:
-        super().__init__(message)
-        self.line = line
-
-
-class _Reader:
-    """Makes plain data of a YAML text and notes the line of everything.
-
-    It works on the parser's events, because a layout needs so little of YAML: mappings, lists
-    and plain text, of which the schema makes numbers. Aliases are refused, since a few lines
-    of them can stand for gigabytes.
-    """
-
-    def __init__(self, text: str) -> None:
-        self._events: Iterator[Event] = YAML(typ="safe", pure=True).parse(text)
-        self.lines: dict[Where, int] = {(): 1}
-
-    def read(self) -> Data:
-        """The one document of the text."""
-        event = next(self._events)
-        while isinstance(event, StreamStartEvent | DocumentStartEvent):
-            event = next(self._events)
-        if isinstance(event, StreamEndEvent):
-            raise _UnreadableError(1, "the file is empty")
-        data = self._value((), event)
-        next(self._events)
-        event = next(self._events)
-        if not isinstance(event, StreamEndEvent):
-            raise _UnreadableError(_line(event), "one layout a file: here a second document begins")
-        return data
-
-    def _value(self, where: Where, event: Event) -> Data:
-        if isinstance(event, ScalarEvent):
-            return str(event.value)
-        if isinstance(event, AliasEvent):
-            raise _UnreadableError(_line(event), "aliases (*name) are not allowed in a layout")
-        if len(where) >= MAX_DEPTH:
-            raise _UnreadableError(_line(event), "this is nested too deep for a layout")
-        if isinstance(event, SequenceStartEvent):
-            return self._sequence(where)
-        return self._mapping(where)
-
-    def _sequence(self, where: Where) -> list[Any]:
-        items: list[Any] = []
-        while not isinstance(event := next(self._events), SequenceEndEvent):
-            here = (*where, len(items))
-            self.lines[here] = _line(event)
-            items.append(self._value(here, event))
-        return items
-
-    def _mapping(self, where: Where) -> dict[str, Any]:
-        items: dict[str, Any] = {}
-        while not isinstance(key := next(self._events), MappingEndEvent):
-            if not isinstance(key, ScalarEvent):
-                raise _UnreadableError(_line(key), "a key is a single word")
-            here = (*where, key.value)
-            if here in self.lines:
-                raise _UnreadableError(
-                    _line(key), f"{key.value} is there twice, also in line {self.lines[here]}"
-                )
-            self.lines[here] = _line(key)
-            items[key.value] = self._value(here, next(self._events))
-        return items
-
-
-def _line(event: Event) -> int:
-    return int(event.start_mark.line) + 1
-
-
 def load(path: Path) -> Layout:
     """The layout in a file.
 
     Raises:
         LayoutError: the file cannot be read, or is wrong; every mistake is named.
     """
-    try:
-        file, problems = _parse(_text(path))
-    except OSError as error:
-        raise LayoutError([f"{path}: {error.strerror}"]) from error
-    except _UnreadableError as error:
-        raise LayoutError([f"{path}:{error.line}: {error}"]) from error
+    file, problems = yaml_files.read(path, _File, _contradictions)
     if file is None or problems:
-        raise LayoutError([f"{path}:{line}: {message}" for line, message in sorted(problems)])
+        raise LayoutError(problems)
     blocks = tuple(sorted(file.rows, key=lambda block: block.first))
     return Layout(
         name=path.stem,
@@ -371,64 +270,7 @@ def _seats(blocks: tuple[Block, ...]) -> Iterator[Seat]:
                 )
 
 
-def _text(path: Path) -> str:
-    with path.open("rb") as file:
-        data = file.read(MAX_FILE + 1)
-    if len(data) > MAX_FILE:
-        raise _UnreadableError(
-            1, f"the file is over {MAX_FILE // 1024} KiB, no layout is that large"
-        )
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise _UnreadableError(line, "this is not UTF-8 text") from error
-
-
-def _parse(text: str) -> tuple[_File | None, list[tuple[int, str]]]:
-    """The file's content, and what is wrong with it as (line, message)."""
-    reader = _Reader(text)
-    try:
-        data = reader.read()
-    except MarkedYAMLError as error:
-        message = f"not YAML: {error.problem}"
-        if error.context_mark:
-            message += f" {error.context} (from line {error.context_mark.line + 1})"
-        raise _UnreadableError(error.problem_mark.line + 1, message) from error
-    except ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        raise _UnreadableError(line, f"not YAML: {error.reason}") from error
-    try:
-        file = _File.model_validate(data)
-    except ValidationError as error:
-        return None, [_explain(problem, reader.lines) for problem in error.errors()]
-    return file, list(_contradictions(file, reader.lines))
-
-
-def _explain(problem: Mapping[str, Any], lines: Mapping[Where, int]) -> tuple[int, str]:
-    """A line and a message for one of pydantic's errors."""
-    where: Where = tuple(part for part in problem["loc"] if part != "[key]")
-    known = where
-    while known not in lines:
-        known = known[:-1]
-    name = next((part[:40] for part in reversed(where) if isinstance(part, str)), "the file")
-    match problem["type"]:
-        case "missing":
-            message = f"{name} is missing"
-        case "extra_forbidden":
-            message = f"{name} is not a field of a layout"
-        case "model_type":
-            message = f"{name}: fields belong here, each as name: value"
-        case "too_short":
-            message = f"{name} is empty"
-        case "value_error":
-            message = f"{name}: {problem['ctx']['error']}"
-        case _:
-            message = f"{name}: {problem['msg']}"
-    return lines[known], message
-
-
-def _contradictions(file: _File, lines: Mapping[Where, int]) -> Iterator[tuple[int, str]]:
+def _contradictions(file: _File, lines: yaml_files.Lines) -> Iterator[yaml_files.Problem]:
     """What no single field shows."""
     yield from _overlaps(file, lines)
     for field, section, kind, labels, used in (
@@ -451,7 +293,7 @@ def _contradictions(file: _File, lines: Mapping[Where, int]) -> Iterator[tuple[i
                 yield lines[section, name], f"there is no row {at.before or at.after}"
 
 
-def _overlaps(file: _File, lines: Mapping[Where, int]) -> Iterator[tuple[int, str]]:
+def _overlaps(file: _File, lines: yaml_files.Lines) -> Iterator[yaml_files.Problem]:
     in_order = sorted(enumerate(file.rows), key=lambda item: item[1].first)
     for (before, front), (after, back) in pairwise(in_order):
         if back.first <= front.last:

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from apps.common.commands import RowRange, Seats, Selector
 from apps.common.layout import (
-    MAX_FILE,
     Layout,
     LayoutError,
     Seat,
     SelectorError,
     load,
 )
+from apps.common.yaml_files import MAX_FILE
 
 FOLDER = Path(__file__).parents[3] / "inventory" / "layouts"
 A330 = load(FOLDER / "a330-300.yml")
@@ -191,7 +191,7 @@ def test_blocks_may_come_in_any_order_in_the_file(tmp_path: Path) -> None:
         ("letters: A K", "letters: &a A K\n    zone: *a", "14: aliases (*name) are not allowed"),
         ("title: Test Plane", "title: [[[[[[[]]]]]]]", "1: this is nested too deep"),
         ("title: Test Plane", "? [title]\n: Test Plane", "1: a key is a single word"),
-        ("doors:", "---\ndoors:", "24: one layout a file: here a second document begins"),
+        ("doors:", "---\ndoors:", "24: here a second document begins"),
     ],
 )
 def test_a_wrong_file_is_refused_with_the_line(
@@ -228,7 +228,7 @@ def test_more_than_1000_seats_are_refused(tmp_path: Path) -> None:
 
 def test_what_is_no_text_file_is_refused(tmp_path: Path) -> None:
     assert problems(tmp_path, "#" * (MAX_FILE + 1)) == [
-        "1: the file is over 64 KiB, no layout is that large"
+        "1: the file is over 64 KiB, none is that large"
     ]
     assert problems(tmp_path, b"title: x\nclasses: \xff\n") == ["2: this is not UTF-8 text"]
     with pytest.raises(LayoutError, match=r"nowhere\.yml: No such file or directory"):
@@ -241,9 +241,9 @@ def test_a_bomb_of_aliases_or_brackets_is_refused_at_once(tmp_path: Path) -> Non
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 40)]
     assert problems(tmp_path, "\n".join(lines)) == [
-        "2: aliases (*name) are not allowed in a layout"
+        "2: aliases (*name) are not allowed here"
     ]
-    assert problems(tmp_path, "[" * MAX_FILE) == ["1: this is nested too deep for a layout"]
+    assert problems(tmp_path, "[" * MAX_FILE) == ["1: this is nested too deep"]
 
 
 @given(
