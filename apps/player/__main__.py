@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import sys
-import time
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 from apps.common import log, manhole
 from apps.common.health import Health, sd_notify
 from apps.common.settings import SettingsError
 from apps.player.agent import Player
-from apps.player.media import NullBackend
+from apps.player.channel_list import ChannelList
+from apps.player.keys import read_keys
+from apps.player.pa_link import PaLink
 from apps.player.platform import LinuxPlatform
-from apps.player.settings import PlayerSettings
+from apps.player.screen_backend import ScreenBackend
+from apps.player.settings import PaSettings, PlayerSettings, ScreenSettings
 
 NOTIFY_EVERY = 3.0
 """Seconds; the unit's watchdog waits for more than twice that."""
@@ -25,7 +30,10 @@ async def run(settings: PlayerSettings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, over.set)
-    player = Player(settings, NullBackend(time.monotonic), LinuxPlatform())
+    pa = PaLink()
+    channels = ChannelList(settings.state_directory)
+    media = ScreenBackend(settings.media_url, channels, settings.multicast_interface, pa.for_screen)
+    player = Player(settings, media, LinuxPlatform(), pa=pa, channels=channels)
     health = Health("player")
     health.part("seat control", lambda: player.server_trouble)
     health.part("multicast", lambda: player.multicast_trouble)
@@ -33,23 +41,45 @@ async def run(settings: PlayerSettings) -> None:
     manhole.open_if_wanted(player=player, loop=loop)
     sd_notify("READY=1")
     try:
-        while not over.is_set():
-            health.notify()
-            sd_notify("WATCHDOG=1")
-            try:
-                async with asyncio.timeout(NOTIFY_EVERY):
-                    await over.wait()
-            except TimeoutError:
-                continue
+        async with _stills(settings.still_socket, media):
+            while not over.is_set():
+                health.notify()
+                sd_notify("WATCHDOG=1")
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(NOTIFY_EVERY):
+                        await over.wait()
     finally:
         sd_notify("STOPPING=1")
         await player.stop()
 
 
+@contextlib.asynccontextmanager
+async def _stills(path: Path | None, media: ScreenBackend) -> AsyncIterator[None]:
+    """Give whoever connects a picture of the screen, or nothing where there is none."""
+
+    async def give(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            writer.write(await media.still() or b"")
+            await writer.drain()
+        except OSError:
+            return
+        finally:
+            writer.close()
+
+    if path is None:
+        yield
+        return
+    await asyncio.to_thread(path.unlink, missing_ok=True)
+    async with await asyncio.start_unix_server(give, path):
+        yield
+
+
 def main() -> None:
-    """Read the settings, then run."""
+    """Read the settings, those of the children too, then run."""
     try:
         settings = PlayerSettings.load()
+        ScreenSettings.load()
+        read_keys(PaSettings.load().pa_public_keys_file)
         log.setup(settings.log_level)
         asyncio.run(run(settings))
     except SettingsError as error:

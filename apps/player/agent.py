@@ -8,8 +8,6 @@ a short task for each report and each write to the disk.
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import logging
 import random
 import ssl
@@ -17,12 +15,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 from pydantic import BaseModel, Field
 
+from apps.common.backoff import BackOff
 from apps.common.commands import AnyAction
 from apps.common.log import Refusals
 from apps.common.protocol import (
@@ -37,6 +35,8 @@ from apps.common.protocol import (
     StatusAnswer,
 )
 from apps.common.settings import SettingsError
+from apps.player.channel_list import MAX_LIST, ChannelList
+from apps.player.keys import read_keys
 from apps.player.machine import (
     PROTOCOL_1_LACKS,
     Answer,
@@ -52,8 +52,13 @@ from apps.player.machine import (
 )
 from apps.player.media import MediaBackend, MediaError, MediaEvent
 from apps.player.multicast import MulticastReceiver
+from apps.player.pa_link import PaSource
+from apps.player.pa_report import PaReport
 from apps.player.platform import Platform, PlatformError
 from apps.player.seat import (
+    HoldMedia,
+    ImposeMedia,
+    MediaStep,
     PauseMedia,
     PlayMedia,
     ResumeMedia,
@@ -65,13 +70,19 @@ from apps.player.seat import (
     StopMedia,
 )
 from apps.player.settings import PlayerSettings
-from apps.player.store import HeldStore
+from apps.player.store import HeldStore, PlayedStore
 
 log = logging.getLogger(__name__)
 
 HTTP_TIMEOUT = 2.0
 MAX_ANSWER = MAX_FRAMES_PER_ANSWER * (MAX_DATAGRAM + 3) + 256
 """Bytes; a full answer takes that much."""
+
+CHANNELS_FIRST, CHANNELS_EVERY = 2.0, 60.0
+"""Seconds before a second try to fetch the channels, and between two times that they are."""
+
+PLAYED_EVERY = 2.0
+"""Seconds between two times that what plays is saved."""
 
 OnApplied = Callable[[str, int, int, AnyAction, float], None]
 """Called with seat, epoch, seq, action and monotonic seconds when a command was carried out."""
@@ -80,33 +91,6 @@ OnApplied = Callable[[str, int, int, AnyAction, float], None]
 class _Headers(BaseModel):
     epoch: Epoch = Field(alias=EPOCH_HEADER)
     cabin_ms: Millis = Field(alias=TIME_HEADER)
-
-
-def read_keys(path: Path) -> list[bytes]:
-    """The command keys of a file: on each line 32 bytes in base64url (RFC 4648), or a # remark.
-
-    Raises:
-        SettingsError: it cannot be read, or a line is no key.
-    """
-    try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"the command keys cannot be read: {error}") from error
-    keys = []
-    for number, line in enumerate(lines, start=1):
-        text = line.partition("#")[0].strip()
-        if not text:
-            continue
-        try:
-            key = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        except (binascii.Error, ValueError):
-            key = b""
-        if len(key) != 32:
-            raise SettingsError(f"{path}, line {number}: not 32 bytes in base64url")
-        keys.append(key)
-    if not keys:
-        raise SettingsError(f"{path} holds no command key")
-    return keys
 
 
 def tls_context(settings: PlayerSettings) -> ssl.SSLContext:
@@ -156,6 +140,8 @@ class Player:
         settings: of this seat.
         media: what plays; the player starts and closes it.
         platform: the hardware around it.
+        pa: what hears the PA for it.
+        channels: to be kept up to date with the server's.
         protocol: the newest version of the cabin protocol to speak.
         on_applied: told of each command that was carried out.
 
@@ -169,12 +155,16 @@ class Player:
         media: MediaBackend,
         platform: Platform,
         *,
+        pa: PaSource | None = None,
+        channels: ChannelList | None = None,
         protocol: int = PROTOCOL,
         on_applied: OnApplied | None = None,
     ) -> None:
         self._settings = settings
         self._media = media
         self._platform = platform
+        self._pa = pa
+        self._channels = channels
         self._protocol = protocol
         self._on_applied = on_applied
         self._url = f"{settings.server_url}/api/v1/seats/{settings.seat}/status"
@@ -183,6 +173,7 @@ class Player:
             read_keys(settings.command_public_keys_file), speaks=protocol
         )
         self._store = HeldStore(settings.state_directory)
+        self._played = PlayedStore(settings.state_directory, settings.boot_id)
         self._refusals = Refusals(log)
         self._multicast = MulticastReceiver(
             settings.multicast_interface,
@@ -214,7 +205,8 @@ class Player:
     async def start(self) -> None:
         """Begin to listen and to report."""
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=self._tls, limit=1),
+            # A second connection, so that no status waits for the channels.
+            connector=aiohttp.TCPConnector(ssl=self._tls, limit=2),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=HTTP_TIMEOUT),
             headers={"Content-Type": "application/json"},
@@ -227,11 +219,18 @@ class Player:
             verifier=self._verifier,
             rand=random.random,
             now=time.monotonic(),
+            pa_area=self._settings.pa_area,
             protocol=self._protocol,
         )
         self._media.start(self._media_event)
+        if self._pa is not None:
+            self._fault("pa", True)  # until it reports
+            self._pa.start(self._pa_report)
+        if self._channels is not None:
+            self._spawn(self._follow_channels(self._channels))
         self._rejoin()
-        self._run(self._machine.boot())
+        self._run(self._machine.boot(self._played.load()))
+        self._spawn(self._remember_played())
 
     async def stop(self) -> None:
         """End all that goes on; what is held is on the disk afterwards."""
@@ -245,7 +244,9 @@ class Player:
                 task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._session.close()
-        self._media.close()
+        if self._pa is not None:
+            await self._pa.close()
+        await self._media.close()
         try:
             await asyncio.to_thread(self._store.save, self._machine.held)
         except OSError as error:
@@ -259,6 +260,10 @@ class Player:
 
     def _datagram(self, datagram: bytes) -> None:
         self._run(self._machine.datagram(datagram, time.monotonic()))
+
+    def _pa_report(self, report: PaReport) -> None:
+        self._fault("pa", False)
+        self._run(self._machine.pa_report(report, time.monotonic()))
 
     def _media_event(self, event: MediaEvent) -> None:
         log.info("media: %s", event, extra={"seat": self._settings.seat})
@@ -346,22 +351,12 @@ class Player:
 
     def _take(self, step: Step) -> None:
         match step:
-            case PlayMedia(media=media, position=position):
-                self._media.play(media, position)
-            case PauseMedia():
-                self._media.pause()
-            case ResumeMedia():
-                self._media.resume()
-            case StopMedia():
-                self._media.stop()
-            case SetSound(volume=volume):
-                self._media.set_volume(volume)
-            case ShowText(text=text):
-                self._media.show_text(text)
             case SetScreen(on=on, brightness=brightness):
                 self._platform.set_screen(on, brightness)
             case SetReadingLight(on=on):
                 self._platform.set_reading_light(on)
+            case _:
+                take(step, self._media)
 
     def _take_if_possible(self, steps: tuple[Step, ...]) -> None:
         for step in steps:
@@ -400,6 +395,45 @@ class Player:
         except PlatformError as error:
             log.warning("cannot", extra=self._fields(restart) | {"reason": str(error)})
             self._run(self._machine.cannot_restart(time.monotonic()))
+
+    # -- what plays, and what could ----------------------------------------------------------
+
+    async def _remember_played(self) -> None:
+        """For the next agent, every few seconds; the last of this one too."""
+        while True:
+            seat = self._machine.seat
+            paused = seat.playback == "paused"
+            media = seat.media if seat.playback in {"playing", "paused"} else None
+            try:
+                await asyncio.to_thread(
+                    self._played.save, media, self._media.position(), paused=paused
+                )
+            except OSError as error:
+                log.info("what plays was not saved", extra={"error": str(error)})
+            await asyncio.sleep(PLAYED_EVERY)
+
+    async def _follow_channels(self, channels: ChannelList) -> None:
+        back_off = BackOff(CHANNELS_FIRST, CHANNELS_EVERY)
+        while True:
+            try:
+                if channels.update(await self._get_channels()):
+                    await asyncio.to_thread(channels.save)
+            except (aiohttp.ClientError, OSError, ValueError) as error:
+                log.info("the channels are not to be had", extra={"error": str(error)[:300]})
+                await asyncio.sleep(back_off.delay())
+            else:
+                back_off.reset()
+                await asyncio.sleep(CHANNELS_EVERY)
+
+    async def _get_channels(self) -> bytes:
+        async with self._session.get(
+            f"{self._settings.server_url}/api/v1/channels",
+            server_hostname=self._settings.server_name,
+            allow_redirects=False,
+        ) as response:
+            if response.status != 200:
+                raise ValueError(f"status {response.status}")
+            return await _read(response, MAX_LIST)
 
     # -- the report -------------------------------------------------------------------------
 
@@ -441,7 +475,7 @@ class Player:
             server_hostname=self._settings.server_name,
             allow_redirects=False,
         ) as response:
-            text = await _read(response)
+            text = await _read(response, MAX_ANSWER)
             if 400 <= response.status < 500:
                 self._server_is(f"seat control refuses: {response.status} {text[:500]!r}")
                 return None
@@ -462,10 +496,35 @@ class Player:
         self._server_trouble = trouble
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
+def take(step: MediaStep, media: MediaBackend) -> None:
+    """Have a media backend take a step.
+
+    Raises:
+        MediaError: it cannot.
+    """
+    match step:
+        case PlayMedia(media=name, position=position):
+            media.play(name, position)
+        case PauseMedia():
+            media.pause()
+        case ResumeMedia():
+            media.resume()
+        case StopMedia():
+            media.stop()
+        case ImposeMedia(channel=channel):
+            media.impose(channel)
+        case HoldMedia(held=held):
+            media.hold(held)
+        case SetSound(volume=volume):
+            media.set_volume(volume)
+        case ShowText(text=text):
+            media.show_text(text)
+
+
+async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
     text = b""
     async for chunk in response.content.iter_any():
         text += chunk
-        if len(text) > MAX_ANSWER:
+        if len(text) > limit:
             raise ValueError("the answer is too long")
     return text

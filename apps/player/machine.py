@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from apps.common.commands import Power, Reset
+from apps.common.pa import ALL_AREAS
 from apps.common.protocol import (
     BEACON_LIFETIME_MS,
     PROTOCOL,
@@ -32,8 +33,21 @@ from apps.common.protocol import (
     Status,
     StatusAnswer,
 )
-from apps.player.media import Ended, Failed, MediaEvent
-from apps.player.seat import CannotError, Plan, Seat, ShowText, Step
+from apps.player.announcement import Announcement
+from apps.player.media import Ended, Failed, MediaEvent, Stalled
+from apps.player.pa_report import PaReport
+from apps.player.seat import (
+    CannotError,
+    HoldMedia,
+    PauseMedia,
+    Plan,
+    Playback,
+    PlayMedia,
+    Seat,
+    ShowText,
+    Step,
+)
+from apps.player.store import Played
 from apps.player.timing import (
     ASK_WITHIN,
     CONFIRM_WITHIN,
@@ -63,6 +77,9 @@ VAIN_CHECKS_A_SECOND = 100
 VAIN_CHECKS_AT_ONCE = 200
 """Signature checks of datagrams that turn out useless. With more, whoever floods the group could
 keep a small processor busy; what then goes unchecked comes with the next status answer."""
+
+MAX_FAULTS = 16
+"""In one status."""
 
 COLDEST, HOTTEST = -60.0, 150.0
 """Degrees Celsius, of a sensor that works."""
@@ -168,6 +185,7 @@ class Machine:
         verifier: knows the command keys, and speaks `protocol`.
         rand: gives numbers from 0 to 1, for every jitter.
         now: the time of the boot.
+        pa_area: the number of its PA area.
         protocol: the newest version to speak.
     """
 
@@ -180,6 +198,7 @@ class Machine:
         verifier: FrameVerifier,
         rand: Callable[[], float],
         now: float,
+        pa_area: int = ALL_AREAS,
         protocol: int = PROTOCOL,
     ) -> None:
         self.seat = Seat(seat)
@@ -190,6 +209,10 @@ class Machine:
         self._verifier = verifier
         self._rand = rand
         self._protocol = protocol
+        self._announcement = Announcement(pa_area)
+        self._announcement_at = math.inf
+        self._announced = self._held = False
+        self._pa_faults: tuple[str, ...] = ()
 
         self._epoch = held.epoch
         self._seq = held.seq
@@ -243,17 +266,26 @@ class Machine:
             self._restart_at,
             self._save_at if self._saving is None else math.inf,
             math.inf if text_until is None else text_until,
+            self._announcement_at,
         )
 
     # -- boot and time ----------------------------------------------------------------------
 
-    def boot(self) -> list[Effect]:
-        """The first call."""
-        return [Take(self.seat.steps())]
+    def boot(self, played: Played | None = None) -> list[Effect]:
+        """The first call; `played` goes on, if the agent alone was started anew."""
+        effects: list[Effect] = [Take(self.seat.steps())]
+        if played is not None:
+            steps: tuple[Step, ...] = (PlayMedia(played.media, played.position),)
+            if played.paused:
+                steps = (*steps, PauseMedia())
+            state: Playback = "paused" if played.paused else "playing"
+            self.seat = replace(self.seat, playback=state, media=played.media)
+            effects.append(Take(steps))
+        return effects
 
     def tick(self, now: float) -> list[Effect]:
         """Time has passed."""
-        effects: list[Effect] = []
+        effects: list[Effect] = self._announcements(now)
         if self.seat.text_until is not None and self.seat.text_until <= now:
             self.seat = replace(self.seat, text_until=None)
             effects.append(Take((ShowText(None),)))
@@ -291,8 +323,12 @@ class Machine:
         self._heard(now)
         if not isinstance(frame, Command) or self._keep_back(frame):
             self._remember(datagram)
+        effects: list[Effect] = []
+        if isinstance(frame, Beacon):
+            self._announcement.beacon(frame.pa, now)
+            effects += self._announcements(now)
         self._known = max(self._known, frame.seq)
-        effects = self._advance(now)
+        effects += self._advance(now)
         if self._note_gap():
             self._reports.soon(ASK_WITHIN, now)
         return effects
@@ -349,13 +385,13 @@ class Machine:
             held=Held(epoch=self._epoch, seq=seq),
             fresh=self._fresh,
             state=self._state(),
-            media=seat.media,
-            position=None if position is None else round(min(max(0.0, position), 86_400.0), 1),
+            media=seat.imposed or seat.media,
+            position=_told(None if seat.imposed else position),
             volume=seat.volume,
             brightness=seat.brightness,
             temperature=min(max(COLDEST, temperature), HOTTEST),
             firmware=self._firmware,
-            faults=tuple(sorted(self.faults)),
+            faults=tuple(sorted(self.faults.union(self._pa_faults)))[:MAX_FAULTS],
             link=LinkCounters(
                 frames=counters.frames,
                 duplicates=counters.duplicates,
@@ -374,7 +410,11 @@ class Machine:
     def _state(self) -> SeatState:
         if self._doing is not None and self._stage == "restarting":
             return "booting"
-        return self.seat.playback if self.seat.on else "off"
+        if not self.seat.on:
+            return "off"
+        if self._announced:
+            return "announcement"
+        return "playing" if self.seat.imposed else self.seat.playback
 
     def answered(self, answer: Answer, now: float) -> list[Effect]:
         """The server answered the status with a 2xx."""
@@ -561,6 +601,25 @@ class Machine:
         self._reports.soon(CONFIRM_WITHIN, now)
         return []
 
+    def pa_report(self, report: PaReport, now: float) -> list[Effect]:
+        """The PA child says how it is."""
+        self._announcement.report(report, now)
+        return self._announcements(now)
+
+    def _announcements(self, now: float) -> list[Effect]:
+        """See whether an announcement began or is over."""
+        self._announcement_at = self._announcement.next_at(now)
+        faults = self._announcement.faults(now)
+        told = self._announcement.told(now)
+        announced = told or self._announcement.heard(now)
+        if (announced, faults) != (self._announced, self._pa_faults):
+            self._announced, self._pa_faults = announced, faults
+            self._reports.soon(CONFIRM_WITHIN, now)
+        if told == self._held:
+            return []
+        self._held = told
+        return [Take((HoldMedia(told),))]
+
     def media_event(self, event: MediaEvent, now: float) -> list[Effect]:
         """The media backend says that something happened."""
         match event:
@@ -568,6 +627,10 @@ class Machine:
                 self.seat = replace(self.seat, playback="idle", media=None)
             case Failed():
                 self.seat = replace(self.seat, playback="fault")
+            case Stalled(reason=None):
+                self.faults.discard("media")
+            case Stalled():
+                self.faults.add("media")
         self._reports.soon(CONFIRM_WITHIN, now)
         return []
 
@@ -607,3 +670,8 @@ class Machine:
     def _refused(self, kind: str, detail: str) -> Refused:
         self._counters.refused += 1
         return Refused(kind, detail)
+
+
+def _told(position: float | None) -> float | None:
+    """A position as a status has it."""
+    return None if position is None else round(min(max(0.0, position), 86_400.0), 1)

@@ -13,6 +13,7 @@ from apps.common.commands import (
     Action,
     AttendantCallClear,
     Identify,
+    Impose,
     LimitVolume,
     LockScreen,
     Mute,
@@ -57,6 +58,20 @@ class StopMedia:
 
 
 @dataclass(frozen=True, slots=True)
+class ImposeMedia:
+    """Show a channel in place of what plays; None: go back to that."""
+
+    channel: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class HoldMedia:
+    """An announcement has the seat, or no more."""
+
+    held: bool
+
+
+@dataclass(frozen=True, slots=True)
 class SetSound:
     """Be as loud as `volume`, in percent; 0 is silent."""
 
@@ -85,16 +100,10 @@ class SetReadingLight:
     on: bool
 
 
-Step = (
-    PlayMedia
-    | PauseMedia
-    | ResumeMedia
-    | StopMedia
-    | SetSound
-    | ShowText
-    | SetScreen
-    | SetReadingLight
+MediaStep = (
+    PlayMedia | PauseMedia | ResumeMedia | StopMedia | ImposeMedia | HoldMedia | SetSound | ShowText
 )
+Step = MediaStep | SetScreen | SetReadingLight
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +112,15 @@ class Seat:
 
     `chosen_volume` is what was asked for; `limit` caps it for as long as it is in force, so
     that the order in which the two arrive makes no difference. `text_until` is when the text
-    on the screen goes away, in monotonic seconds; None: there is none.
+    on the screen goes away, in monotonic seconds; None: there is none. `imposed` is the channel
+    that the crew show in place of `media`; that waits where it was.
     """
 
     name: str
     on: bool = True
     playback: Playback = "idle"
     media: str | None = None
+    imposed: str | None = None
     chosen_volume: int = 50
     limit: int = 100
     muted: bool = False
@@ -145,12 +156,11 @@ class Seat:
 
     def _setting(self, action: Action) -> Plan:
         match action:
-            case Power(on=True):
-                after = replace(self, on=True)
-                return Plan((SetScreen(True, self.brightness),), after)
-            case Power(on=False):
-                after = replace(self, on=False, playback="idle", media=None, text_until=None)
-                return Plan((SetScreen(False, self.brightness), StopMedia(), ShowText(None)), after)
+            case Power(on=on):
+                return self._power(on)
+            case Impose(channel=channel):
+                after = replace(self, imposed=channel)
+                return Plan((ImposeMedia(channel),) if self.on else (), after)
             case LockScreen(locked=locked):
                 return Plan((), replace(self, locked=locked))
             case Mute(muted=muted):
@@ -167,6 +177,17 @@ class Seat:
             case _:
                 raise CannotError(f"this player cannot {action.name}")
         return Plan((SetSound(after.loudness),), after)
+
+    def _power(self, on: bool) -> Plan:
+        steps: tuple[Step, ...] = (SetScreen(on, self.brightness),)
+        after = replace(self, on=on)
+        if not on:
+            steps = (*steps, StopMedia(), ShowText(None))
+            after = replace(after, playback="idle", media=None, text_until=None)
+        if self.imposed is not None:
+            # It is still known, so this does not fail.
+            steps = (*steps, ImposeMedia(self.imposed if on else None))
+        return Plan(steps, after)
 
     def _momentary(self, action: Action, now: float) -> Plan:
         match action:

@@ -1,4 +1,4 @@
-"""What a player remembers over a restart: the last command that it holds."""
+"""What a player remembers over a restart: the last command that it holds, and what it played."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import logging
 import os
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
+from apps.common.commands import MediaId
 from apps.common.protocol import Held
 
 log = logging.getLogger(__name__)
@@ -46,14 +47,74 @@ class HeldStore:
         Raises:
             OSError: it is not; what was saved before still is.
         """
-        aside = self._directory / "held.json.new"
-        with aside.open("wb") as file:
-            file.write(held.model_dump_json().encode())
-            file.flush()
-            os.fsync(file.fileno())
-        aside.rename(self._file)
-        directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        _write(self._file, held.model_dump_json())
+
+
+class Played(BaseModel):
+    """A title or channel in one boot of the machine; `position` in seconds."""
+
+    boot_id: str
+    media: MediaId
+    position: float = 0.0
+    paused: bool = False
+
+
+class PlayedStore:
+    """What plays, in a file ``played.json``, for an agent that is started anew in the same boot.
+
+    After a boot the seat begins with nothing: there may be another passenger.
+
+    Args:
+        directory: the state directory; it exists.
+    """
+
+    def __init__(self, directory: Path, boot_id: str) -> None:
+        self._file = directory / "played.json"
+        self._boot_id = boot_id
+        self._saved: Played | None = None
+
+    def load(self) -> Played | None:
+        """What played when the agent ended."""
         try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+            played = Played.model_validate_json(self._file.read_bytes())
+        except (OSError, ValidationError):
+            return None
+        return played if played.boot_id == self._boot_id else None
+
+    def save(self, media: str | None, position: float | None, *, paused: bool) -> None:
+        """Remember it, unless that is what is there.
+
+        Raises:
+            OSError: it was not possible.
+        """
+        played = None
+        if media is not None:
+            played = Played(
+                boot_id=self._boot_id, media=media, position=position or 0.0, paused=paused
+            )
+        if played == self._saved:
+            return
+        if played is None:
+            self._file.unlink(missing_ok=True)
+        else:
+            _write(self._file, played.model_dump_json())
+        self._saved = played
+
+
+def _write(path: Path, text: str) -> None:
+    """Write it aside, then put it in place; on return it is on the disk.
+
+    Raises:
+        OSError: it is not; what was there before still is.
+    """
+    aside = path.with_name(f"{path.name}.new")
+    with aside.open("wb") as file:
+        file.write(text.encode())
+        file.flush()
+        os.fsync(file.fileno())
+    aside.rename(path)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

@@ -137,6 +137,8 @@ def make_settings(
             "multicast_source": "127.0.0.1",
             "multicast_group": group[0],
             "multicast_port": group[1],
+            "pa_area": 2,
+            "media_url": "http://127.0.0.1:1/media",
         }
         return PlayerSettings.model_validate(values | changes)
 

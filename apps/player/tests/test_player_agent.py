@@ -19,7 +19,8 @@ from apps.common.commands import AnyAction, Mute, Play, ReadingLight, Reset, Set
 from apps.common.protocol import Beacon, Command, FrameSigner, Held, Status
 from apps.common.settings import SettingsError
 from apps.common.testing import wait_until_async
-from apps.player.agent import MAX_ANSWER, Player, read_keys
+from apps.player.agent import MAX_ANSWER, Player
+from apps.player.keys import read_keys
 from apps.player.media import NullBackend
 from apps.player.platform import PlatformError
 from apps.player.settings import PlayerSettings

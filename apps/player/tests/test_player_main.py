@@ -17,7 +17,12 @@ COMMAND = [sys.executable, "-m", "apps.player"]
 
 
 def environment(settings: PlayerSettings) -> dict[str, str]:
-    values = settings.model_dump(exclude_none=True)
+    values = settings.model_dump(exclude_none=True) | {
+        "pa_public_keys_file": settings.command_public_keys_file,
+        "pa_sink": f"file:{settings.state_directory / 'sound'}",
+        "video_output": "dummy",
+        "audio_output": "dummy",
+    }
     return os.environ | {f"IFE_{name.upper()}": str(value) for name, value in values.items()}
 
 
@@ -54,6 +59,22 @@ def test_a_missing_setting_is_named(make_settings: Callable[..., PlayerSettings]
     assert "IFE_SEAT: " in done.stderr
     assert "IFE_SERVER_URL: " in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_missing_setting_of_a_child_is_named_by_the_agent(
+    make_settings: Callable[..., PlayerSettings],
+) -> None:
+    for variable, wrong in [("IFE_PA_SINK", "pulse:"), ("IFE_PA_PUBLIC_KEYS_FILE", "/nowhere")]:
+        done = subprocess.run(
+            COMMAND,
+            env=environment(make_settings()) | {variable: wrong},
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+        assert done.returncode == 1
+        assert variable in done.stderr or wrong in done.stderr
 
 
 def test_its_manhole_knows_the_player(

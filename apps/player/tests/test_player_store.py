@@ -12,15 +12,18 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from apps.common.protocol import Held
-from apps.player.store import HeldStore
+from apps.player.channel_list import ChannelList
+from apps.player.store import HeldStore, Played, PlayedStore
 
 WRITER = """
 import sys
 from pathlib import Path
 from apps.common.protocol import Held
-from apps.player.store import HeldStore
+from apps.player.channel_list import ChannelList
+from apps.player.store import HeldStore, Played, PlayedStore
 store = HeldStore(Path(sys.argv[1]))
 seq = int(sys.argv[2])
 while True:
@@ -117,3 +120,54 @@ def test_the_file_says_what_it_is(tmp_path: Path) -> None:
     HeldStore(tmp_path).save(Held(epoch=7, seq=3))
     assert json.loads((tmp_path / "held.json").read_text()) == {"epoch": 7, "seq": 3}
     assert [path.name for path in tmp_path.iterdir()] == ["held.json"]
+
+
+def test_what_plays_is_remembered_in_the_same_boot_only(tmp_path: Path) -> None:
+    store = PlayedStore(tmp_path, "0f" * 16)
+    assert store.load() is None
+    store.save("film-1", 12.5, paused=True)
+    assert PlayedStore(tmp_path, "0f" * 16).load() == Played(
+        boot_id="0f" * 16, media="film-1", position=12.5, paused=True
+    )
+    assert PlayedStore(tmp_path, "1f" * 16).load() is None
+    store.save(None, None, paused=False)
+    assert store.load() is None
+    (tmp_path / "played.json").write_text('{"boot_id": ')
+    assert store.load() is None
+
+
+def channels(*ids: str, group: str = "239.192.80.1") -> bytes:
+    view = {"names": {"en": "News"}, "group": group, "port": 5004, "live": False}
+    return json.dumps(
+        {
+            "source": "198.18.0.1",
+            "channels": [view | {"id": name, "state": "playing"} for name in ids],
+            "imposed": [],
+        }
+    ).encode()
+
+
+def test_the_channels_are_kept_for_when_the_server_is_away(tmp_path: Path) -> None:
+    known = ChannelList(tmp_path)
+    assert known.url("news") is None
+    assert known.update(channels("news"))
+    assert not known.update(channels("news")), "that is no news"
+    paused = channels("news").replace(b"playing", b"paused")
+    assert not known.update(paused), "nor is that, for where it is"
+    known.save()
+    again = ChannelList(tmp_path)
+    assert again.url("news") == "rtp://198.18.0.1@239.192.80.1:5004"
+    # One that is gone may still be in use.
+    assert again.update(channels("sports", group="239.192.80.2"))
+    assert again.url("news") is not None
+
+
+@pytest.mark.parametrize("text", [b"", b"[]", b"{}", b'{"source": "x"}'])
+def test_channels_that_are_none_change_nothing(tmp_path: Path, text: bytes) -> None:
+    known = ChannelList(tmp_path)
+    known.update(channels("news"))
+    with pytest.raises(ValidationError):
+        known.update(text)
+    assert known.url("news") is not None
+    (tmp_path / "channels.json").write_bytes(text)
+    assert ChannelList(tmp_path).url("news") is None

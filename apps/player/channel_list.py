@@ -1,0 +1,81 @@
+"""The channels that the server has: fetched, and kept on the disk for when it is away."""
+
+from __future__ import annotations
+
+import logging
+import os
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from apps.common.channels import ChannelsView, ChannelView, ImposedView
+
+log = logging.getLogger(__name__)
+
+MAX_LIST = 1024 * 1024
+"""Bytes; 216 channels with names in 32 languages are a third of it."""
+
+MAX_KNOWN = 1000
+
+
+class ChannelList:
+    """Where each channel is.
+
+    Args:
+        directory: the state directory; it exists.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._file = directory / "channels.json"
+        self._urls: dict[str, str] = {}
+        self._text = b""
+        self.imposed: tuple[tuple[IPv4Address, IPv4Address], ...] = ()
+        """Group and source of each imposed video."""
+        try:
+            self._learn(self._file.read_bytes())
+        except FileNotFoundError:
+            log.info("no channels are known yet")
+        except (OSError, ValidationError) as error:
+            log.warning("the channels kept cannot be read", extra={"error": str(error)})
+
+    def url(self, media: str) -> str | None:
+        """Where libvlc finds a channel, from the server alone; None: there is none of that id.
+
+        One that the server has no more is still known until the next start: it may be in use.
+        """
+        return self._urls.get(media)
+
+    def update(self, text: bytes) -> bool:
+        """Take the server's answer; whether it is news, to be saved.
+
+        Raises:
+            ValidationError: it is no list of channels.
+        """
+        if text == self._text:
+            return False
+        before = self._urls
+        self._learn(text)
+        return self._urls != before
+
+    def save(self) -> None:
+        """Keep it on the disk.
+
+        Raises:
+            OSError: it is not; what was kept before still is.
+        """
+        aside = self._file.with_suffix(".new")
+        with aside.open("wb") as file:
+            file.write(self._text)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.rename(self._file)
+
+    def _learn(self, text: bytes) -> None:
+        view = ChannelsView.model_validate_json(text)
+        urls = self._urls if len(self._urls) < MAX_KNOWN else {}
+        everything: tuple[ChannelView | ImposedView, ...] = (*view.channels, *view.imposed)
+        for one in everything:
+            urls = urls | {one.id: f"rtp://{view.source}@{one.group}:{one.port}"}
+        self._text, self._urls = text, urls
+        self.imposed = tuple((one.group, view.source) for one in view.imposed)

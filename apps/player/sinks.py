@@ -1,0 +1,250 @@
+"""Where a PA is played: a sound device, or a file or FIFO. And the thread that plays it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from apps.common.backoff import BackOff
+from apps.common.pa import RATE
+from apps.player.pa_concealment import Samples
+
+log = logging.getLogger(__name__)
+
+REOPEN_FIRST, REOPEN_MAX = 0.25, 5.0
+"""Seconds between two tries to open a sink that is away."""
+
+IDLE = 0.5
+"""Seconds that the thread sleeps at a time while there is nothing to play."""
+
+
+class SinkError(Exception):
+    """The sink is away, or takes nothing any more."""
+
+
+class Sink(Protocol):
+    """Takes `chunk` samples at a time. All calls are from one thread, and may block it."""
+
+    chunk: int
+
+    def open(self) -> None:
+        """Get ready.
+
+        Raises:
+            SinkError: it is away.
+        """
+
+    def turn(self, begins_at: float | None) -> float | None:
+        """Wait until the next samples are wanted.
+
+        Args:
+            begins_at: when the announcement's first sample is due, monotonic; None: there is none.
+
+        Returns:
+            When the first of them is heard, but for the sink's own delay; None: none are wanted.
+        """
+
+    def write(self, samples: bytes) -> None:
+        """Play 16-bit samples of one channel, in this machine's byte order.
+
+        Raises:
+            SinkError: it is away.
+        """
+
+    def close(self) -> None:
+        """Give it back."""
+
+
+class FileSink:
+    """A FIFO that somebody reads, or a file: for tests.
+
+    It gets what is announced, and no silence in between; its clock is the system's.
+    """
+
+    chunk = RATE // 400
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd: int | None = None
+        self._due: float | None = None
+
+    def open(self) -> None:
+        """Open it; a FIFO must have a reader."""
+        try:
+            self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            raise SinkError(f"{self._path}: {error.strerror}") from error
+
+    def turn(self, begins_at: float | None) -> float | None:
+        """Each chunk at its time, the first when it is due."""
+        if begins_at is None:
+            self._due = None
+            return None
+        now = time.monotonic()
+        if self._due is None or now - self._due > IDLE:
+            self._due = max(now, begins_at)
+        due = self._due
+        if due > now:
+            time.sleep(due - now)
+        self._due = due + self.chunk / RATE
+        return due
+
+    def write(self, samples: bytes) -> None:
+        """Write it, unless the reader is so slow that the FIFO is full."""
+        if self._fd is None:
+            raise SinkError("not open")
+        try:
+            with contextlib.suppress(BlockingIOError):
+                os.write(self._fd, samples)
+        except OSError as error:
+            raise SinkError(f"{self._path}: {error.strerror}") from error
+
+    def close(self) -> None:
+        """Close it."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+class AlsaSink:
+    """A sound device, by its name in ALSA.
+
+    It runs all the time, so that it is at hand at once, and is missed before it is needed.
+    """
+
+    chunk = RATE // 200
+    LATENCY = 0.015
+    """Seconds of samples that wait in the device."""
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self._portaudio: Any = None
+        self._stream: Any = None
+
+    def open(self) -> None:
+        """Open it; PortAudio looks for devices only when it starts, so it is started anew."""
+        try:
+            if self._portaudio is None:
+                # It loads libportaudio, which is needed for nothing else.
+                self._portaudio = import_module("sounddevice")
+            else:
+                self._portaudio._terminate()  # noqa: SLF001 - there is no other way
+                self._portaudio._initialize()  # noqa: SLF001
+            self._stream = self._portaudio.RawOutputStream(
+                samplerate=RATE,
+                blocksize=self.chunk,
+                device=self._device,
+                channels=1,
+                dtype="int16",
+                latency=self.LATENCY,
+            )
+            self._stream.start()
+        except (ImportError, OSError, ValueError, RuntimeError) as error:
+            # PortAudioError is a RuntimeError, a device of unknown name a ValueError.
+            raise SinkError(f"{self._device}: {error}") from error
+
+    def turn(self, begins_at: float | None) -> float | None:
+        """At once: `write` waits."""
+        return time.monotonic()
+
+    def write(self, samples: bytes) -> None:
+        """Wait for room, and write."""
+        try:
+            self._stream.write(samples)
+        except (OSError, RuntimeError) as error:
+            raise SinkError(f"{self._device}: {error}") from error
+
+    def close(self) -> None:
+        """Close it, without playing what waits."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            with contextlib.suppress(OSError, RuntimeError):
+                stream.close(ignore_errors=True)
+
+
+def sink_of(text: str) -> Sink:
+    """The sink of a setting: ``alsa:<device>`` or ``file:<path>``."""
+    kind, _, rest = text.partition(":")
+    return AlsaSink(rest) if kind == "alsa" else FileSink(Path(rest))
+
+
+class Speaker:
+    """Plays what is announced, in a thread of its own, on a sink that may come and go.
+
+    Args:
+        pull: gives samples, see `apps.player.pa_hearing.Ear.pull`.
+        begins_at: see `Ear.begins_at`.
+        volume: 0 to 1.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        pull: Callable[[int, float], Samples | None],
+        begins_at: Callable[[], float | None],
+        volume: float,
+    ) -> None:
+        self._sink = sink
+        self._pull = pull
+        self._begins_at = begins_at
+        self._volume = volume
+        self._wake = threading.Event()
+        self._over = False
+        self._thread = threading.Thread(target=self._run, name="speaker", daemon=True)
+        self.trouble: str | None = "not open yet"
+        """A sentence while the sink is away."""
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """There is something to play."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End; what hangs in the sink is left behind."""
+        self._over = True
+        self._wake.set()
+        self._thread.join(1)
+
+    def _run(self) -> None:
+        back_off = BackOff(REOPEN_FIRST, REOPEN_MAX)
+        while not self._over:
+            try:
+                self._sink.open()
+                log.info("the PA's sound is open")
+                self.trouble = None
+                back_off.reset()
+                self._play()
+            except SinkError as error:
+                if self.trouble is None:
+                    log.warning("the PA has no sound", extra={"error": str(error)})
+                self.trouble = str(error)
+            self._sink.close()
+            if not self._over:
+                time.sleep(back_off.delay())
+
+    def _play(self) -> None:
+        silence = bytes(2 * self._sink.chunk)
+        while not self._over:
+            at = self._sink.turn(self._begins_at())
+            if at is None:
+                self._wake.wait(IDLE)
+                self._wake.clear()
+                continue
+            samples = self._pull(self._sink.chunk, at)
+            if samples is None:
+                self._sink.write(silence)
+            else:
+                loud = np.clip(np.rint(samples * self._volume), -32768, 32767)
+                self._sink.write(loud.astype(np.int16).tobytes())

@@ -1,0 +1,627 @@
+"""The player as its unit starts it, with both children: real libvlc, multicast and files of sound.
+
+The picture tells which frame it is, and every picture that is shown is read back; so is every
+sample of the PA. Each seat hears a server of its own (`own_address`), so tests do not meet.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from apps.common.commands import Impose
+from apps.common.pa import ALL_AREAS, Signer, Source
+from apps.common.protocol import Beacon, Command, FrameSigner, Status
+from apps.common.testing import wait_until
+from apps.player.settings import PlayerSettings
+from apps.player.testing import PaServer, own_address
+
+MakeSettings = Callable[..., PlayerSettings]
+
+WIDTH, HEIGHT, FPS, SECONDS = 320, 180, 25, 60
+BITS = 12
+EPOCH = 1000
+AREA, OTHER_AREA = 2, 3
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A minute of film whose frames carry their numbers, as bars."""
+    path = tmp_path_factory.mktemp("clip") / "film-1"
+    ffmpeg = subprocess.Popen(
+        [
+            *("ffmpeg", "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "gray"),
+            *("-s", f"{WIDTH}x{HEIGHT}", "-r", str(FPS), "-i", "-"),
+            *("-f", "lavfi", "-i", f"sine=frequency=440:duration={SECONDS}", "-shortest"),
+            *("-pix_fmt", "yuv420p", "-c:v", "libx264", "-preset", "ultrafast", "-g", str(FPS)),
+            *("-c:a", "aac", "-movflags", "+faststart", "-f", "mp4", str(path)),
+        ],
+        stdin=subprocess.PIPE,
+    )
+    assert ffmpeg.stdin is not None
+    bar = WIDTH // 16
+    for number in range(FPS * SECONDS):
+        picture = np.full((HEIGHT, WIDTH), 64, np.uint8)
+        for bit in range(16):
+            picture[60:120, bit * bar : (bit + 1) * bar] = 220 if number >> bit & 1 else 30
+        ffmpeg.stdin.write(picture.tobytes())
+    ffmpeg.stdin.close()
+    assert ffmpeg.wait(60) == 0
+    return path
+
+
+class Frames:
+    """The pictures of a FIFO with YUV4MPEG2: (monotonic seconds, number). A context manager."""
+
+    def __init__(self, fifo: Path) -> None:
+        os.mkfifo(fifo)
+        self.seen: list[tuple[float, int]] = []
+        # Open for writing too: libvlc opens it anew for each picture size.
+        self._fd = os.open(fifo, os.O_RDWR)
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        size = 0
+        with os.fdopen(self._fd, "rb") as file:
+            while line := file.readline():
+                if line.startswith(b"YUV4MPEG2"):
+                    words = {word[:1]: word[1:] for word in line.split()}
+                    width, height = int(words[b"W"]), int(words[b"H"])
+                    size = width * height * 3 // 2
+                elif line == b"FRAME\n":
+                    data = file.read(size)
+                    if width == WIDTH:
+                        self.seen.append((time.monotonic(), self._number(data)))
+
+    def _number(self, data: bytes) -> int:
+        row = np.frombuffer(data, np.uint8, WIDTH, 90 * WIDTH)
+        return sum(int(row[bit * 20 + 10] > 128) << bit for bit in range(BITS))
+
+    @property
+    def last(self) -> int:
+        return self.seen[-1][1] if self.seen else -1
+
+    def are_moving(self) -> bool:
+        """Whether there is another picture than a quarter of a second ago."""
+        now = time.monotonic()
+        before = [number for at, number in self.seen if at < now - 0.25]
+        return bool(before) and self.seen[-1][0] > now - 0.2 and self.last != before[-1]
+
+
+class Server:
+    """Seat control's status and channels over mutual TLS, and titles over HTTP."""
+
+    def __init__(self, tls: ssl.SSLContext, folder: Path, signer: FrameSigner) -> None:
+        self.statuses: list[Status] = []
+        self.signer = signer
+        self.commands: list[Command] = []
+        self.channels: dict[str, Any] = {"source": "127.0.0.1", "channels": [], "imposed": []}
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+            def answer(self, status: int, body: bytes, **headers: str) -> None:
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name.replace("_", "-"), value)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                with contextlib.suppress(OSError):
+                    self.wfile.write(body)
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                status = Status.model_validate_json(body)
+                server.statuses.append(status)
+                missed = [one for one in server.commands if one.seq > status.held.seq]
+                frames = [server.signer.sign(one).decode() for one in missed]
+                answer = {"frames": frames, "upto": len(server.commands), "in_force": status.fresh}
+                self.answer(
+                    200,
+                    json.dumps(answer).encode(),
+                    Ife_Epoch=str(EPOCH),
+                    Ife_Time=str(int(time.monotonic() * 1000)),
+                    Ife_Protocol="3",
+                )
+
+            def do_GET(self) -> None:
+                if self.path == "/api/v1/channels":
+                    self.answer(200, json.dumps(server.channels).encode())
+                    return
+                path = folder / Path(self.path).name
+                if not path.exists():
+                    self.answer(404, b"")
+                    return
+                data = path.read_bytes()
+                first, _, last = self.headers.get("Range", "bytes=0-")[6:].partition("-")
+                begin, end = int(first), int(last) + 1 if last else len(data)
+                self.answer(
+                    206 if "Range" in self.headers else 200,
+                    data[begin:end],
+                    Accept_Ranges="bytes",
+                    Content_Range=f"bytes {begin}-{end - 1}/{len(data)}",
+                )
+
+        self._servers = [ThreadingHTTPServer(("127.0.0.1", 0), Handler) for _ in range(2)]
+        self._servers[0].socket = tls.wrap_socket(
+            self._servers[0].socket, server_side=True, do_handshake_on_connect=False
+        )
+        for one in self._servers:
+            one.daemon_threads = True
+            threading.Thread(target=one.serve_forever, args=(0.05,), daemon=True).start()
+        self.url = f"https://127.0.0.1:{self._servers[0].server_address[1]}"
+        self.media_url = f"http://127.0.0.1:{self._servers[1].server_address[1]}/media"
+
+    def close(self) -> None:
+        for one in self._servers:
+            one.shutdown()
+            one.server_close()
+
+    def command(self, **action: object) -> None:
+        """For all seats; it goes with the next answer."""
+        command = {"v": 1, "epoch": EPOCH, "seq": len(self.commands) + 1, "iat": 0, "to": "all"}
+        self.commands.append(Command.model_validate(command | {"action": action}))
+
+
+class Seat:
+    """A player that runs, and what comes out of it."""
+
+    def __init__(self, settings: PlayerSettings, server: Server, folder: Path) -> None:
+        self.server = server
+        self.source = settings.multicast_source
+        self.pa_key = Signer(bytes(range(32)))
+        self.folder = folder
+        keys = folder / "pa.keys"
+        keys.write_text(
+            base64.urlsafe_b64encode(self.pa_key.public_key).decode().rstrip("=") + "\n"
+        )
+        self.frames = Frames(folder / "picture.y4m")
+        self.sound = folder / "sound.fifo"
+        os.mkfifo(self.sound)
+        self._sound_fd = os.open(self.sound, os.O_RDONLY | os.O_NONBLOCK)
+        self.settings = settings
+        values = settings.model_dump(exclude_none=True) | {
+            "pa_public_keys_file": keys,
+            "pa_sink": f"file:{self.sound}",
+            "pa_volume": 100,
+            "video_output": f"y4m:{folder / 'picture.y4m'}",
+            "audio_output": "dummy",
+            "still_socket": folder / "still.sock",
+        }
+        self._environment = os.environ | {
+            f"IFE_{name.upper()}": str(value) for name, value in values.items()
+        }
+        self._log = (folder / "player.log").open("w")
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "apps.player"],
+            env=self._environment,
+            stdout=self._log,
+            stderr=self._log,
+        )
+
+    def close(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+        self.process.terminate()
+        try:
+            assert self.process.wait(15) == 0, self.log()
+        finally:
+            self.process.kill()
+            self._log.close()
+            os.close(self._sound_fd)
+
+    def log(self) -> str:
+        return (self.folder / "player.log").read_text()
+
+    def pa(self, area: int = ALL_AREAS) -> PaServer:
+        return PaServer(self.pa_key, self.source, area)
+
+    def child(self, module: str) -> int:
+        """The process of a child, which is there by now."""
+        found: list[int] = []
+
+        def there() -> bool:
+            children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+            for pid in children.read_text().split():
+                with contextlib.suppress(OSError):
+                    if (
+                        f"apps.player.{module}".encode()
+                        in Path(f"/proc/{pid}/cmdline").read_bytes()
+                    ):
+                        found.append(int(pid))
+            return bool(found)
+
+        wait_until(there, f"the child {module} runs", 20)
+        return found[-1]
+
+    def hear(self) -> bytes:
+        """What the PA played since the last call."""
+        heard = b""
+        with contextlib.suppress(BlockingIOError):
+            while data := os.read(self._sound_fd, 65536):
+                heard += data
+        return heard
+
+    def play(self, media: str = "film-1") -> None:
+        self.server.command(name="play", media=media)
+        wait_until(self.frames.are_moving, "the film plays", 30)
+
+    @property
+    def status(self) -> Status:
+        return self.server.statuses[-1]
+
+    def is_well(self) -> bool:
+        # A virtual machine has no sensor.
+        return set(self.status.faults) <= {"temperature"}
+
+    def still(self) -> bytes:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(10)
+            client.connect(str(self.folder / "still.sock"))
+            with client.makefile("rb") as answer:
+                return answer.read()
+
+
+@pytest.fixture
+def server(server_tls: ssl.SSLContext, clip: Path, signer: FrameSigner) -> Iterator[Server]:
+    server = Server(server_tls, clip.parent, signer)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def seat(make_settings: MakeSettings, server: Server, tmp_path: Path) -> Iterator[Seat]:
+    settings = make_settings(
+        server_url=server.url, media_url=server.media_url, multicast_source=own_address()
+    )
+    safety = {
+        "id": "safety",
+        "names": {"en": "Safety"},
+        "group": "239.192.95.1",
+        "port": 5004,
+        "languages": ["en"],
+        "state": "idle",
+    }
+    source = str(settings.multicast_source)
+    server.channels = {"source": source, "channels": [], "imposed": [safety]}
+    folder = tmp_path / "seat"
+    folder.mkdir()
+    seat = Seat(settings, server, folder)
+    try:
+        wait_until(lambda: server.statuses, "the first report", 30)
+        yield seat
+    finally:
+        seat.close()
+
+
+def stands_still(seat: Seat) -> bool:
+    """Whether the same picture was there all the last quarter of a second."""
+    now = time.monotonic()
+    # libvlc shows a paused picture again and again.
+    shown = [number for at, number in seat.frames.seen if at > now - 0.25]
+    return len(shown) > 1 and len(set(shown)) == 1
+
+
+# -- the override ---------------------------------------------------------------------------
+
+
+def test_a_pa_takes_the_seat_over_and_gives_it_back_at_the_same_frame(seat: Seat) -> None:
+    with seat.pa() as pa:
+        seat.play()
+        wait_until(seat.is_well, "nothing is wrong")
+        for number in (7, 8, 9):
+            seat.hear()
+            began = pa.announce(Source.CREW, number)
+            wait_until(lambda: seat.status.state == "announcement", "the status says so")
+            wait_until(lambda: stands_still(seat), "the film is paused")
+            stopped = seat.frames.last
+            shown = [frame for at, frame in seat.frames.seen if began < at]
+            assert stopped - shown[0] <= 2, "the film went on for long"
+            ended = pa.end()
+            wait_until(lambda stopped=stopped: seat.frames.last > stopped, "the film goes on")  # type: ignore[misc]
+            again = next(at for at, frame in seat.frames.seen if at > ended and frame > stopped)
+            first = next(frame for at, frame in seat.frames.seen if frame > stopped)
+            assert again - ended < 0.4
+            assert first - stopped == 1, "40 ms are one frame"
+            wait_until(lambda: seat.status.state == "playing", "the status says so")
+            heard = np.frombuffer(seat.hear(), np.int16)
+            assert np.abs(heard).max() > 11_000
+            assert len(heard) / 48 > 100
+
+
+def test_what_is_heard_is_what_was_said(seat: Seat) -> None:
+    with seat.pa(AREA) as pa:
+        wait_until(lambda: "pa-sound" not in seat.status.faults, "the sound is open")
+        pa.announce(Source.PILOT, 7)
+        pieces: list[bytes] = []
+
+        def half_a_second() -> bool:
+            pieces.append(seat.hear())
+            return sum(map(len, pieces)) > 48_000
+
+        wait_until(half_a_second, "it is heard")
+        pa.end()
+    heard = np.frombuffer(b"".join(pieces), np.int16).astype(float)
+    tone = heard[4_800 : 4_800 + 9_600]
+    angle = 2 * np.pi * 440 * np.arange(len(tone)) / 48_000
+    basis = np.stack([np.sin(angle), np.cos(angle)], axis=1)
+    rest = tone - basis @ np.linalg.lstsq(basis, tone, rcond=None)[0]
+    assert 10 * np.log10((tone**2).sum() / (rest**2).sum()) > 30
+
+
+def test_it_needs_neither_agent_nor_server(seat: Seat) -> None:
+    with seat.pa() as pa:
+        seat.play()
+        wait_until(seat.is_well, "nothing is wrong")
+        seat.process.send_signal(signal.SIGSTOP)
+        seat.server.close()
+        pa.announce(Source.CREW, 7)
+        wait_until(lambda: stands_still(seat), "the film is paused")
+        wait_until(seat.hear, "it is heard")
+        stopped = seat.frames.last
+        ended = pa.end()
+        wait_until(lambda: seat.frames.last > stopped, "the film goes on")
+        again = next(at for at, frame in seat.frames.seen if at > ended and frame > stopped)
+        assert again - ended < 0.4
+        seat.process.send_signal(signal.SIGCONT)
+
+
+def test_a_pa_that_breaks_off_gives_the_seat_back_after_300_ms(seat: Seat) -> None:
+    with seat.pa() as pa:
+        seat.play()
+        pa.announce(Source.CREW, 7)
+        wait_until(lambda: seat.status.state == "announcement", "the status says so")
+        wait_until(lambda: stands_still(seat), "the film is paused")
+        stopped = seat.frames.last
+        broke_off = pa.break_off()
+        wait_until(lambda: seat.frames.last > stopped, "the film goes on")
+        again = next(at for at, frame in seat.frames.seen if at > broke_off and frame > stopped)
+        assert 0.25 < again - broke_off < 0.4
+
+
+def test_a_pa_of_another_area_is_not_heard(seat: Seat) -> None:
+    with seat.pa(AREA) as own, seat.pa(OTHER_AREA) as other:
+        other.announce(Source.PILOT, 7)
+        own.announce(Source.CREW, 8)
+        wait_until(lambda: seat.status.state == "announcement", "its own is heard")
+        own.end()
+        wait_until(lambda: seat.status.state == "idle", "the other's is not")
+
+
+def test_a_forged_pa_changes_nothing_and_a_flood_of_it_hides_none(seat: Seat) -> None:
+    forger = Signer(bytes(32))
+    over = threading.Event()
+
+    def flood(pa: PaServer) -> None:
+        forged = [pa.datagram(Source.PILOT, 99, bytes(480)) for _ in range(200)]
+        while not over.is_set():
+            for datagram in forged:
+                pa.send(datagram)
+                # As its key is unknown it costs little; the next has the right one's name.
+                pa.send(datagram[:20] + good[20:24] + datagram[24:])
+                time.sleep(0.0002)
+
+    with seat.pa() as pa:
+        seat.play()
+        wait_until(seat.is_well, "nothing is wrong")
+        good = pa.datagram(Source.CREW, 1, bytes(480))
+        # As if from the server's address; the kernel drops what comes from others.
+        floods = [PaServer(forger, source) for source in (seat.source, own_address())]
+        threads = [threading.Thread(target=flood, args=(one,)) for one in floods]
+        for one, thread in zip(floods, threads, strict=True):
+            one.__enter__()
+            thread.start()
+        with pytest.raises(AssertionError):
+            wait_until(lambda: seat.status.state == "announcement", "it is taken over", 2)
+        assert seat.frames.are_moving()
+        pa.announce(Source.CREW, 7)
+        wait_until(lambda: seat.status.state == "announcement", "the real one is heard")
+        seat.hear()
+        wait_until(seat.hear, "and played")
+        pa.end()
+        wait_until(lambda: seat.status.state == "playing", "it is over")
+        over.set()
+        for one, thread in zip(floods, threads, strict=True):
+            thread.join()
+            one.__exit__()
+
+
+def test_the_command_channel_is_the_second_path(seat: Seat, signer: FrameSigner) -> None:
+    """Where nothing of the PA comes in, what the beacons say counts."""
+
+    def beacon(*areas: int) -> None:
+        now = int(time.monotonic() * 1000)
+        datagram = signer.sign(
+            Beacon(epoch=EPOCH, seq=len(seat.server.commands), iat=now, pa=areas)
+        )
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.bind((str(seat.source), 0))
+            lo = (str(seat.settings.multicast_group), seat.settings.multicast_port)
+            sock.setsockopt(
+                socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(str(seat.source))
+            )
+            sock.sendto(datagram, lo)
+
+    def told(*areas: int) -> Callable[[], bool]:
+        def condition() -> bool:
+            beacon(*areas)
+            time.sleep(0.1)
+            return stands_still(seat) == bool(areas)
+
+        return condition
+
+    seat.play()
+    wait_until(lambda: "pa-multicast" in seat.status.faults, "no PA comes in")
+    wait_until(told(AREA), "the film is paused")
+    wait_until(lambda: seat.status.state == "announcement", "the status says so")
+    stopped = seat.frames.last
+    wait_until(told(), "it goes on")
+    assert next(frame for _, frame in seat.frames.seen if frame > stopped) == stopped + 1
+    # A beacon that nothing follows is soon worth nothing.
+    beacon(ALL_AREAS)
+    wait_until(lambda: stands_still(seat), "the film is paused")
+    wait_until(seat.frames.are_moving, "it goes on by itself")
+    # With the PA in its ears the seat knows better.
+    with seat.pa():
+        wait_until(lambda: "pa-multicast" not in seat.status.faults, "the PA comes in")
+        beacon(AREA)
+        time.sleep(0.3)
+        assert seat.frames.are_moving()
+
+
+# -- faults ---------------------------------------------------------------------------------
+
+
+def test_the_pa_child_is_killed_in_the_middle_of_a_pa(seat: Seat) -> None:
+    with seat.pa() as pa:
+        seat.play()
+        pa.announce(Source.CREW, 7)
+        wait_until(lambda: seat.status.state == "announcement", "the status says so")
+        wait_until(lambda: stands_still(seat), "the film is paused")
+        stopped = seat.frames.last
+        os.kill(seat.child("pa"), signal.SIGKILL)
+        seat.hear()
+        wait_until(seat.hear, "another plays it")
+        assert seat.frames.last == stopped, "the film stayed paused"
+        pa.end()
+        wait_until(lambda: seat.frames.last > stopped, "the film goes on")
+
+
+def test_the_pa_child_is_killed_and_the_pa_ends(seat: Seat) -> None:
+    with seat.pa() as pa:
+        seat.play()
+        pa.announce(Source.CREW, 7)
+        wait_until(lambda: stands_still(seat), "the film is paused")
+        stopped = seat.frames.last
+        os.kill(seat.child("pa"), signal.SIGKILL)
+        pa.end()
+        wait_until(lambda: seat.frames.last > stopped, "the film goes on", 5)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_the_screen_child_is_killed_or_hangs(seat: Seat, how: signal.Signals) -> None:
+    with seat.pa() as pa:
+        seat.play()
+        wait_until(seat.is_well, "nothing is wrong")
+        position = seat.frames.last
+        os.kill(seat.child("screen"), how)
+        before = len(seat.frames.seen)
+        wait_until(lambda: len(seat.frames.seen) > before + 50, "another goes on", 20)
+        after = seat.frames.seen[before + 10][1]
+        assert -25 < after - position < 75, "about where it was"
+        if how == signal.SIGSTOP:
+            assert any("media" in status.faults for status in seat.server.statuses)
+        wait_until(seat.is_well, "all is well again")
+        pa.announce(Source.CREW, 7)
+        wait_until(lambda: stands_still(seat), "it obeys the PA")
+        pa.end()
+
+
+def test_a_screen_that_starts_during_a_pa_is_silent(seat: Seat) -> None:
+    with seat.pa() as pa:
+        seat.play()
+        pa.announce(Source.CREW, 7)
+        wait_until(lambda: stands_still(seat), "the film is paused")
+        first = seat.child("screen")
+        os.kill(first, signal.SIGKILL)
+        wait_until(lambda: seat.child("screen") != first, "another starts")
+        before = len(seat.frames.seen)
+        wait_until(lambda: seat.still() != b"", "it shows the announcement screen")
+        assert len(seat.frames.seen) == before, "and nothing of the film"
+        pa.end()
+        wait_until(seat.frames.are_moving, "the film goes on")
+
+
+def test_no_child_outlives_the_agent_and_the_next_goes_on(seat: Seat) -> None:
+    with seat.pa() as pa:
+        seat.play()
+        pids = [seat.child("pa"), seat.child("screen")]
+        pa.announce(Source.CREW, 7)
+        wait_until(lambda: seat.status.state == "announcement", "the status says so")
+        stopped = seat.frames.last
+        seat.process.kill()
+        seat.process.wait(10)
+        for pid in pids:
+            wait_until(lambda pid=pid: not Path(f"/proc/{pid}").exists(), "it ends")  # type: ignore[misc]
+        seat.hear()
+        seat.start()
+        wait_until(seat.hear, "the PA is heard again", 20)
+        pa.end()
+        wait_until(seat.frames.are_moving, "the film goes on", 20)
+        assert abs(seat.frames.last - stopped) < 150
+
+
+def test_the_sound_goes_and_comes_back(seat: Seat) -> None:
+    with seat.pa() as pa:
+        seat.play()
+        wait_until(seat.is_well, "nothing is wrong")
+        os.close(seat._sound_fd)
+        pa.announce(Source.CREW, 7)
+        wait_until(lambda: "pa-sound" in seat.status.faults, "that is told")
+        assert seat.status.state == "announcement"
+        wait_until(lambda: stands_still(seat), "the film is paused")
+        seat._sound_fd = os.open(seat.sound, os.O_RDONLY | os.O_NONBLOCK)
+        wait_until(seat.hear, "it is heard again")
+        wait_until(lambda: "pa-sound" not in seat.status.faults, "that is told")
+        pa.end()
+
+
+# -- imposed video, and what is seen ----------------------------------------------------------
+
+
+def test_an_imposed_channel_puts_the_film_aside(seat: Seat) -> None:
+    seat.play()
+    seat.server.command(**Impose(channel="nothing").model_dump())
+    wait_until(lambda: any(one.refused for one in seat.server.statuses), "that it is told")
+    stopped = seat.frames.last
+    seat.server.command(**Impose(channel="safety").model_dump())
+    wait_until(lambda: seat.status.media == "safety", "the status says so")
+    assert seat.status.state == "playing"
+    wait_until(lambda: stands_still(seat), "the film is paused")
+    stopped = seat.frames.last
+    seat.server.command(**Impose(channel=None).model_dump())
+    wait_until(lambda: seat.status.media == "film-1", "the status says so")
+    wait_until(lambda: seat.frames.last > stopped, "the film goes on")
+    assert next(frame for _, frame in seat.frames.seen if frame > stopped) == stopped + 1
+
+
+def test_a_still_is_given_to_whoever_asks(seat: Seat) -> None:
+    assert seat.still() == b""
+    seat.play()
+    film = seat.still()
+    assert film.startswith(b"\x89PNG")
+    with seat.pa() as pa:
+        pa.announce(Source.CREW, 7)
+        wait_until(lambda: stands_still(seat), "the film is paused")
+        wait_until(lambda: len(seat.still()) > 5_000, "the announcement screen has its text")
+        pa.end()
+
+
+def test_a_title_that_there_is_not_is_a_fault_of_the_seat(seat: Seat) -> None:
+    seat.server.command(name="play", media="film-99")
+    wait_until(lambda: seat.status.state == "fault", "the status says so")
