@@ -2,7 +2,7 @@
 
 The file (``/etc/ife/channels.yml``) says which channels and which imposed videos an aircraft has.
 ``python -m apps.common.channels FILE...`` checks files. `ChannelsView` is what vlc_stream tells of
-them, to the players among others: docs/protocols/streams.md.
+them, to the players among others (docs/protocols/streams.md); the crew's requests are here, too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pydantic import (
 )
 
 from apps.common import yaml_files
-from apps.common.commands import PLAIN, MediaId, Strict
+from apps.common.commands import PLAIN, Accepted, Flag, MediaId, Selector, Strict
 
 CHANNEL_GROUPS = IPv4Network("239.192.80.0/20")
 """Where the groups of channels are, by the plan of docs/protocols/streams.md."""
@@ -174,7 +174,7 @@ def _contradictions(file: ChannelsFile, lines: yaml_files.Lines) -> Iterator[yam
         yield lines["imposed", name], f"{name} is also a channel"
 
 
-# -- what vlc_stream tells --------------------------------------------------------------------
+# -- vlc_stream's API -------------------------------------------------------------------------
 
 ChannelState = Literal["playing", "paused", "stopped", "off-air", "starting", "silent"]
 """`stopped` and `paused`: by an engineer or the crew. `off-air`: by schedule or rights. `starting`:
@@ -183,13 +183,13 @@ told to play, no packet yet. `silent`: it should play, and nothing is on its gro
 ImposedState = Literal["idle", "playing", "paused"]
 
 
-class _View(BaseModel):
+class View(BaseModel):
     """A frozen model that ignores fields it does not know: a newer server may send more."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class ChannelView(_View):
+class ChannelView(View):
     """A channel as it is. `position` and `duration` are seconds, of the file that plays.
 
     `trouble` says, for people, why it is silent, or which of its files are left out. `restarts`
@@ -209,7 +209,7 @@ class ChannelView(_View):
     trouble: str | None = None
 
 
-class ImposedView(_View):
+class ImposedView(View):
     """An imposed video as it is. `remaining` is seconds; None for one that loops."""
 
     id: MediaId
@@ -225,7 +225,7 @@ class ImposedView(_View):
     trouble: str | None = None
 
 
-class ChannelsView(_View):
+class ChannelsView(View):
     """`GET /api/v1/channels`.
 
     All streams come from `source`, so that receivers join for it alone (source-specific multicast,
@@ -235,6 +235,47 @@ class ChannelsView(_View):
     source: IPv4Address
     channels: tuple[ChannelView, ...]
     imposed: tuple[ImposedView, ...]
+
+
+class ChannelControl(Strict):
+    """`POST /api/v1/channels/<id>/control`. To seek wants `percent`, of the file that plays."""
+
+    action: Literal["play", "pause", "stop", "seek"]
+    percent: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] | None = None
+
+    @model_validator(mode="after")
+    def _has_place(self) -> Self:
+        if (self.percent is not None) != (self.action == "seek"):
+            raise ValueError("percent goes with seek, and with nothing else")
+        return self
+
+
+class ImposeRequest(Strict):
+    """`POST /api/v1/imposed`: show an imposed video at some seats, and on the overhead screens."""
+
+    channel: MediaId
+    language: Language
+    selector: Selector | None = None
+    screens: Flag = False
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> Self:
+        if self.selector is None and not self.screens:
+            raise ValueError("select seats, or the screens, or both")
+        return self
+
+
+class ImposeAnswer(View):
+    """The video runs. `command` is how the seats were told; None: not, or not yet."""
+
+    video: ImposedView
+    command: Accepted | None
+
+
+class ImposedControl(Strict):
+    """`POST /api/v1/imposed/<id>/control`."""
+
+    action: Literal["pause", "resume", "stop"]
 
 
 def main(arguments: list[str]) -> int:

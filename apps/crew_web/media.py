@@ -1,96 +1,32 @@
-"""What the page asks of pa_audio and vlc_stream, and what it reads of their answers."""
+"""The calls of the page to pa_audio and vlc_stream."""
 
 from __future__ import annotations
 
-from typing import Literal
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict
-
+from apps.common.announcements import (
+    MusicRequest,
+    PaView,
+    PramRequest,
+    PramView,
+    QueuedView,
+    RecordingsView,
+)
 from apps.common.calls import Client
-from apps.common.channels import ChannelsView, ChannelView, ImposedView
-from apps.common.commands import Accepted, Selector
-from apps.common.pa import PaState
+from apps.common.channels import (
+    ChannelControl,
+    ChannelsView,
+    ChannelView,
+    ImposeAnswer,
+    ImposedControl,
+    ImposedView,
+    ImposeRequest,
+    View,
+)
+from apps.common.screens import ScreensOrder, ScreensView
 
 
-class _Read(BaseModel):
-    """Of an answer what the page shows; the rest is ignored."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class _Sent(BaseModel):
-    """A request. Whoever takes it checks it."""
-
-    model_config = ConfigDict(frozen=True)
-
-
-# -- pa_audio ---------------------------------------------------------------------------------
-
-
-class QueuedView(_Read):
-    """A message that waits; the first is being played, or interrupted."""
-
-    id: int
-    message: str
-    languages: tuple[str, ...]
-    areas: tuple[str, ...]
-    seconds: float
-
-
-class PaView(_Read):
-    """Who speaks, how loud (dB of full scale), where music plays, and what waits."""
-
-    state: PaState
-    level: float
-    music: tuple[str, ...]
-    queue: tuple[QueuedView, ...]
-
-
-class MessageView(_Read):
-    """A message that can be played: its titles by language."""
-
-    titles: dict[str, str]
-
-
-class PramView(_Read):
-    """The messages by their ids. `trouble`: why there are none."""
-
-    messages: dict[str, MessageView]
-    trouble: str | None
-
-
-class RecordingView(_Read):
-    """A recorded announcement. `since` is PA time, ms; `seconds` is how long it is."""
-
-    number: int
-    since: int
-    source: str
-    areas: tuple[str, ...]
-    seconds: float
-
-
-class RecordingsView(_Read):
-    """All that are kept, the newest first."""
-
-    announcements: tuple[RecordingView, ...]
-
-
-class PramRequest(_Sent):
-    """A message to be played. No languages: all that it has. No areas: all of them."""
-
-    message: str
-    languages: tuple[str, ...] = ()
-    areas: tuple[str, ...] = ()
-
-
-class MusicRequest(_Sent):
-    """Where boarding music is to play."""
-
-    areas: tuple[str, ...]
-
-
-class _Done(_Read):
+class _Done(View):
     """An answer that says no more than that it is done."""
 
 
@@ -128,65 +64,6 @@ class PaAudio(Client):
     def announcements(self, crew: str) -> RecordingsView:
         """The recorded announcements."""
         return self.ask(RecordingsView, "GET", "/api/v1/announcements", crew)
-
-
-# -- vlc_stream -------------------------------------------------------------------------------
-
-
-class ChannelControl(_Sent):
-    """`percent` of the file that plays goes with seek."""
-
-    action: Literal["play", "pause", "stop", "seek"]
-    percent: float | None = None
-
-
-class ImposeRequest(_Sent):
-    """Show an imposed video at some seats, and on the overhead screens."""
-
-    channel: str
-    language: str
-    selector: Selector | None
-    screens: bool
-
-
-class ImposeAnswer(_Read):
-    """The video runs. `command` is how the seats were told; None: not, or not yet."""
-
-    video: ImposedView
-    command: Accepted | None
-
-
-class ImposedControl(_Sent):
-    """For an imposed video that is on."""
-
-    action: Literal["pause", "resume", "stop"]
-
-
-class ScreensOrder(_Sent):
-    """What some screens, or all, are to be; what is left out stays."""
-
-    screens: tuple[str, ...] | None = None
-    deployed: bool | None = None
-    power: bool | None = None
-    input: str | None = None
-
-
-class ScreenView(_Read):
-    """A screen as it said last; None is what it cannot tell. `trouble`: why it does not answer."""
-
-    id: str
-    label: str
-    deployed: bool | None = None
-    power: bool | None = None
-    input: str | None = None
-    trouble: str | None = None
-
-
-class ScreensView(_Read):
-    """`locked`: stowed for as long as the cabin is decompressed."""
-
-    locked: bool
-    screens: tuple[ScreenView, ...]
 
 
 class VlcStream(Client):

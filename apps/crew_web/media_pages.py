@@ -11,24 +11,21 @@ from typing import Any
 from flask import Blueprint, Response, abort, make_response, render_template, request
 from pydantic import ValidationError
 
+from apps.common.announcements import MusicRequest, PramRequest
 from apps.common.calls import RefusedError, UnavailableError
-from apps.common.channels import ImposedView
+from apps.common.channels import ChannelControl, ImposedControl, ImposedView, ImposeRequest
 from apps.common.commands import Selector
+from apps.common.screens import ScreensOrder
 from apps.crew_web import guard, pages, selection, texts
 from apps.crew_web.guard import service
-from apps.crew_web.media import (
-    ChannelControl,
-    ImposedControl,
-    ImposeRequest,
-    MusicRequest,
-    PramRequest,
-    ScreensOrder,
-)
 
 CONFIRM_SECONDS = 15.0
 """Within which an imposed video has to be confirmed."""
 
 MOST_RECORDINGS = 20
+
+FLAGS = {"true": True, "false": False}
+"""As forms write them."""
 
 media_pages = Blueprint("media", __name__)
 media_pages.before_request(pages.let_in)
@@ -195,10 +192,13 @@ def control_imposed(video: str) -> Response:
 def order_screens() -> Response:
     """Deploy, stow or switch one overhead screen, or all."""
     fields: dict[str, Any] = {
-        name: request.form[name] for name in ("deployed", "power", "input") if name in request.form
+        # Anything else the order refuses.
+        name: FLAGS.get(request.form[name], request.form[name])
+        for name in ("deployed", "power")
+        if name in request.form
     }
-    if "screen" in request.form:
-        fields["screens"] = (request.form["screen"],)
+    fields["screens"] = request.form.getlist("screen") or None
+    fields["input"] = request.form.get("input")
     order = ScreensOrder.model_validate(fields)
     service().vlc_stream.call(lambda video: video.order_screens(_crew(), order))
     return _done("video-changed")

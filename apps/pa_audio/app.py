@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import re
 import sys
-from typing import TypeVar
 
-from flask import Flask, Response, jsonify, request, send_file
-from pydantic import BaseModel, ValidationError
+from flask import Flask, Response, jsonify, send_file
 
-from apps.common import log, manhole
+from apps.common import log, manhole, web
+from apps.common.announcements import MusicRequest, PramRequest, RecordingsView
 from apps.common.layout import LayoutError
-from apps.common.protocol import CREW_HEADER
 from apps.common.settings import SettingsError
-from apps.common.web import Problem, answer_problems, health_blueprint
+from apps.common.web import Problem
 from apps.pa_audio.arbiter import DecompressionError, QueueFullError
 from apps.pa_audio.engine import StuckError
 from apps.pa_audio.listening import MOST_LISTENERS
 from apps.pa_audio.openapi import document
-from apps.pa_audio.pram import MusicRequest, PramError, PramRequest
-from apps.pa_audio.recorder import RecordingsView
+from apps.pa_audio.pram import PramError
 from apps.pa_audio.service import PaAudio, UnknownAreaError
 from apps.pa_audio.settings import PaAudioSettings
 
@@ -27,10 +23,6 @@ MAX_BODY = 16 * 1024
 
 CANNOT_LOAD = 4
 """The exit status of a worker that gunicorn does not start again: it ends, too."""
-
-M = TypeVar("M", bound=BaseModel)
-
-_CREW_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 def create_app(settings: PaAudioSettings | None = None) -> Flask:
@@ -50,8 +42,8 @@ def create_app(settings: PaAudioSettings | None = None) -> Flask:
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     app.extensions["pa_audio"] = pa
-    answer_problems(app)
-    app.register_blueprint(health_blueprint(pa.health))
+    web.answer_problems(app)
+    app.register_blueprint(web.health_blueprint(pa.health))
     _answer_errors(app)
     _show_to_the_crew(app, pa)
     _take_orders_of_the_crew(app, pa)
@@ -85,12 +77,12 @@ def _answer_errors(app: Flask) -> None:
 def _show_to_the_crew(app: Flask, pa: PaAudio) -> None:
     @app.get("/api/v1/pa")
     def view() -> Response:
-        _check_crew()
-        return _json(pa.view())
+        web.crew()
+        return web.answer(pa.view())
 
     @app.get("/api/v1/pa/listen")
     def listen() -> Response:
-        _check_crew()
+        web.crew()
         stream = pa.listening.listen()
         if stream is None:
             raise Problem(503, "too-many-listeners", f"{MOST_LISTENERS} listen already", 10)
@@ -100,38 +92,38 @@ def _show_to_the_crew(app: Flask, pa: PaAudio) -> None:
 
     @app.get("/api/v1/pram")
     def pram() -> Response:
-        _check_crew()
-        return _json(pa.pram())
+        web.crew()
+        return web.answer(pa.pram())
 
 
 def _take_orders_of_the_crew(app: Flask, pa: PaAudio) -> None:
     @app.post("/api/v1/pram")
     def play() -> tuple[Response, int]:
-        _check_crew()
-        return _json(pa.play(_parsed(PramRequest))), 202
+        web.crew()
+        return web.answer(pa.play(web.parsed(PramRequest))), 202
 
     @app.delete("/api/v1/pram")
     def clear() -> Response:
-        _check_crew()
+        web.crew()
         pa.engine.do(lambda arbiter: arbiter.clear())
         return Response(status=204)
 
     @app.delete("/api/v1/pram/<int:ident>")
     def remove(ident: int) -> Response:
-        _check_crew()
+        web.crew()
         if not pa.engine.do(lambda arbiter: arbiter.remove(ident)):
             raise Problem(404, "not-queued", f"no message {ident} waits")
         return Response(status=204)
 
     @app.put("/api/v1/music")
     def play_music() -> Response:
-        _check_crew()
-        pa.play_music(_parsed(MusicRequest).areas)
+        web.crew()
+        pa.play_music(web.parsed(MusicRequest).areas)
         return Response(status=204)
 
     @app.delete("/api/v1/music")
     def stop_music() -> Response:
-        _check_crew()
+        web.crew()
         pa.stop_music()
         return Response(status=204)
 
@@ -139,7 +131,7 @@ def _take_orders_of_the_crew(app: Flask, pa: PaAudio) -> None:
 def _give_recordings(app: Flask, pa: PaAudio) -> None:
     @app.get("/api/v1/announcements")
     def announcements() -> Response:
-        return _json(RecordingsView(announcements=tuple(pa.recorder.all())))
+        return web.answer(RecordingsView(announcements=tuple(pa.recorder.all())))
 
     @app.get("/api/v1/announcements/<int:number>/audio")
     def audio(number: int) -> Response:
@@ -151,26 +143,3 @@ def _give_recordings(app: Flask, pa: PaAudio) -> None:
     @app.get("/openapi.json")
     def openapi() -> Response:
         return jsonify(document())
-
-
-def _check_crew() -> None:
-    """Whether nginx or crew_web passed on which crew member acts.
-
-    Raises:
-        Problem: there is none.
-    """
-    if not _CREW_ID.fullmatch(request.headers.get(CREW_HEADER, "")):
-        raise Problem(401, "no-crew", "log in on the crew's page")
-
-
-def _parsed(model: type[M]) -> M:
-    try:
-        return model.model_validate_json(request.get_data(cache=False))
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(map(str, first["loc"])) or "the body"
-        raise Problem(400, "malformed", f"{where}: {first['msg']}") from error
-
-
-def _json(model: BaseModel) -> Response:
-    return Response(model.model_dump_json(), mimetype="application/json")

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from pydantic import BaseModel, Field, StringConstraints, ValidationError, model_validator
+from pydantic import Field, StringConstraints, ValidationError, model_validator
 
-from apps.common.commands import AreaName, Strict
+from apps.common.announcements import Name, PramRequest
+from apps.common.channels import Language
+from apps.common.commands import Strict
 from apps.common.pa import RATE, SAMPLES
 from apps.pa_audio.arbiter import Groups, PramItem, WhenInterrupted
 from apps.pa_audio.feed import SILENCE
@@ -24,8 +26,6 @@ log = logging.getLogger(__name__)
 INDEX = "announcements.json"
 MAX_INDEX = 256 * 1024
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
-Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Z]{2})?$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}\.wav$")]
 Title = Annotated[str, StringConstraints(min_length=1, max_length=80)]
 Seconds = Annotated[float, Field(ge=0, le=300, allow_inf_nan=False)]
@@ -59,29 +59,6 @@ class Index(Strict):
             if message.chime is not None and message.chime not in self.chimes:
                 raise ValueError(f"message {name}: there is no chime {message.chime}")
         return self
-
-
-class PramRequest(Strict):
-    """A message to be played, in these languages one after the other.
-
-    No languages: all that it has. No areas: all of them.
-    """
-
-    message: Name
-    languages: Annotated[tuple[Language, ...], Field(max_length=16)] = ()
-    areas: Annotated[tuple[AreaName, ...], Field(max_length=16)] = ()
-
-
-class MusicRequest(Strict):
-    """Where boarding music is to play. No areas: all of them."""
-
-    areas: Annotated[tuple[AreaName, ...], Field(max_length=16)] = ()
-
-
-class MessageView(BaseModel):
-    """A message that can be played: its titles by language."""
-
-    titles: dict[str, str]
 
 
 class PramError(Exception):

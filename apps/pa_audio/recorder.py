@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from pydantic import BaseModel
 
+from apps.common.announcements import RecordingView
 from apps.common.pa import RATE, Source
 from apps.pa_audio.files import put_in_place
 from apps.pa_audio.tap import OnTap, Tap
@@ -34,22 +34,6 @@ NOT_KEPT = {Source.MUSIC}
 _NAME = re.compile(r"([0-9]{1,10})-([0-9]{1,16})-([a-z]+)-((?:[0-9]+[.])*[0-9]+)[.]wav")
 _HEAD = len(header(0))
 _PART = ".part"
-
-
-class RecordingView(BaseModel):
-    """A recorded announcement. `since` is PA time, ms; `seconds` is how long it is."""
-
-    number: int
-    since: int
-    source: str
-    areas: tuple[str, ...]
-    seconds: float
-
-
-class RecordingsView(BaseModel):
-    """All that are kept, the newest first."""
-
-    announcements: tuple[RecordingView, ...]
 
 
 class _Open:

@@ -13,8 +13,8 @@ from ipaddress import IPv4Address
 from statistics import median
 
 import numpy as np
-from pydantic import BaseModel
 
+from apps.common.announcements import SelfTestView
 from apps.common.multicast import Membership, receiving_socket
 from apps.common.pa import PORT, Audio, PaError, Verifier, group, parse
 from apps.pa_audio.wav import SILENT, decibels
@@ -28,22 +28,6 @@ KEPT = 200
 """Packets (1 s of one stream) that the measures are of."""
 
 MAX_PACKET = 1500
-
-
-class SelfTestView(BaseModel):
-    """What it measured last. `heard_ago`: seconds since anything valid in the most silent group.
-
-    `delay_ms` is from PA time in the packet until here, the median and the longest of a second;
-    `lost` and `packets` count since the start, `level` is in dB of full scale, all of audio.
-    """
-
-    passed: bool
-    heard_ago: float | None
-    delay_ms: float | None
-    delay_max_ms: int | None
-    packets: int
-    lost: int
-    level: float
 
 
 class _Group:

@@ -15,9 +15,10 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from apps.common import layout as layouts
+from apps.common.announcements import MessageView, PaView, PramRequest, PramView, QueuedView
 from apps.common.bus import Bus
 from apps.common.health import Health, sd_notify
-from apps.common.pa import ALL_AREAS, LEVELS_TOPIC, STATE_EVERY, TOPIC, PaState, Signer, Source
+from apps.common.pa import ALL_AREAS, LEVELS_TOPIC, STATE_EVERY, TOPIC, Signer, Source
 from apps.common.settings import SettingsError
 from apps.pa_audio.arbiter import NOWHERE, Groups, PramItem
 from apps.pa_audio.cabin import Cabin
@@ -25,10 +26,10 @@ from apps.pa_audio.clock import PaTime
 from apps.pa_audio.engine import Engine
 from apps.pa_audio.inputs import Input, open_input
 from apps.pa_audio.listening import Listening
-from apps.pa_audio.pram import Library, MessageView, Music, PramError, PramRequest
+from apps.pa_audio.pram import Library, Music, PramError
 from apps.pa_audio.real_time import PRIORITY, calm_python, go_first, lock_memory
 from apps.pa_audio.recorder import Recorder
-from apps.pa_audio.self_test import SelfTest, SelfTestView
+from apps.pa_audio.self_test import SelfTest
 from apps.pa_audio.session import Announcer
 from apps.pa_audio.settings import PaAudioSettings
 
@@ -50,36 +51,6 @@ class Levels(BaseModel):
 
     number: int
     level: float
-
-
-class QueuedView(BaseModel):
-    """A message that waits; the first is being played, or interrupted."""
-
-    id: int
-    message: str
-    languages: tuple[str, ...]
-    areas: tuple[str, ...]
-    seconds: float
-
-
-class PramView(BaseModel):
-    """The messages that there are, and those that wait. `trouble`: why there are none."""
-
-    messages: dict[str, MessageView]
-    queue: tuple[QueuedView, ...]
-    trouble: str | None
-
-
-class PaView(BaseModel):
-    """Everything about the PA. `sent` and `lost` count datagrams since the start."""
-
-    state: PaState
-    level: float
-    music: tuple[str, ...]
-    queue: tuple[QueuedView, ...]
-    self_test: SelfTestView
-    sent: int
-    lost: int
 
 
 class UnknownAreaError(Exception):

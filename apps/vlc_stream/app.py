@@ -7,9 +7,9 @@ import sys
 from flask import Flask, Response, jsonify
 
 from apps.common import log, manhole, web
-from apps.common.channels import ChannelsError
+from apps.common.channels import ChannelControl, ChannelsError, ImposedControl, ImposeRequest
+from apps.common.screens import ScreensOrder
 from apps.common.settings import SettingsError
-from apps.vlc_stream.models import ChannelControl, ImposedControl, ImposeRequest, ScreensOrder
 from apps.vlc_stream.openapi import document
 from apps.vlc_stream.screens.config import ScreensError
 from apps.vlc_stream.service import VlcStream

@@ -16,9 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from apps.common.channels import ChannelView
+from apps.common.channels import ChannelControl, ChannelView
 from apps.common.web import Problem
-from apps.vlc_stream.models import ChannelControl
 
 log = logging.getLogger(__name__)
 

@@ -19,11 +19,17 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from apps.common.backoff import BackOff
 from apps.common.calls import RefusedError, SeatControl, UnavailableError
-from apps.common.channels import ImposedVideo, ImposedView, Language
+from apps.common.channels import (
+    ImposeAnswer,
+    ImposedControl,
+    ImposedVideo,
+    ImposedView,
+    ImposeRequest,
+    Language,
+)
 from apps.common.commands import Accepted, CommandRequest, Impose, MediaId, Seats, Selector
 from apps.common.web import Problem
 from apps.vlc_stream.library import Library
-from apps.vlc_stream.models import ImposeAnswer, ImposedControl, ImposeRequest
 from apps.vlc_stream.orders import Control, Report, StartClip
 from apps.vlc_stream.process import SendingProcess
 from apps.vlc_stream.ts import CLOCK

@@ -8,16 +8,17 @@ from typing import Any
 from pydantic import BaseModel
 
 from apps.common import openapi
-from apps.common.channels import ChannelsView, ChannelView, ImposedView
-from apps.common.openapi import CREW, body, content, problems
-from apps.vlc_stream.models import (
+from apps.common.channels import (
     ChannelControl,
+    ChannelsView,
+    ChannelView,
     ImposeAnswer,
     ImposedControl,
+    ImposedView,
     ImposeRequest,
-    ScreensOrder,
-    ScreensView,
 )
+from apps.common.openapi import CREW, body, content, problems
+from apps.common.screens import ScreensOrder, ScreensView
 
 _MODELS: list[type[BaseModel]] = [
     ChannelControl,

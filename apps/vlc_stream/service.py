@@ -17,22 +17,23 @@ from apps.common import channels as channels_files
 from apps.common import pa
 from apps.common.bus import Bus, Followed
 from apps.common.calls import SeatControl
-from apps.common.channels import ChannelsView, ChannelView, ImposedView
+from apps.common.channels import (
+    ChannelControl,
+    ChannelsView,
+    ChannelView,
+    ImposeAnswer,
+    ImposedControl,
+    ImposedView,
+    ImposeRequest,
+)
 from apps.common.health import Health, sd_notify
+from apps.common.screens import ScreensOrder, ScreensView
 from apps.common.settings import SettingsError
 from apps.common.web import Problem
 from apps.vlc_stream.channel import ManagedChannel
 from apps.vlc_stream.front import Front, Words
 from apps.vlc_stream.imposed import ImposedVideos
 from apps.vlc_stream.library import Library
-from apps.vlc_stream.models import (
-    ChannelControl,
-    ImposeAnswer,
-    ImposedControl,
-    ImposeRequest,
-    ScreensOrder,
-    ScreensView,
-)
 from apps.vlc_stream.orders import Output, Report
 from apps.vlc_stream.pictures import Pictures
 from apps.vlc_stream.process import SendingProcess

@@ -240,9 +240,7 @@ def test_what_is_no_text_file_is_refused(tmp_path: Path) -> None:
 def test_a_bomb_of_aliases_or_brackets_is_refused_at_once(tmp_path: Path) -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 40)]
-    assert problems(tmp_path, "\n".join(lines)) == [
-        "2: aliases (*name) are not allowed here"
-    ]
+    assert problems(tmp_path, "\n".join(lines)) == ["2: aliases (*name) are not allowed here"]
     assert problems(tmp_path, "[" * MAX_FILE) == ["1: this is nested too deep"]
 
 

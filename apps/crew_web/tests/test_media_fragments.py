@@ -7,21 +7,26 @@ from typing import Any, get_args
 import pytest
 from flask import g, render_template
 
-from apps.common.channels import ChannelState, ChannelsView, ImposedState, ImposedView
-from apps.common.commands import Accepted, Selector
-from apps.common.pa import PaAnnouncement, PaState, Source
-from apps.crew_web import texts
-from apps.crew_web.media import (
-    ImposeAnswer,
-    ImposeRequest,
+from apps.common.announcements import (
     MessageView,
     PaView,
     PramView,
     QueuedView,
     RecordingView,
-    ScreensView,
-    ScreenView,
+    SelfTestView,
 )
+from apps.common.channels import (
+    ChannelState,
+    ChannelsView,
+    ImposeAnswer,
+    ImposedState,
+    ImposedView,
+    ImposeRequest,
+)
+from apps.common.commands import Accepted, Selector
+from apps.common.pa import PaAnnouncement, PaState, Source
+from apps.common.screens import ScreensView, ScreenView
+from apps.crew_web import texts
 from apps.crew_web.service import CrewWeb
 
 EVIL = '<script>alert("x")</script>'
@@ -44,7 +49,24 @@ def pa(level: float = -20.0, **changes: Any) -> PaView:
         ent_pause=("business",),
     )
     queue = (QueuedView(id=3, message="boarding", languages=("en",), areas=(), seconds=75.0),)
-    whole: dict[str, Any] = {"state": state, "level": level, "music": ("business",), "queue": queue}
+    self_test = SelfTestView(
+        passed=True,
+        heard_ago=0.0,
+        delay_ms=1.0,
+        delay_max_ms=2,
+        packets=200,
+        lost=0,
+        level=level,
+    )
+    whole: dict[str, Any] = {
+        "state": state,
+        "level": level,
+        "music": ("business",),
+        "queue": queue,
+        "self_test": self_test,
+        "sent": 200,
+        "lost": 0,
+    }
     return PaView(**(whole | changes))
 
 
@@ -88,9 +110,11 @@ def screens(locked: bool = False) -> ScreensView:
     return ScreensView(
         locked=locked,
         screens=(
-            ScreenView(id="f1", label="Forward <3>", deployed=True, power=True, input="1"),
-            ScreenView(id="f2", label="Aft", trouble=EVIL),
-            ScreenView(id="f3", label="Middle"),
+            ScreenView(
+                id="f1", bus="b1", label="Forward <3>", deployed=True, power=True, input="1"
+            ),
+            ScreenView(id="f2", bus="b1", label="Aft", trouble=EVIL),
+            ScreenView(id="f3", bus="b1", label="Middle"),
         ),
     )
 
@@ -132,6 +156,7 @@ def test_messages_are_offered_in_the_language_that_is_chosen(web: CrewWeb) -> No
             "boarding": MessageView(titles={"en": "Boarding", "de": "Einsteigen"}),
             "belts": MessageView(titles={"en": EVIL}),
         },
+        queue=(),
         trouble=EVIL,
     )
     page = render_template("_pa_messages.html", pram=pram, codes=["en", "de"], chosen="de")

@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from apps.common.announcements import PramRequest
 from apps.common.testing import wait_until
 from apps.pa_audio.arbiter import NOWHERE
 from apps.pa_audio.feed import SILENCE
-from apps.pa_audio.pram import INDEX, Library, Music, PramError, PramRequest
+from apps.pa_audio.pram import INDEX, Library, Music, PramError
 from apps.pa_audio.tests.cabin import tone, write_wav
 from apps.pa_audio.wav import SILENT, WavError, decibels, header, packets_of, read_wav
 

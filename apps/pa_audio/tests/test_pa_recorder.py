@@ -150,8 +150,9 @@ def test_a_full_disk_is_told_and_then_it_goes_on(tmp_path: Path) -> None:
         recorder = Recorder(disk / "kept", AREAS, 100, 10**9, DAY)
         recorder.start()
         speak(recorder, 1, 5.0)  # 480 kB
-        end(recorder, 1)
         wait_until(lambda: "No space" in (recorder.trouble or ""), "it is told")
+        wait_until(lambda: not list(disk.glob("kept/.*")), "its space is free, though it goes on")
+        end(recorder, 1)
         assert recorder.all() == []
         speak(recorder, 2, 0.2)
         end(recorder, 2)

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 from apps.common import yaml_files
 from apps.common.channels import Label
 from apps.common.commands import Strict
-from apps.vlc_stream.models import InputName, ScreenName
+from apps.common.screens import InputName, ScreenName
 
 BusName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
 

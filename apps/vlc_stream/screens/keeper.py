@@ -11,7 +11,7 @@ from functools import partial
 from typing import TypeVar
 
 from apps.common.backoff import BackOff
-from apps.vlc_stream.models import ScreensOrder, ScreensView, ScreenView
+from apps.common.screens import ScreensOrder, ScreensView, ScreenView
 from apps.vlc_stream.screens.config import Bus, Screen, ScreensFile
 from apps.vlc_stream.screens.drivers import (
     TIMEOUT,

@@ -12,12 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.common.channels import ChannelView
+from apps.common.channels import ChannelControl, ChannelView
 from apps.common.testing import wait_until
 from apps.common.web import Problem
 from apps.vlc_stream import front as fronts
 from apps.vlc_stream.front import MAX_CLIENTS, Front, Words
-from apps.vlc_stream.models import ChannelControl
 
 NEWS = ChannelView(
     id="news",

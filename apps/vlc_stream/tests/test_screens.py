@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from apps.common.screens import ScreensOrder, ScreenView
 from apps.common.testing import wait_until
-from apps.vlc_stream.models import ScreensOrder, ScreenView
 from apps.vlc_stream.screens import config, keeper
 from apps.vlc_stream.screens.config import ScreensError, ScreensFile
 from apps.vlc_stream.screens.drivers import (

@@ -133,16 +133,6 @@ def test_what_is_no_clip_is_told(tmp_path: Path, content: bytes, why: str) -> No
         ts.examine(path)
 
 
-def test_a_clock_that_begins_anew_in_the_middle_is_told(
-    clips: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It does so after 26.5 h, which here are made four seconds and a half."""
-    first = ts.examine(clips / "one.ts").first
-    monkeypatch.setattr(ts, "_PCR_RANGE", first + 9 * ts.CLOCK // 2)
-    with pytest.raises(ts.ClipError, match="begins anew"):
-        ts.examine(clips / "safety.ts")
-
-
 def test_a_clip_that_has_holes_is_sent_on_with_an_even_clock(clips: Path, tmp_path: Path) -> None:
     whole = (clips / "safety.ts").read_bytes()
     third = len(whole) // 3 // ts.PACKET * ts.PACKET
