@@ -5,26 +5,28 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ruamel.yaml import YAML
 
 from image import debian, lock, sbom, stage, wheels
-from image.command import run
+from image.checkout import look
 from image.lock import Lock
-from image.settings import IMAGE_ID, ROOT, Build, ImageError, version
+from image.settings import BUILD, IMAGE_ID, ROOT, Build, ImageError
 from image.tools import Tools, tools
 
 HERE = Path(__file__).parent
-EPOCH = 1_767_225_600
-"""2026-01-01: the time of files in an image built outside a git checkout."""
+LOCK_TIMEOUT = 3600
+"""Seconds to wait for another build."""
 
-GIT_TIMEOUT = 60
+LOCK_POLL = 1.0
 
 
 def build(options: Build) -> None:
@@ -35,49 +37,109 @@ def build(options: Build) -> None:
     """
     if os.geteuid() != 0:
         raise ImageError("building takes root rights: use `make image`, which asks for them")
+    for path in (ROOT, options.output, options.cache):
+        if re.search(r"[\s:]", str(path)):
+            raise ImageError(f"{path}: Debian's tools take no path with a space or a colon")
+    if options.keys:
+        _check_keys(options.keys)
     os.umask(0o022)
     options.cache.mkdir(parents=True, exist_ok=True)
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(options.cache), tempfile.TemporaryDirectory(dir=options.output.parent) as work:
-        _build(options, Path(work))
-    for path in (options.output, *options.output.iterdir()):
-        # For whoever owns the checkout, not for root.
-        os.chown(path, ROOT.stat().st_uid, ROOT.stat().st_gid)
+    try:
+        with _alone(options.cache), tempfile.TemporaryDirectory(dir=options.output.parent) as work:
+            _build(options, Path(work))
+    finally:
+        # What others put files into is for whoever owns the checkout, not for root.
+        owner = ROOT.stat()
+        for path in (BUILD, options.output, *options.output.glob("*")):
+            if path.exists():
+                os.chown(path, owner.st_uid, owner.st_gid)
 
 
 @contextmanager
 def _alone(cache: Path) -> Iterator[None]:
-    with (cache / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    """Wait until no other build uses `cache`.
+
+    Raises:
+        ImageError: one does for longer than two builds take.
+    """
+    with (cache / "lock").open("a+") as file:
+        deadline = time.monotonic() + LOCK_TIMEOUT
+        told = False
+        while not _locked(file):
+            file.seek(0)
+            who = f"{cache} is in use by process {file.read().strip() or '?'}"
+            if time.monotonic() > deadline:
+                raise ImageError(f"{who}, for more than {LOCK_TIMEOUT // 60} min")
+            if not told:
+                print(f"{who}: waiting for its end", flush=True)
+                told = True
+            time.sleep(LOCK_POLL)
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
         yield
+
+
+def _locked(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _build(options: Build, work: Path) -> None:
     names = package_names()
+    checkout = look(ROOT)
+    name = f"{IMAGE_ID}_{checkout.version}"
     chosen = _lock(options, names)
     files = debian.fetch(chosen, options.source, options.cache / "debian")
     repository = options.cache / "repository"
     debian.repository(files, repository, chosen.suite)
     inside = tools(chosen, names["tools"], repository, options.cache / "tools")
+    keys = options.keys or _test_keys(options.cache, inside)
 
-    apps = stage.server_apps()
-    epoch = source_date_epoch()
-    requirements = wheels.fetch(apps, options.cache / "uv", work)
+    requirements = wheels.fetch(stage.server_apps(), options.cache / "uv", work)
     tree = work / "tree"
     stage.stage(tree)
-    wheels.install(inside, requirements, options.cache / "uv", tree, epoch)
+    wheels.install(inside, requirements, options.cache / "uv", tree, checkout.epoch)
+
+    configuration = _configuration(names, work / "mkosi", options.cache / "uv")
+    room = work / "room"
+    for folder in ("output", "package-cache", "workspace"):
+        (room / folder).mkdir(parents=True)
+    inside.run(
+        [
+            *("mkosi", "--directory=/project", f"--release={chosen.suite}"),
+            *(f"--image-version={checkout.version}", f"--source-date-epoch={checkout.epoch}"),
+            "build",
+        ],
+        "build the image with mkosi",
+        {
+            configuration: "/project",
+            repository: "/packages",
+            tree: "/tree",
+            keys: "/keys",
+            room: "/build",
+            HERE / "wrappers": "/wrappers",
+        },
+        {"SOURCE_DATE_EPOCH": str(checkout.epoch)},
+    )
 
     output = work / "output"
     output.mkdir()
-    keys = _keys(options, inside)
-    _mkosi(inside, chosen, names, repository, tree, output, work, keys, options.cache / "uv", epoch)
+    for suffix in ("raw", "efi", "manifest"):
+        (room / f"output/{name}.{suffix}").rename(output / f"{name}.{suffix}")
     (output / "packages.lock").write_text(lock.dump(chosen))
-    (output / f"{IMAGE_ID}_{version()}.cdx.json").write_text(
-        sbom.sbom(chosen, requirements.read_text(), epoch)
+    (output / f"{name}.cdx.json").write_text(
+        sbom.sbom(chosen, requirements.read_text(), stage.scripts(), checkout)
     )
     _check_sums(output)
     shutil.rmtree(options.output, ignore_errors=True)
     output.rename(options.output)
+    if not options.keys:
+        print(f"Signed with the test key of {keys}: for the lab, not for aircraft", flush=True)
 
 
 def package_names() -> dict[str, list[str]]:
@@ -105,30 +167,22 @@ def _lock(options: Build, names: dict[str, list[str]]) -> Lock:
     return lock.lock(options.source.suite, sets)
 
 
-def source_date_epoch() -> int:
-    """The time of the files in the image, in seconds: that of the last commit."""
-    if not (ROOT / ".git").exists():
-        return EPOCH
-    told = run(
-        ["git", "log", "-1", "--format=%ct"],
-        "ask git for the time of the last commit",
-        GIT_TIMEOUT,
-        cwd=ROOT,
-        capture=True,
-    )
-    return int(told)
+def _check_keys(keys: Path) -> None:
+    """See that the key that signs for Secure Boot is in a folder.
+
+    Raises:
+        ImageError: it is not.
+    """
+    for name in ("secureboot.key", "secureboot.crt"):
+        if not (keys / name).exists():
+            raise ImageError(f"{keys / name} is missing")
 
 
-def _keys(options: Build, inside: Tools) -> Path:
-    """The folder with the key that signs for Secure Boot; a test key where none was given."""
-    if options.keys is not None:
-        for name in ("secureboot.key", "secureboot.crt"):
-            if not (options.keys / name).exists():
-                raise ImageError(f"{options.keys / name} is missing")
-        return options.keys
-    keys = options.cache / "test-keys"
+def _test_keys(cache: Path, inside: Tools) -> Path:
+    """The folder with a test key."""
+    keys = cache / "test-keys"
     if not keys.exists():
-        new = options.cache / "test-keys.new"
+        new = cache / "test-keys.new"
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(mode=0o700)
         inside.run(
@@ -145,46 +199,15 @@ def _keys(options: Build, inside: Tools) -> Path:
     return keys
 
 
-def _mkosi(
-    inside: Tools,
-    chosen: Lock,
-    names: dict[str, list[str]],
-    repository: Path,
-    tree: Path,
-    output: Path,
-    work: Path,
-    keys: Path,
-    cache: Path,
-    epoch: int,
-) -> None:
-    configuration = work / "mkosi"
-    stage.copy_tree(HERE / "mkosi", configuration)
-    for folder in ("roles", "playbooks"):
-        stage.copy_tree(ROOT / folder, configuration / folder)
-    wheels.ansible(cache, configuration / "ansible")
-    _write_packages(configuration, names["image"])
-    _write_packages(configuration / "mkosi.images/initrd", names["initrd"])
-    room = work / "room"
-    for name in ("output", "package-cache", "workspace"):
-        (room / name).mkdir(parents=True)
-    inside.run(
-        [
-            *("mkosi", "--directory=/project", f"--release={chosen.suite}"),
-            *(f"--image-version={version()}", f"--source-date-epoch={epoch}", "build"),
-        ],
-        "build the image with mkosi",
-        {
-            configuration: "/project",
-            repository: "/packages",
-            tree: "/tree",
-            keys: "/keys",
-            room: "/build",
-        },
-        {"SOURCE_DATE_EPOCH": str(epoch)},
-    )
-    for suffix in ("raw", "efi", "manifest"):
-        file = f"{IMAGE_ID}_{version()}.{suffix}"
-        (room / "output" / file).rename(output / file)
+def _configuration(names: dict[str, list[str]], folder: Path, cache: Path) -> Path:
+    """What mkosi is told, with the playbooks that run inside the image."""
+    stage.copy_tree(HERE / "mkosi", folder)
+    for source in ("roles", "playbooks"):
+        stage.copy_tree(ROOT / source, folder / source)
+    wheels.ansible(cache, folder / "ansible")
+    _write_packages(folder, names["image"])
+    _write_packages(folder / "mkosi.images/initrd", names["initrd"])
+    return folder
 
 
 def _write_packages(configuration: Path, names: list[str]) -> None:

@@ -69,8 +69,10 @@ class Apt:
 
 
 def _sources(source: Source) -> str:
+    # A snapshot has expired; a mirror that has is one that somebody holds back.
+    expired = " check-valid-until=no" if source.snapshot else ""
     return "".join(
-        f"deb [signed-by={KEYRING} check-valid-until=no] {source.archive(archive)} {suite} main\n"
+        f"deb [signed-by={KEYRING}{expired}] {source.archive(archive)} {suite} main\n"
         for archive, suites in source.suites().items()
         for suite in suites
     )

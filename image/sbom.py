@@ -4,34 +4,38 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
+from image.checkout import Checkout
 from image.lock import Lock, Package
-from image.settings import IMAGE_ID, version
+from image.settings import IMAGE_ID
 
 _REQUIREMENT = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", re.MULTILINE)
 
 
-def sbom(lock: Lock, requirements: str, epoch: int) -> str:
+def sbom(lock: Lock, requirements: str, scripts: Mapping[str, str], checkout: Checkout) -> str:
     """The document, as JSON.
 
     Args:
         lock: the Debian packages; those of the image and its initrd are listed.
         requirements: the Python packages, as `uv export` writes them.
-        epoch: the image's time, in seconds.
+        scripts: the packages of npm that the crew's page has, with their versions.
+        checkout: what it is made of.
     """
     used = {p.sha256: p for what in ("image", "initrd") for p in lock.used_by(what)}
     components = [_debian(package, lock.suite) for package in used.values()]
     components += [_python(*found) for found in _REQUIREMENT.findall(requirements)]
+    components += [_npm(*package) for package in scripts.items()]
     document = {
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
         "version": 1,
         "metadata": {
-            "timestamp": datetime.fromtimestamp(epoch, UTC).isoformat(),
-            "component": {"type": "firmware", "name": IMAGE_ID, "version": version()},
+            "timestamp": datetime.fromtimestamp(checkout.epoch, UTC).isoformat(),
+            "component": {"type": "firmware", "name": IMAGE_ID, "version": checkout.version},
         },
         "components": sorted(components, key=lambda component: str(component["purl"])),
     }
@@ -55,4 +59,13 @@ def _python(name: str, version_: str) -> dict[str, Any]:
         "name": name,
         "version": version_,
         "purl": f"pkg:pypi/{quote(name.lower())}@{quote(version_)}",
+    }
+
+
+def _npm(name: str, version_: str) -> dict[str, Any]:
+    return {
+        "type": "library",
+        "name": name,
+        "version": version_,
+        "purl": f"pkg:npm/{quote(name)}@{quote(version_)}",
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,13 +67,7 @@ class Build:
 
 
 def built() -> Path:
-    """The disk image that was built last; where none was built, what it would be called."""
-    images = list((BUILD / "image").glob(f"{IMAGE_ID}_*.raw"))
-    first = BUILD / "image" / f"{IMAGE_ID}_{version()}.raw"
-    return max(images, key=lambda path: path.stat().st_mtime, default=first)
-
-
-def version() -> str:
-    """The project's version, which is the image's."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    return str(project["project"]["version"])
+    """The disk image that was built last; where none was built, a file that is not there."""
+    name = f"{IMAGE_ID}_*.raw"
+    images = list((BUILD / "image").glob(name))
+    return max(images, key=lambda path: path.stat().st_mtime, default=BUILD / "image" / name)

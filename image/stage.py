@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -46,12 +47,23 @@ def stage(tree: Path) -> None:
         _copy(file, tree / "usr/share/ife/crew_web/static" / file.relative_to(static))
 
 
+def scripts() -> dict[str, str]:
+    """The packages of npm that the crew's page has scripts of, with their versions."""
+    locked = json.loads((ROOT / "apps/crew_web/package-lock.json").read_text())["packages"]
+    return {
+        path.removeprefix("node_modules/"): package["version"]
+        for path, package in locked.items()
+        if path and not package.get("dev")
+    }
+
+
 def _units(tree: Path) -> None:
     others = {f"ife-{app}" for app in NOT_HERE}
     for path in sorted((ROOT / "units").rglob("*")):
-        if path.is_dir() or path.stem in others:
-            continue
         inside = path.relative_to(ROOT / "units")
+        # A file of its own, or one in a folder like ife-player.service.d.
+        if path.is_dir() or {path.stem, inside.parts[0].partition(".")[0]} & others:
+            continue
         folder = inside.parent.name
         if folder.endswith((".service.d", ".socket.d", ".target.d")) or not folder:
             _copy(path, tree / "usr/lib/systemd/system" / inside)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import configparser
 import csv
+import hashlib
 import http.client
 import os
 import platform
@@ -22,7 +24,7 @@ from pydantic import ValidationError
 from apps.common.cabin import CabinView
 from apps.common.protocol import CREW_HEADER
 from apps.common.settings import Settings
-from apps.status.facts import Clock, Disk, Facts, Network, Seats, Unit, Unknown, Versions
+from apps.status.facts import Clock, Disk, Facts, Network, Seats, Trust, Unit, Unknown, Versions
 
 TIMEOUT = 15.0
 """Seconds for everything; a command and an answer have less each. At boot the machine is busy."""
@@ -61,6 +63,11 @@ _PROPERTIES = (
 _SLOTS: dict[str, Literal["A", "B"]] = {"2": "A", "4": "B"}
 """By the number of root's partition on the disk (image/README.md)."""
 
+_SECURE_BOOT = "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+"""UEFI 2.10, 3.3: four bytes of attributes, then 1 or 0."""
+
+_HOST_KEY = "etc/ssh/ssh_host_ed25519_key.pub"
+
 _IFF_UP, _IFF_LOOPBACK = 0x1, 0x8
 """From linux/if.h."""
 
@@ -75,6 +82,7 @@ def collect(root: Path = Path("/")) -> Facts:
     provisioned = settings.exists()
     parts: dict[str, Callable[[], object]] = {
         "versions": versions,
+        "trust": lambda: trust(root),
         "units": units,
         "networks": lambda: networks(root / "etc/systemd/network"),
         "clock": clock,
@@ -186,6 +194,28 @@ def _block_device(folder: Path) -> Path:
     """In sysfs; it need not exist."""
     device = folder.stat().st_dev
     return Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}")
+
+
+def trust(root: Path) -> Trust:
+    """Whether Secure Boot is on, and the fingerprint of the SSH key."""
+    variable, key = root / _SECURE_BOOT, root / _HOST_KEY
+    return Trust(
+        secure_boot=variable.read_bytes()[4:] == b"\x01" if variable.exists() else None,
+        host_key=fingerprint(key.read_text()) if key.exists() else None,
+    )
+
+
+def fingerprint(key: str) -> str:
+    """Of a public key in OpenSSH's format, as ``ssh-keygen -l`` shows it.
+
+    Raises:
+        CollectError: it is none.
+    """
+    try:
+        digest = hashlib.sha256(base64.b64decode(key.split()[1], validate=True)).digest()
+    except (IndexError, ValueError) as error:
+        raise CollectError(f"no right SSH key: {key.strip()[:100]}") from error
+    return f"SHA256:{base64.b64encode(digest).decode().rstrip('=')}"
 
 
 # -- units ----------------------------------------------------------------------------------
@@ -328,7 +358,14 @@ def disk(folder: Path) -> Disk:
         read_only=_read_only(folder.stat().st_dev),
         errors=int(counter.read_text()) if counter.exists() else None,
         state_is_lost=(folder / "state-is-lost").exists(),
+        encrypted=_encrypted(folder),
     )
+
+
+def _encrypted(folder: Path) -> bool:
+    """Whether it lies on a LUKS volume, by the name that cryptsetup gives it."""
+    name = _block_device(folder) / "dm/uuid"
+    return name.exists() and name.read_text().startswith("CRYPT-LUKS")
 
 
 def _read_only(device: int) -> bool:

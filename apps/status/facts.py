@@ -23,6 +23,15 @@ class Versions(_Frozen):
     """Which of the disk's two systems runs, where that can be seen."""
 
 
+class Trust(_Frozen):
+    """What this server trusts, and what it is to be trusted by."""
+
+    secure_boot: bool | None
+    """Whether its firmware starts only what is signed; None where it is not UEFI's."""
+    host_key: str | None
+    """The fingerprint of its SSH key, as `ssh` shows it; None where it has none yet."""
+
+
 class Unit(_Frozen):
     """A systemd unit, in systemd's own words."""
 
@@ -77,6 +86,7 @@ class Disk(_Frozen):
     """That the file system has counted, ever; None where it does not count."""
     state_is_lost: bool
     """The state partition could not be mounted: `/var` is in memory, and the machine as new."""
+    encrypted: bool
 
 
 class Seats(_Frozen):
@@ -103,6 +113,7 @@ class Facts(_Frozen):
     provisioned: bool
     registration: str | None = None
     versions: Versions | None = None
+    trust: Trust | None = None
     units: tuple[Unit, ...] | None = None
     networks: tuple[Network, ...] | None = None
     clock: Clock | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
-from apps.status.facts import Clock, Disk, Facts, Finding, Network, Report, Seats, Unit
+from apps.status.facts import Clock, Disk, Facts, Finding, Network, Report, Seats, Trust, Unit
 
 FREE_AT_LEAST = 0.1
 """Of the state partition: journal, PostgreSQL and the apps keep to bounds well below the rest."""
@@ -42,8 +42,19 @@ def _findings(facts: Facts) -> Iterator[Finding]:
             "Run `ife-status` again, as root. If that does not help, see "
             "`journalctl -b -p warning`.",
         )
-    if not facts.provisioned:
-        return
+    if facts.provisioned:
+        yield from _aircraft(facts)
+
+
+def _aircraft(facts: Facts) -> Iterator[Finding]:
+    if facts.trust:
+        yield from _trust(facts.trust)
+    if facts.disk and not facts.disk.encrypted and not facts.disk.state_is_lost:
+        yield _note(
+            "/var is not encrypted: who has the disk has the aircraft's keys.",
+            "Fine in the lab. An aircraft's server needs its TPM 2.0 switched on before its first "
+            "boot: see docs/runbook.md.",
+        )
     for unit in facts.units or ():
         yield from _unit(unit)
     for network in facts.networks or ():
@@ -87,6 +98,14 @@ def _disk(disk: Disk) -> Iterator[Finding]:
         yield _wrong(
             f"/var is nearly full: {100 * disk.free // max(disk.size, 1)} % are free.",
             "Find what has grown: `du -xh /var | sort -h | tail -20`.",
+        )
+
+
+def _trust(trust: Trust) -> Iterator[Finding]:
+    if not trust.secure_boot:
+        yield _note(
+            "Secure Boot is off: this server starts whatever is on its disk.",
+            "Fine in the lab. On an aircraft, switch it on in the firmware: see docs/runbook.md.",
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 
-from apps.status.facts import Clock, Disk, Facts, Finding, Network, Report, Seats, Unit
+from apps.status.facts import Clock, Disk, Facts, Finding, Network, Report, Seats, Trust, Unit
 
 WIDTH = 80
 CONSOLE_WIDTH = 56
@@ -24,6 +24,9 @@ def plain(report: Report, *, colour: bool) -> str:
         lines += [*_units(facts.units), ""]
     if facts.networks is not None:
         lines += [*_networks(facts.networks), ""]
+    if facts.trust:
+        lines.append(f"Boot     {_boot(facts.trust)}")
+        lines.append(f"SSH key  {facts.trust.host_key or 'none yet'}")
     if facts.clock:
         lines.append(f"Clock    {_clock(facts.clock)}")
     if facts.disk:
@@ -37,12 +40,14 @@ def plain(report: Report, *, colour: bool) -> str:
 
 
 def short(report: Report, *, colour: bool) -> str:
-    """Who this is and what is wrong, for the console."""
-    return _joined(
-        [*_head(report.facts, CONSOLE_WIDTH), *_findings(report, CONSOLE_WIDTH)],
-        report,
-        colour=colour,
-    )
+    """Who this is and what is wrong, for the console; how to reach it, while it is new."""
+    facts = report.facts
+    lines = [*_head(facts, CONSOLE_WIDTH), *_findings(report, CONSOLE_WIDTH)]
+    if not facts.provisioned:
+        lines += [_interface(network) for network in facts.networks or ()]
+        if facts.trust and facts.trust.host_key:
+            lines += ["SSH key:", f"  {facts.trust.host_key}"]
+    return _joined(lines, report, colour=colour)
 
 
 def _joined(lines: list[str], report: Report, *, colour: bool) -> str:
@@ -107,6 +112,17 @@ def _networks(networks: tuple[Network, ...]) -> Iterator[str]:
         ).rstrip()
 
 
+def _interface(network: Network) -> str:
+    address = network.addresses[0] if network.addresses else "no address"
+    return f"{network.interface:<15} {network.mac or '':<17} {address}"
+
+
+def _boot(trust: Trust) -> str:
+    if trust.secure_boot is None:
+        return "without UEFI"
+    return f"Secure Boot is {'on' if trust.secure_boot else 'off'}"
+
+
 def _clock(clock: Clock) -> str:
     if not clock.synchronised:
         return "runs by itself, nobody tells it the time"
@@ -125,6 +141,8 @@ def _disk(disk: Disk) -> str:
         text += ", cannot be written"
     if disk.errors is not None:
         text += f", {disk.errors} errors"
+    if disk.encrypted:
+        text += ", encrypted"
     return text
 
 

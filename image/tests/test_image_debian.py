@@ -79,6 +79,15 @@ def test_packages_are_fetched_once_and_checked(tmp_path: Path, mirror: Source) -
         assert hashlib.sha256(file.read_bytes()).hexdigest() == package.sha256
 
 
+def test_lists_that_have_expired_are_taken_from_a_snapshot_only(tmp_path: Path) -> None:
+    """A mirror with such lists is one that somebody holds back."""
+    for source, taken in ((Source(), False), (Source(snapshot="20251101T000000Z"), True)):
+        debian.Apt(tmp_path, source)
+        lines = (tmp_path / "etc/sources.list").read_text().splitlines()
+        assert len(lines) == 3
+        assert all(("check-valid-until=no" in line) == taken for line in lines)
+
+
 def test_a_damaged_file_in_the_cache_is_fetched_again(tmp_path: Path, mirror: Source) -> None:
     wanted = _lock(_publish(tmp_path, "alpha"))
     (file,) = debian.fetch(wanted, mirror, tmp_path / "cache").values()

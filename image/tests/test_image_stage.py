@@ -10,6 +10,7 @@ import pytest
 from image import lock, sbom, stage
 from image.build import package_names
 from image.check import difference
+from image.checkout import Checkout
 from image.lock import Package
 from image.settings import ROOT, Source
 
@@ -58,6 +59,12 @@ def test_the_image_has_what_the_roles_name() -> None:
     assert {"nginx", "postgresql-17", "redis-server"} <= set(package_names()["image"])
 
 
+def test_the_scripts_of_the_crews_page_are_those_that_it_loads() -> None:
+    """And none of those that only check it."""
+    assert "htmx.org" in stage.scripts()
+    assert "eslint" not in stage.scripts()
+
+
 def test_what_differs_between_two_builds_is_named(tmp_path: Path) -> None:
     for folder, text in (("one", "1  a\n2  b\n3  c\n"), ("other", "1  a\n9  b\n4  d\n")):
         (tmp_path / folder).mkdir()
@@ -80,12 +87,16 @@ def test_the_bill_of_materials_names_all_but_the_tools() -> None:
 
     nginx, udev, mkosi = package("nginx", "1"), package("udev", "2"), package("mkosi", "3")
     made = lock.lock("trixie", {"tools": [mkosi, udev], "image": [nginx, udev], "initrd": [udev]})
-    document = json.loads(sbom.sbom(made, "flask==3.1.0 \\\n    --hash=sha256:1\n", 0))
+    requirements = "flask==3.1.0 \\\n    --hash=sha256:1\n"
+    scripts = {"htmx.org": "4.0.1"}
+    document = json.loads(sbom.sbom(made, requirements, scripts, Checkout("0.1.0-bbeeefa1", 0)))
     assert [component["purl"] for component in document["components"]] == [
         "pkg:deb/debian/nginx@1%3A2%2Bb1?arch=amd64&distro=trixie",
         "pkg:deb/debian/udev@1%3A2%2Bb1?arch=amd64&distro=trixie",
+        "pkg:npm/htmx.org@4.0.1",
         "pkg:pypi/flask@3.1.0",
     ]
+    assert document["metadata"]["component"]["version"] == "0.1.0-bbeeefa1"
     assert document["metadata"]["timestamp"] == "1970-01-01T00:00:00+00:00"
 
 

@@ -18,7 +18,7 @@ from image.vm.machine import NETWORKS, Machine, Network
 from image.vm.vm import BOOT_TIMEOUT, VM
 
 CREW = Network.parse("crew=198.18.3.1/24")
-MILESTONE = re.compile(r"(Linux version|Reached target) (?:\x1b\[[\d;]*m)?([\w.@-]+)")
+MILESTONE = re.compile(r"Reached target (?:\x1b\[[\d;]*m)?([\w.@-]+)")
 POLL = 0.2
 
 
@@ -130,8 +130,8 @@ def _watch(vm: VM, say: Callable[[str], None]) -> bool:
     deadline = time.monotonic() + BOOT_TIMEOUT
     while vm.is_on and time.monotonic() < deadline:
         milestones = list(dict.fromkeys(MILESTONE.findall(vm.console())))
-        for what, which in milestones[told:]:
-            say(f"{what} {which}")
+        for target in milestones[told:]:
+            say(f"Reached target {target}")
         told = len(milestones)
         if vm.lets_in():
             say("root can log in")

@@ -79,6 +79,7 @@ class Machine:
         memory: in MiB.
         networks: SSH goes over the first.
         credentials: systemd's, by name, beside those for SSH and the networks' addresses.
+        lets_in: whether one of them is root's SSH key.
         tpm: whether it has a TPM 2.0.
         variables: a file with OVMF's variables, of which the machine gets a copy. Given one, its
             firmware is the one with Secure Boot.
@@ -93,6 +94,7 @@ class Machine:
     cpus: int = 2
     networks: tuple[Network, ...] = ()
     credentials: Mapping[str, str] = field(default_factory=dict)
+    lets_in: bool = True
     tpm: bool = False
     variables: Path | None = None
     direct: bool = False
@@ -228,10 +230,11 @@ def network_credentials(machine: Machine) -> dict[str, str]:
     """Give each interface its address, unless the guest has a configuration of its own for it.
 
     systemd-network-generator(8) makes files in ``/run/systemd/network`` of these, and of all that
-    match an interface the first by name counts: ``99-`` comes last.
+    match an interface the first by name counts: ``90-`` comes after an aircraft's own, and before
+    that of a server that nobody has provisioned.
     """
     return {
-        f"network.network.99-{network.name}": GUEST_NETWORK.format(
+        f"network.network.90-{network.name}": GUEST_NETWORK.format(
             mac=network.mac, address=network.guest
         )
         for network in machine.networks

@@ -319,9 +319,9 @@ class VM:
             "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "vm", "-f", str(self.files.key)
         )
         self._credentials = network_credentials(self.machine) | dict(self.machine.credentials)
-        self._credentials["ssh.authorized_keys.root"] = self.files.key.with_suffix(
-            ".pub"
-        ).read_text()
+        if self.machine.lets_in:
+            key = self.files.key.with_suffix(".pub").read_text()
+            self._credentials["ssh.authorized_keys.root"] = key
         if self.machine.networks:
             self.files.ssh_config.write_text(
                 _SSH_CONFIG.format(

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import signal
 import subprocess
+from collections.abc import Iterator
 
 import pytest
 
-from bench.site import AVIONICS, CABIN, CREW, GROUND, WIRELESS
-from image.vm.machine import Network
+from apps.common.testing import wait_until
+from bench.site import AVIONICS, CABIN, CREW, GROUND, NETWORKS, WIRELESS, provision, start
+from image.vm.machine import Machine, Network
 from image.vm.vm import VM
-from tests.vm.conftest import Provisioned
+from tests.vm.conftest import Provisioned, StartVm
 
 MEMORY_AT_REST = 1024
 """MiB."""
@@ -18,7 +23,15 @@ MEMORY_AT_REST = 1024
 EXPOSURE = 20
 """Tenths, of 10: there 10 is no protection at all (systemd-analyze security)."""
 
+RUN_TIMEOUT = 300.0
+"""Seconds within which a run has come to the firewall, or the machine has gone down."""
+
 OPEN = [(CABIN, [443]), (WIRELESS, []), (CREW, [443]), (GROUND, [22]), (AVIONICS, [])]
+
+UDP = {"127.0.0.53%lo:53", "127.0.0.54:53", f"{GROUND.guest.ip}%ground0:68"}
+"""resolved, for the server itself, and networkd's lease."""
+
+SPEED = ("--min-rate=4000", "--max-retries=1", "--disable-arp-ping")
 
 
 def _server(network: Network) -> str:
@@ -77,52 +90,157 @@ def test_at_rest_it_takes_little_memory(aircraft: VM) -> None:
     assert used <= MEMORY_AT_REST
 
 
+@pytest.mark.parametrize("user", ["www-data", "ife-status"])
+def test_redis_is_for_the_apps_of_the_bus_alone(aircraft: VM, user: str) -> None:
+    """nginx, which has the group of the apps' sockets, does not reach it."""
+    reach = "test -w /run/ife/redis/redis.sock"
+    stranger = f"setpriv --reuid={user} --regid=ife --clear-groups -- {reach}"
+    assert aircraft.run(stranger, check=False).returncode == 1
+    for app in ("ife-seat_control", "ife-crew_web"):
+        aircraft.run(f"runuser -u {app} -- {reach}")
+
+
 # -- what is open -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def scanned(aircraft: VM) -> Iterator[VM]:
+    """It bounds no more how fast a device may try port after port, which would hide open ones."""
+    anything = (
+        "s/over [0-9]*.second burst [0-9]* packets/over 1000000\\/second burst 1000000 packets/"
+    )
+    aircraft.run(f"sed '{anything}' /etc/nftables.conf | nft -f -")
+    assert "over 1000000/second" in aircraft.run("nft list ruleset").stdout
+    for network, _ in OPEN:
+        # As somebody would set it who is not told: nobody is, among the avionics.
+        known = [_server(network), "lladdr", network.mac, "dev", network.name, "nud", "permanent"]
+        _ip(aircraft, "neigh", "replace", *known)
+    yield aircraft
+    aircraft.run("systemctl reload nftables")
 
 
 @pytest.mark.parametrize(("network", "ports"), OPEN, ids=[network.name for network, _ in OPEN])
 def test_open_ports_are_exactly_those_listed(
-    aircraft: VM, network: Network, ports: list[int]
+    scanned: VM, network: Network, ports: list[int]
 ) -> None:
-    assert open_ports(aircraft, _server(network)) == ports
+    assert _let_in(scanned, _server(network), "-sS", "-p-") == ports
+    assert _let_in(scanned, _server(network), "-sU", "-p-") == []
+
+
+def test_what_listens_to_udp_is_known(aircraft: VM) -> None:
+    """A program that is silent would not be told from the firewall by trying its port."""
+    listening = aircraft.run("ss --no-header --numeric --listening --udp").stdout.splitlines()
+    assert {line.split()[3] for line in listening} == UDP
 
 
 @pytest.mark.parametrize(("network", "_ports"), OPEN, ids=[network.name for network, _ in OPEN])
 def test_no_address_can_be_reached_from_another_network(
-    aircraft: VM, network: Network, _ports: list[int]
+    scanned: VM, network: Network, _ports: list[int]
 ) -> None:
     """The crew's page has the port that the seats' door has in the cabin."""
     others = [other for other, ports in OPEN if other is not network and ports]
     for other in others:
         # As somebody would who knows the server's address on the other side.
         route = [f"{_server(other)}/32", "via", _server(network), "dev", network.name]
-        subprocess.run([*aircraft.entering, "ip", "route", "add", *route], check=True, timeout=10)
+        _ip(scanned, "route", "add", *route)
         try:
-            assert open_ports(aircraft, _server(other), "22,80,443") == []
+            assert _let_in(scanned, _server(other), "-sS", "-p22,80,443") == []
         finally:
-            subprocess.run(
-                [*aircraft.entering, "ip", "route", "del", *route], check=True, timeout=10
-            )
+            _ip(scanned, "route", "del", *route)
 
 
-def open_ports(vm: VM, address: str, ports: str = "-") -> list[int]:
-    """The TCP ports that answer from our side of a network; all are tried without `ports`."""
+def test_the_avionics_hear_nothing(scanned: VM) -> None:
+    """Since it was switched on, and whatever was sent to it above."""
+    told = json.loads(_ip(scanned, "-json", "-statistics", "link", "show", AVIONICS.tap))
+    assert told[0]["stats64"]["rx"]["packets"] == 0
+
+
+def open_ports(vm: VM, address: str) -> list[int]:
+    """The TCP ports that answer from our side of a network."""
+    return [port for port, state in _tried(vm, address, "-sS", "-p-") if state == "open"]
+
+
+def _let_in(vm: VM, address: str, *scan: str) -> list[int]:
+    """The ports from which anything comes back, be it that nobody listens."""
+    return [port for port, _ in _tried(vm, address, *scan)]
+
+
+def _tried(vm: VM, address: str, *scan: str) -> list[tuple[int, str]]:
+    """The ports from which anything comes back, and what: they are open, or closed."""
     done = subprocess.run(
-        [
-            *vm.entering,
-            "nmap",
-            "-n",
-            "-Pn",
-            "-sS",
-            "--min-rate=2000",
-            f"-p{ports}",
-            "-oG",
-            "-",
-            address,
-        ],
+        [*vm.entering, "nmap", "-n", "-Pn", *SPEED, *scan, "-oG", "-", address],
         capture_output=True,
         text=True,
         timeout=300,
         check=True,
     )
-    return [int(port) for port in re.findall(r"(\d+)/open/tcp", done.stdout)]
+    assert "Ignored State: closed" not in done.stdout
+    assert "Status: Up" in done.stdout, done.stdout
+    return [(int(port), state) for port, state in re.findall(r"(\d+)/(open|closed)/", done.stdout)]
+
+
+def _ip(vm: VM, *arguments: str) -> str:
+    """Run ip(8) on our side of the networks."""
+    done = subprocess.run(
+        [*vm.entering, "ip", *arguments], capture_output=True, text=True, timeout=10, check=True
+    )
+    return done.stdout
+
+
+# -- what happens to it, and it is as before --------------------------------------------------
+
+
+@pytest.mark.parametrize("unit", ["nginx", "postgresql@17-main", "redis-server"])
+def test_what_is_killed_comes_back(aircraft: VM, unit: str) -> None:
+    main = f"systemctl show --property=MainPID --value {unit}"
+    killed = aircraft.run(main).stdout.strip()
+    aircraft.run(f"kill -KILL {killed}")
+    aircraft.run(f"while [ $({main}) = {killed} ]; do sleep 0.2; done", timeout=60)
+    aircraft.run(f"until systemctl is-active --quiet {unit}; do sleep 0.2; done", timeout=60)
+
+
+def test_a_run_that_was_cut_off_is_ended_by_the_next(aircraft: VM) -> None:
+    """It had changed the firewall's file, and was to load it at its end."""
+    asked = "--extra-vars=firewall_connections_rate=77"
+    run = start(aircraft, asked)
+    changed = "grep -q 'over 77/second' /etc/nftables.conf"
+    aircraft.run(f"until {changed}; do sleep 0.5; done", timeout=RUN_TIMEOUT)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.communicate(timeout=20)
+    assert "over 77/second" not in aircraft.run("nft list ruleset").stdout
+
+    told = provision(aircraft, asked, "--check")
+    done = provision(aircraft, asked)
+    assert done.failures == ()
+    assert "over 77/second" in aircraft.run("nft list ruleset").stdout
+    assert set(told.changed) == set(done.changed)
+    assert provision(aircraft, asked).changed == ()
+    assert provision(aircraft).failures == ()
+
+
+def test_a_clock_without_a_battery_goes_on_where_it_was(aircraft: VM) -> None:
+    aircraft.run("systemctl start clock-floor.service")
+    noted = int(aircraft.run("date +%s").stdout)
+    aircraft.run("systemctl stop chrony && timedatectl set-time 2001-01-01")
+    assert int(aircraft.run("date +%s").stdout) < noted
+    aircraft.run("systemctl reboot", check=False)
+    wait_until(lambda: not aircraft.files.ssh_control.exists(), "it goes down", RUN_TIMEOUT)
+    aircraft.wait_for_ssh()
+    assert noted <= int(aircraft.run("date +%s").stdout) < noted + 900
+    aircraft.run("systemctl is-system-running --wait", timeout=300, check=False)
+
+
+@pytest.mark.long
+def test_without_the_firewall_no_network_comes_up(
+    new_vm: StartVm, provisioned: Provisioned
+) -> None:
+    vm = new_vm(Machine(provisioned.disk, networks=NETWORKS, direct=True))
+    vm.boot()
+    vm.wait_for_ssh()
+    vm.run("echo 'no rules' >/etc/nftables.conf && sync", timeout=300)
+    vm.cut_power()
+    vm.boot()
+    vm.wait_for_console("Reached target ife.target")
+    assert not vm.lets_in()
+    ping = ["ping", "-c3", "-W1", str(GROUND.guest.ip)]
+    assert subprocess.run([*vm.entering, *ping], timeout=20, check=False).returncode == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ from bench.site import CABIN, ROOT
 from image.vm.vm import VM
 
 SEATS = 60
+REPORTING = 20
+RESTARTS = 3
 STORE = ROOT / "build/lab"
 PKI = STORE / "EC-LAB"
 SERVER = "10.20.0.1"
@@ -35,9 +38,10 @@ exec {entering} /usr/bin/chromium "$@"
 def cabin(aircraft: VM, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CabinSettings]:
     """The seats of the first rows, with the certificates that the lab's playbook made."""
     folder = tmp_path_factory.mktemp("cabin")
-    seats = layout.load(ROOT / "inventory/layouts/a330-300.yml").seats
+    a330 = layout.load(ROOT / "inventory/layouts/a330-300.yml")
+    seats = list(a330.seats)[:SEATS]
     settings = CabinSettings(
-        seats=list(seats)[:SEATS],
+        seats=seats,
         registration="EC-LAB",
         server_url=f"https://{SERVER}",
         ca_file=PKI / "root.crt",
@@ -49,6 +53,8 @@ def cabin(aircraft: VM, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ca
         multicast_group="239.192.73.1",
         multicast_port=5773,
         multicast_source=SERVER,
+        pa_areas={seat: a330.pa_area_number(a330.seats[seat].pa_area) for seat in seats},
+        pa_public_keys_file=PKI / "pa.pub",
     )
     settings.state.mkdir()
     file = folder / "cabin.json"
@@ -62,6 +68,28 @@ def cabin(aircraft: VM, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ca
         finally:
             process.terminate()
             process.wait(20)
+
+
+def test_a_restart_of_seat_control_loses_no_status(aircraft: VM) -> None:
+    """Its socket stays open meanwhile, and nginx waits there."""
+    seats = list(layout.load(ROOT / "inventory/layouts/a330-300.yml").seats)[-REPORTING:]
+    with subprocess.Popen(
+        [*aircraft.entering, sys.executable, "-m", "tests.vm.reporting", SERVER, PKI, *seats],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == "reporting\n"
+            for _ in range(RESTARTS):
+                aircraft.run("systemctl restart ife-seat_control", timeout=180)
+            told = json.loads(process.communicate(timeout=180)[0])
+        finally:
+            process.kill()
+    assert told["failures"] == {}
+    assert min(told["answered"].values()) > RESTARTS
 
 
 @pytest.fixture

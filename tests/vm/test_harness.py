@@ -303,10 +303,22 @@ with VM(Machine(Path(sys.argv[1]), networks=networks, tpm=True)) as vm:
 """
 
 
-def _wait_until_gone(folder: str, namespaces: set[str]) -> None:
+def _wait_until_gone(folder: str) -> None:
     wait_until(lambda: not _processes_with(folder), "no process is left", 20)
     wait_until(lambda: not Path(folder).exists(), "no file is left", 20)
-    assert not namespaces & _network_namespaces()
+
+
+def _namespace_of(vm_folder: str) -> str:
+    """The network namespace of a machine's processes."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            if vm_folder in (path / "cmdline").read_bytes().decode(errors="replace"):
+                found.add(str((path / "ns/net").readlink()))
+        except OSError:
+            continue
+    (namespace,) = found
+    return namespace
 
 
 def _network_namespaces() -> set[str]:
@@ -322,7 +334,6 @@ def _network_namespaces() -> set[str]:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_nothing_is_left_of_a_machine_whose_owner_dies(blank: Path, number: signal.Signals) -> None:
-    before = _network_namespaces()
     with subprocess.Popen(
         [sys.executable, "-c", OWNER, str(blank)],
         cwd=ROOT,
@@ -333,19 +344,20 @@ def test_nothing_is_left_of_a_machine_whose_owner_dies(blank: Path, number: sign
         assert owner.stdout is not None
         folder = owner.stdout.readline().strip()
         assert len(_processes_with(folder)) == 4  # the keeper, QEMU, the disk's server, the TPM
-        namespaces = _network_namespaces() - before
+        namespace = _namespace_of(folder)
         owner.send_signal(number)
         owner.wait(20)
-    _wait_until_gone(folder, namespaces)
+    _wait_until_gone(folder)
+    assert namespace not in _network_namespaces()
 
 
 def test_nothing_is_left_after_the_block(blank: Path) -> None:
-    before = _network_namespaces()
     with VM(Machine(blank, networks=(CREW,), tpm=True)) as vm:
         vm.boot()
-        namespaces = _network_namespaces() - before
-        assert len(namespaces) == 1
-    _wait_until_gone(str(vm.files.folder), namespaces)
+        namespace = _namespace_of(str(vm.files.folder))
+        assert namespace in _network_namespaces()
+    _wait_until_gone(str(vm.files.folder))
+    assert namespace not in _network_namespaces()
 
 
 def test_for_a_person_it_stays_until_ctrl_c(blank: Path) -> None:
@@ -364,4 +376,4 @@ def test_for_a_person_it_stays_until_ctrl_c(blank: Path) -> None:
         person.send_signal(signal.SIGINT)
         assert person.stdout.read() == "nothing is left running\n"
     assert person.returncode == 0
-    _wait_until_gone(found[1], set())
+    _wait_until_gone(found[1])

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import shutil
 import struct
+import subprocess
+import sys
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 
+from apps.common.testing import wait_until
 from image.vm import VmError
 from image.vm.machine import NETWORKS, Machine, Network
-from image.vm.vm import VM
+from image.vm.vm import BOOT_TIMEOUT, VM
 from tests.vm.conftest import CREW, StartVm
+from tests.vm.test_aircraft import open_ports
 
 ROOT_TYPE = UUID("4f68bce3-e8cd-4db1-96e7-fbcaf984b709")
 """What the Discoverable Partitions Specification calls the root partition of an x86-64 machine."""
 
 SECTOR = 512
+
+GET = """
+import http.client, sys
+connection = http.client.HTTPConnection(sys.argv[1], timeout=10)
+connection.request("GET", "/")
+print(connection.getresponse().read().decode())
+"""
 OTHERS = tuple(
     Network.parse(f"{name}=198.18.{10 + number}.1/24")
     for number, name in enumerate(NETWORKS)
@@ -67,6 +78,63 @@ def test_it_has_the_tpm_and_each_network(booted: VM) -> None:
     booted.run("test -c /dev/tpmrm0")
     addresses = booted.run("cat /sys/class/net/*/address").stdout.split()
     assert {network.mac for network in (CREW, *OTHERS)} < set(addresses)
+
+
+# -- nobody has provisioned it ------------------------------------------------------------------
+
+
+def _page(vm: VM, address: object) -> str:
+    """What a browser gets there on our side of a network; nothing while nobody answers."""
+    done = subprocess.run(
+        [*vm.entering, sys.executable, "-c", GET, str(address)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    return done.stdout
+
+
+def test_its_page_says_that_nobody_has_provisioned_it_and_nothing_else_is_open(booted: VM) -> None:
+    for network in (CREW, *OTHERS):
+        assert "This server has not been provisioned" in _page(booted, network.guest.ip)
+        assert open_ports(booted, str(network.guest.ip)) == [22, 80]
+
+
+def test_its_console_and_its_screen_tell_how_to_reach_it(booted: VM) -> None:
+    """Its addresses, those by DHCP too, and the key that it shows to SSH."""
+    key = ["ssh-keygen", "-l", "-f", str(booted.files.known_hosts)]
+    shown = subprocess.run(key, capture_output=True, text=True, timeout=10, check=True)
+    for text in (
+        "This server has not been provisioned",
+        *(network.mac for network in (CREW, *OTHERS)),
+        *(str(network.guest) for network in (CREW, *OTHERS)),
+        shown.stdout.split()[1],
+    ):
+        booted.wait_for_console(text, timeout=60)
+        assert text in booted.run("cat /dev/vcs1").stdout
+
+
+def test_nobody_gets_anywhere_by_its_keyboard(booted: VM) -> None:
+    """No restart, be it asked for seven times in two seconds; no other terminal, no prompt."""
+    before = booted.run("cat /proc/sys/kernel/random/boot_id").stdout
+    booted.send_keys("alt-f2", *["ctrl-alt-delete"] * 20)
+    booted.run("until journalctl --boot --quiet --grep='ctrl-alt-del.*masked'; do sleep 0.1; done")
+    assert booted.run("cat /sys/class/tty/tty0/active").stdout == "tty1\n"
+    units = booted.run("systemctl list-units --all --plain --no-legend '*getty*' reboot.target")
+    assert units.stdout == ""
+    assert "login:" not in booted.run("cat /dev/vcs1").stdout
+    assert booted.run("cat /proc/sys/kernel/random/boot_id").stdout == before
+
+
+def test_without_a_credential_nobody_comes_in(new_vm: StartVm, image: Path) -> None:
+    vm = new_vm(Machine(image, networks=(CREW,), direct=True, lets_in=False))
+    vm.boot()
+    wait_until(lambda: "provisioned" in _page(vm, CREW.guest.ip), "its page is there", BOOT_TIMEOUT)
+    vm.wait_for_console("SHA256:")  # all has started by then
+    assert open_ports(vm, str(CREW.guest.ip)) == [80]
+
+
+# -- what happens to machines -------------------------------------------------------------------
 
 
 def test_a_disk_that_is_plugged_in_can_be_pulled_out(booted: VM, tmp_path: Path) -> None:

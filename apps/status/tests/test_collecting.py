@@ -28,6 +28,7 @@ from apps.status.collect import (
     registration,
     seats,
     tracking,
+    trust,
     units,
     versions,
 )
@@ -180,6 +181,31 @@ def test_a_command_that_hangs_is_ended(
         units()
 
 
+def test_the_fingerprint_is_what_ssh_shows(tmp_path: Path) -> None:
+    assert trust(tmp_path).host_key is None
+    folder = tmp_path / "etc/ssh"
+    folder.mkdir(parents=True)
+    key = folder / "ssh_host_ed25519_key"
+    keygen = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)]
+    subprocess.run(keygen, check=True, timeout=10)
+    shown = subprocess.run(
+        ["ssh-keygen", "-l", "-f", str(key)], capture_output=True, text=True, check=True, timeout=10
+    )
+    assert trust(tmp_path).host_key == shown.stdout.split()[1]
+    (folder / "ssh_host_ed25519_key.pub").write_text("ssh-ed25519\n")
+    with pytest.raises(CollectError, match="no right SSH key"):
+        trust(tmp_path)
+
+
+def test_secure_boot_is_what_the_firmware_says(tmp_path: Path) -> None:
+    assert trust(tmp_path).secure_boot is None
+    variable = tmp_path / collecting._SECURE_BOOT
+    variable.parent.mkdir(parents=True)
+    for value, on in ((b"\x01", True), (b"\x00", False)):
+        variable.write_bytes(b"\x06\x00\x00\x00" + value)
+        assert trust(tmp_path).secure_boot is on
+
+
 def test_the_versions_are_those_of_this_machine() -> None:
     found = versions()
     assert found.kernel == os.uname().release
@@ -309,7 +335,7 @@ def test_the_disk_is_the_one_that_the_folder_is_on(tmp_path: Path) -> None:
     usage = shutil.disk_usage(tmp_path)
     assert found.size == usage.total
     assert abs(found.free - usage.free) < 0.05 * usage.total
-    assert (found.read_only, found.state_is_lost) == (False, False)
+    assert (found.read_only, found.state_is_lost, found.encrypted) == (False, False, False)
     (tmp_path / "state-is-lost").touch()
     assert disk(tmp_path).state_is_lost
 

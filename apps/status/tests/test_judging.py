@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from apps.status.facts import Clock, Disk, Facts, Network, Report, Seats, Unit, Unknown
+from apps.status.facts import Clock, Disk, Facts, Network, Report, Seats, Trust, Unit, Unknown
 from apps.status.judge import judge
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -36,11 +36,14 @@ CABIN = Network(
 )
 GROUND = CABIN.model_copy(update={"name": "ground", "interface": "ground0", "wanted": "dhcp"})
 CLOCK = Clock(synchronised=True)
-DISK = Disk(size=4 * GIB, free=3 * GIB, read_only=False, errors=0, state_is_lost=False)
+DISK = Disk(
+    size=4 * GIB, free=3 * GIB, read_only=False, errors=0, state_is_lost=False, encrypted=True
+)
 SEATS = Seats(layout="a320", total=60, live=60, waiting=0, silent=())
 WELL = Facts(
     provisioned=True,
     registration="EC-LAB",
+    trust=Trust(secure_boot=True, host_key="SHA256:" + 43 * "x"),
     units=(UNIT,),
     networks=(CABIN, GROUND),
     clock=CLOCK,
@@ -229,3 +232,20 @@ def test_what_is_wrong_comes_before_what_is_to_be_known() -> None:
         clock=Clock(synchronised=False),
     )
     assert [finding.level for finding in report.findings] == ["wrong", "note", "note"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"trust": Trust(secure_boot=False, host_key=None)}, "Secure Boot is off"),
+        ({"trust": Trust(secure_boot=None, host_key=None)}, "Secure Boot is off"),
+        ({"disk": DISK.model_copy(update={"encrypted": False})}, "/var is not encrypted"),
+    ],
+)
+def test_what_an_aircraft_has_and_the_lab_may_lack_is_noted(
+    changes: dict[str, Any], what: str
+) -> None:
+    report = judged(**changes)
+    (finding,) = report.findings
+    assert (report.well, finding.level) == (True, "note")
+    assert what in finding.what
