@@ -49,6 +49,11 @@ bench-seats: packages $(STAMPS) ## Measure seat control against its peers, into 
 	@bench/install_packages.sh bench/measure/packages.txt
 	$(BIN)/python -m bench.measure
 
+bench-media: packages $(STAMPS) ## Measure the PA and the streams against their peers, into docs/benchmarks.md
+	@bench/install_packages.sh bench/media/packages.txt
+	$(BIN)/python -m bench.media.pa_latency
+	$(BIN)/python -m bench.media.streaming
+
 bench-image: packages image-packages vm-packages .venv/stamp ## Measure the built image and its provisioning
 	@$(AS_ROOT) $(BIN)/python -B -m bench.appliance
 
@@ -87,7 +92,7 @@ image-packages:
 vm-packages:
 	@bench/install_packages.sh image/vm/packages.txt tests/vm/packages.txt
 
-.PHONY: help demo demo-down install build lint test bench-seats bench-image image image-check vm test-vm test-all clean \
+.PHONY: help demo demo-down install build lint test bench-seats bench-media bench-image image image-check vm test-vm test-all clean \
 	packages test-packages image-packages vm-packages
 
 # -- what is newer than what it is made of takes no time ---------------------------------------

@@ -6,7 +6,6 @@ second, two B-frames, PCRs each 20 ms. A clip that is there is taken as it is.
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,30 +67,3 @@ def make(path: Path, clip: Clip) -> Path:
     if done.returncode != 0:
         raise RuntimeError(f"{path.name} cannot be made: {done.stderr.strip()}")
     return aside.rename(path)
-
-
-DEMO = {
-    "channels/news.ts": Clip("News", 30, 440),
-    "channels/weather.ts": Clip("Weather", 20, 494),
-    "channels/sports.ts": Clip("Sports", 40, 523),
-    "channels/film.ts": Clip("Film", 60, 587),
-    "channels/cartoons.ts": Clip("Cartoons", 40, 659),
-    "imposed/boarding-en.ts": Clip("Boarding", 30, 330),
-    "imposed/safety-en.ts": Clip("Safety EN", 45, 350),
-    "imposed/safety-de.ts": Clip("Safety DE", 45, 370),
-    "imposed/arrival-en.ts": Clip("Arrival", 30, 390),
-}
-"""What `make demo` has below its media folder: four channels, and the imposed videos."""
-
-
-def main() -> None:
-    """Make the demo's clips in a folder."""
-    parser = argparse.ArgumentParser(prog="python -m bench.media.clips", description=__doc__)
-    parser.add_argument("folder", type=Path)
-    folder = parser.parse_args().folder
-    for name, clip in DEMO.items():
-        print(make(folder / name, clip))
-
-
-if __name__ == "__main__":
-    main()

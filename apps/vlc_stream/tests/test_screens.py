@@ -231,12 +231,12 @@ power = "standby"
 print("opening a connection to the CEC adapter...", flush=True)
 for line in sys.stdin:
     words = line.split()
+    with open(sys.argv[1], "a") as log:
+        log.write(line)
     if words[0] in ("on", "standby"):
         power = words[0]
     elif words[0] == "pow":
         print("power status: " + power, flush=True)
-    with open(sys.argv[1], "a") as log:
-        log.write(line)
 """
 
 
