@@ -13,11 +13,17 @@ import testinfra
 from ruamel.yaml import YAML
 from testinfra.host import Host
 
-PUBLISHED = {"cabin": "nginx_cabin_listen", "crew": "nginx_crew_listen"}
+PUBLISHED = {
+    "nginx_cabin_listen": ("cabin", 443),
+    "nginx_media_listen": ("cabin", 8080),
+    "nginx_crew_listen": ("crew", 443),
+}
 SERVICES = (
     "chrony",
     "ife-crew_web",
+    "ife-pa_audio",
     "ife-seat_control",
+    "ife-vlc_stream",
     "nginx",
     "nftables",
     "postgresql@17-main",
@@ -97,8 +103,8 @@ def test_it_listens_to_its_own_networks_only(
     host: Host, aircraft: dict[str, Any], addresses: dict[str, str]
 ) -> None:
     expected = {
-        aircraft.get(variable, f"{ip_interface(addresses[name]).ip}:443")
-        for name, variable in PUBLISHED.items()
+        aircraft.get(variable, f"{ip_interface(addresses[name]).ip}:{port}")
+        for variable, (name, port) in PUBLISHED.items()
     }
     # SSH listens everywhere; the firewall lets it in from the ground.
     expected |= {"0.0.0.0:22"}

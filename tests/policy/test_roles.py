@@ -85,6 +85,14 @@ def test_each_task_is_of_a_phase(role: str) -> None:
 
 
 @pytest.mark.parametrize("role", ON_AIRCRAFT)
+def test_each_handler_can_be_called_by_a_run_that_follows_one_cut_off(role: str) -> None:
+    """playbooks/site.yml does not know which of them that run would have called."""
+    file = ROOT / "roles" / role / "handlers/main.yml"
+    for handler in _read(file) if file.exists() else []:
+        assert handler["listen"] == "Apply everything", handler["name"]
+
+
+@pytest.mark.parametrize("role", ON_AIRCRAFT)
 def test_packages_are_written_once(role: str) -> None:
     """The image has what <role>_packages says, and the role asks for no other."""
     for task in _read(ROOT / "roles" / role / "tasks/main.yml"):

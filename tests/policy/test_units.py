@@ -12,8 +12,8 @@ import pytest
 from apps.player.platform import READING_LIGHT
 
 ROOT = Path(__file__).parents[2]
-UNITS = sorted(path.name for path in (ROOT / "units").glob("ife*.*") if path.is_file())
-SERVICES = [name for name in UNITS if name.endswith(".service")]
+UNITS = sorted(path.name for path in (ROOT / "units").iterdir() if path.is_file())
+SERVICES = [name for name in UNITS if name.startswith("ife-") and name.endswith(".service")]
 PROGRAMS = ("gunicorn", "ife-status", "python")
 EXPOSURE = 20
 """Tenths: 2 of 10, where 10 is no protection at all."""
@@ -28,7 +28,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         source = Path("/usr/lib/systemd/system") / unit
         (root / "usr/lib/systemd/system").mkdir(parents=True, exist_ok=True)
         shutil.copy(source, root / "usr/lib/systemd/system" / unit)
-    for program in ("bin/sh", *(f"opt/ife/bin/{name}" for name in PROGRAMS)):
+    for program in ("bin/sh", "usr/bin/touch", *(f"opt/ife/bin/{name}" for name in PROGRAMS)):
         path = root / program
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("#!/bin/sh\n")
@@ -50,7 +50,7 @@ def _systemd_analyze(root: Path, *arguments: str) -> subprocess.CompletedProcess
 def test_systemd_has_nothing_to_say_of_a_unit(root: Path, unit: str) -> None:
     """A key that systemd does not know would silently protect nothing."""
     done = _systemd_analyze(root, "verify", "--man=no", "--recursive-errors=no", unit)
-    own = [line for line in done.stderr.splitlines() if "ife" in line]
+    own = [line for line in done.stderr.splitlines() if unit in line]
     assert (done.returncode, own) == (0, [])
 
 
@@ -84,6 +84,15 @@ def test_a_service_belongs_to_the_target_and_runs_as_itself(unit: str) -> None:
 def test_a_service_has_a_bound_on_its_memory(unit: str) -> None:
     """One that leaks is started anew, before it takes the machine with it."""
     assert "\nMemoryMax=" in (ROOT / "units" / unit).read_text()
+
+
+@pytest.mark.parametrize("unit", SERVICES)
+def test_a_service_that_goes_on_is_watched(unit: str) -> None:
+    """One that hangs is started anew; ssh ends by itself once the ground has fallen silent."""
+    text = (ROOT / "units" / unit).read_text()
+    goes_on = "\nType=oneshot\n" not in text and unit != "ife-tunnel.service"
+    assert ("\nWatchdogSec=" in text) == goes_on
+    assert (unit == "ife-tunnel.service") == ("ServerAliveInterval=" in text)
 
 
 def test_the_player_may_write_to_its_own_devices_only() -> None:

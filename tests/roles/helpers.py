@@ -35,6 +35,8 @@ galleys: {G1: {after: 3, side: right}}
 SEATS = ("1A", "1C", "2A", "2C", "3A", "3C")
 AIRLINE = "Example Airline 2"
 SESAME = "open sesame"
+AUTHORITY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKk0mtUkB8U4iDcZAU8u4bPIwzsC8Tkz0Mi3tbB8u4Pa lab"
+"""The public key of who signs for engineers."""
 
 
 @dataclass(frozen=True)

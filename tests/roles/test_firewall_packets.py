@@ -18,7 +18,7 @@ from tests.roles.helpers import Namespace, render
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="making namespaces takes root rights")
 
 NETWORKS = {"cabin": "10.20.0", "crew": "10.22.0", "ground": "10.24.0", "avionics": "10.23.0"}
-"""The first bytes of each: the server is .1, another host .2 and .3."""
+"""The first bytes of each: the server is .1, another host .2 and .3, a second device .4."""
 
 PORTS = (
     {"network": "cabin", "protocol": "tcp", "port": 443},
@@ -35,6 +35,8 @@ class Aircraft:
 
     server: Namespace
     others: dict[str, Namespace]
+    second: Namespace
+    """Another device in the cabin."""
 
     def load(self, folder: Path, **variables: object) -> None:
         """Load the firewall's rules, anew."""
@@ -83,6 +85,21 @@ def _join(server: Namespace, other: Namespace, network: str) -> None:
         there.route("add", dst="0.0.0.0/0", gateway=f"{prefix}.1")
 
 
+def _plug_in(device: Namespace, beside: Namespace, network: str) -> None:
+    """Another device on the cable of one that is there, with a MAC address of its own."""
+    with NetNS(beside.name) as there:
+        (cable,) = there.link_lookup(ifname="eth0")
+        there.link(
+            "add",
+            ifname="eth1",
+            kind="macvlan",
+            link=cable,
+            macvlan_mode="bridge",
+            net_ns_fd=device.name,
+        )
+    device.bring_up("eth1", f"{NETWORKS[network]}.4/24")
+
+
 @pytest.fixture(scope="module")
 def wired() -> Iterator[Aircraft]:
     """An aircraft that forwards and listens on every port that is asked for below."""
@@ -94,8 +111,10 @@ def wired() -> Iterator[Aircraft]:
             stack.enter_context(other.run(_listen, 443))
         for port in (22, 443, 8000):
             stack.enter_context(server.run(_listen, port))
+        second = stack.enter_context(Namespace("second"))
+        _plug_in(second, others["cabin"], "cabin")
         server.run(Path("/proc/sys/net/ipv4/ip_forward").write_text, "1")
-        yield Aircraft(server, others)
+        yield Aircraft(server, others, second)
 
 
 @pytest.fixture
@@ -140,12 +159,37 @@ def _send(address: str) -> None:
         sender.sendto(b"", (address, 443))
 
 
+def test_the_avionics_hear_nothing_not_even_an_answer_to_who_has_an_address(
+    aircraft: Aircraft,
+) -> None:
+    avionics, address = aircraft.others["avionics"], f"{NETWORKS['avionics']}.1"
+    avionics.run(subprocess.run, ["ip", "neigh", "flush", "dev", "eth0"])
+    sent = _sent(aircraft.server, "avionics0")
+    assert not aircraft.reaches("avionics", address, 443)
+    with pytest.raises(PermissionError):
+        aircraft.server.run(_send, f"{NETWORKS['avionics']}.2")
+    assert _sent(aircraft.server, "avionics0") == sent
+
+
+def _sent(namespace: Namespace, interface: str) -> int:
+    """How many packets have left by an interface."""
+    with NetNS(namespace.name) as route:
+        (link,) = route.get_links(*route.link_lookup(ifname=interface))
+        return int(link.get_attr("IFLA_STATS64")["tx_packets"])
+
+
 def test_who_opens_connections_too_fast_disturbs_nobody_else(
     wired: Aircraft, tmp_path: Path
 ) -> None:
+    """Not even whoever has the address that it gives as its own."""
     wired.load(tmp_path, firewall_connections_rate=1, firewall_connections_burst=5)
     prefix = NETWORKS["cabin"]
-    came_in = [wired.reaches("cabin", f"{prefix}.1", 443, f"{prefix}.2") for _ in range(12)]
+    came_in = [
+        wired.reaches("cabin", f"{prefix}.1", 443, f"{prefix}.{2 + number % 2}")
+        for number in range(12)
+    ]
     assert came_in[:5] == [True] * 5
     assert not all(came_in)
-    assert wired.reaches("cabin", f"{prefix}.1", 443, f"{prefix}.3")
+    wired.others["cabin"].bring_up("eth0", f"{prefix}.4/24")
+    assert not wired.reaches("cabin", f"{prefix}.1", 443, f"{prefix}.4")
+    assert wired.second.run(_connects, f"{prefix}.1", 443, f"{prefix}.4")

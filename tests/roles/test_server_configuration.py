@@ -12,9 +12,7 @@ from dotenv import dotenv_values
 
 from apps.crew_web.settings import CrewWebSettings
 from apps.seat_control.settings import SeatControlSettings
-from tests.roles.helpers import ROOT, render
-
-AUTHORITY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKk0mtUkB8U4iDcZAU8u4bPIwzsC8Tkz0Mi3tbB8u4Pa lab"
+from tests.roles.helpers import AUTHORITY, ROOT, render
 
 
 def _run(*arguments: str | Path) -> str:

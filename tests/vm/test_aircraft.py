@@ -26,10 +26,15 @@ EXPOSURE = 20
 RUN_TIMEOUT = 300.0
 """Seconds within which a run has come to the firewall, or the machine has gone down."""
 
-OPEN = [(CABIN, [443]), (WIRELESS, []), (CREW, [443]), (GROUND, [22]), (AVIONICS, [])]
+OPEN = [(CABIN, [443, 8080]), (WIRELESS, []), (CREW, [443]), (GROUND, [22]), (AVIONICS, [])]
 
-UDP = {"127.0.0.53%lo:53", "127.0.0.54:53", f"{GROUND.guest.ip}%ground0:68"}
-"""resolved, for the server itself, and networkd's lease."""
+UDP = {
+    *("127.0.0.53%lo:53", "127.0.0.54:53", f"{GROUND.guest.ip}%ground0:68"),
+    *(f"239.192.74.{area}:5004" for area in range(3)),
+}
+"""resolved, for the server itself; networkd's lease; the PA, which hears itself in each area."""
+
+UDP_LET_IN = {CABIN: [5004]}
 
 SPEED = ("--min-rate=4000", "--max-retries=1", "--disable-arp-ping")
 
@@ -124,7 +129,7 @@ def test_open_ports_are_exactly_those_listed(
     scanned: VM, network: Network, ports: list[int]
 ) -> None:
     assert _let_in(scanned, _server(network), "-sS", "-p-") == ports
-    assert _let_in(scanned, _server(network), "-sU", "-p-") == []
+    assert _let_in(scanned, _server(network), "-sU", "-p-") == UDP_LET_IN.get(network, [])
 
 
 def test_what_listens_to_udp_is_known(aircraft: VM) -> None:
@@ -144,7 +149,7 @@ def test_no_address_can_be_reached_from_another_network(
         route = [f"{_server(other)}/32", "via", _server(network), "dev", network.name]
         _ip(scanned, "route", "add", *route)
         try:
-            assert _let_in(scanned, _server(other), "-sS", "-p22,80,443") == []
+            assert _let_in(scanned, _server(other), "-sS", "-p22,80,443,8080") == []
         finally:
             _ip(scanned, "route", "del", *route)
 
