@@ -204,6 +204,7 @@ def test_what_is_killed_comes_back(aircraft: VM, unit: str) -> None:
     aircraft.run(f"until systemctl is-active --quiet {unit}; do sleep 0.2; done", timeout=60)
 
 
+@pytest.mark.long
 def test_a_run_that_was_cut_off_is_ended_by_the_next(aircraft: VM) -> None:
     """It had changed the firewall's file, and was to load it at its end."""
     asked = "--extra-vars=firewall_connections_rate=77"
@@ -223,6 +224,7 @@ def test_a_run_that_was_cut_off_is_ended_by_the_next(aircraft: VM) -> None:
     assert provision(aircraft).failures == ()
 
 
+@pytest.mark.long
 def test_a_clock_without_a_battery_goes_on_where_it_was(aircraft: VM) -> None:
     aircraft.run("systemctl start clock-floor.service")
     noted = int(aircraft.run("date +%s").stdout)

@@ -70,6 +70,7 @@ def cabin(aircraft: VM, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ca
             process.wait(20)
 
 
+@pytest.mark.long
 def test_a_restart_of_seat_control_loses_no_status(aircraft: VM) -> None:
     """Its socket stays open meanwhile, and nginx waits there."""
     seats = list(layout.load(ROOT / "inventory/layouts/a330-300.yml").seats)[-REPORTING:]
