@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import select
 import signal
@@ -51,14 +52,16 @@ HTTP_PORT = 8000
 CREW = {"Ife-Crew": "anna"}
 SEED = bytes(range(32))
 AREAS = {"business": 1, "economy": 2}
+NETWORKS = itertools.count()
 
 
 class Network:
     """Two namespaces, `server` and `seats`, joined by a pair of veth devices."""
 
     def __init__(self) -> None:
-        self.server = f"ife-pa-{os.getpid()}-s"
-        self.seats = f"ife-pa-{os.getpid()}-c"
+        number = next(NETWORKS)
+        self.server = f"ife-pa-{os.getpid()}-{number}s"
+        self.seats = f"ife-pa-{os.getpid()}-{number}c"
         for name in (self.server, self.seats):
             netns.create(name)
         with NetNS(self.server) as route:

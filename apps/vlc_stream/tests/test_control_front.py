@@ -138,8 +138,9 @@ def test_on_the_unix_socket_root_is_asked_for_no_password(unix: Path) -> None:
     assert stat.S_IMODE(unix.stat().st_mode) == 0o600
     with connect(unix) as client:
         assert read_until(client, b"> ") == b"> "
-        client.sendall(b"show news\r\ncontrol news pause\n")
+        client.sendall(b"show news\r\n")
         assert b"state : playing\r\n" in read_until(client, b"\r\n> ")
+        client.sendall(b"control news pause\n")
         read_until(client, b"> ")
         client.sendall(b"quit\r\n")
         assert client.recv(100) == b""
