@@ -11,6 +11,7 @@ NPM := PATH="$(CURDIR)/$(BIN):$$PATH" npm
 # It calls Ansible's other commands by name.
 MOLECULE := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test --scenario-name
 UV_VERSION := $(shell sed -nE 's/^ *"uv==([0-9.]+)",/\1/p' pyproject.toml)
+UV_HASHES := $(shell sed -nE '/^name = "uv"$$/,/^$$/s/.*hash = "(sha256:[0-9a-f]+)".*/--hash=\1/p' uv.lock)
 PYTHON := /usr/bin/python3
 STAMPS := .venv/stamp apps/crew_web/node_modules/stamp
 UP := $(if $(SEATS),--seats=$(SEATS)) $(if $(PORT),--port=$(PORT)) $(if $(LAYOUT),--layout=$(LAYOUT)) \
@@ -101,7 +102,8 @@ vm-packages:
 	@echo "Installing Python packages into .venv"
 	@[[ "$$($(BIN)/uv --version 2>&1)" == "uv $(UV_VERSION)"* ]] || { \
 		$(PYTHON) -m venv .venv; \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION); }
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+			--require-hashes --requirement=<(echo "uv==$(UV_VERSION) $(UV_HASHES)"); }
 	@$(BIN)/uv sync --quiet --frozen --python $(PYTHON)
 	@touch $@
 

@@ -15,6 +15,7 @@ from typing import NoReturn
 
 import httpx
 
+from apps.common.protocol import PROTOCOL
 from bench import announce, content, layouts, network, people, preflight, processes, supervise
 from bench.instance import (
     FIRST_PORT,
@@ -97,7 +98,9 @@ def _parser() -> argparse.ArgumentParser:
     command = add("seat-protocol", _order, "restart a seat with software of another version")
     command.set_defaults(order="protocol")
     command.add_argument("seat", metavar="SEAT", help="for example 12C")
-    command.add_argument("protocol", type=int, choices=(1, 2), help="the newest that it speaks")
+    command.add_argument(
+        "protocol", type=int, choices=range(1, PROTOCOL + 1), help="the newest that it speaks"
+    )
     command = add("announce", _announce, "speak through the PA")
     command.add_argument("text", metavar="TEXT", help="what to say")
     command.add_argument("--source", choices=announce.SOURCES, default="crew", help="who speaks")

@@ -10,13 +10,13 @@ import time
 import wave
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from apps.common.pa import KEYLINES_EVERY, Keylines, Line
 from bench.instance import BenchError, Paths
 
 Source = Literal["crew", "pilot"]
-SOURCES: tuple[Source, ...] = ("crew", "pilot")
+SOURCES: tuple[Source, ...] = get_args(Source)
 
 PIPE_TIMEOUT = 5.0
 """Seconds that the PA has to begin to listen, and that it may take longer than the speech."""

@@ -63,7 +63,7 @@ IMPOSED = {
 
 
 def make(store: Path) -> bool:
-    """Make what is missing in the store; False when all was there.
+    """Make all of the store anew, unless it was made of what is wanted now: then False.
 
     It has `media` (clips), `pram` (announcements), `music`, and `channels.yml`.
 

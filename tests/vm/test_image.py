@@ -164,6 +164,20 @@ def test_it_comes_back_from_a_power_cut_and_knows_what_it_had_written(
     assert vm.run("cat /var/lib/kept").stdout == "kept\n"
 
 
+def test_a_file_that_was_renamed_into_its_place_is_not_empty_after_a_power_cut(
+    new_vm: StartVm, image: Path
+) -> None:
+    """Its writer did not wait for the disk; the file system had time to note the new name."""
+    vm = new_vm(Machine(image, networks=(CREW,), direct=True))
+    vm.boot()
+    vm.wait_for_ssh()
+    vm.run("cd /etc && echo kept >aside && mv aside renamed && sleep 8")
+    vm.cut_power()
+    vm.boot()
+    vm.wait_for_ssh()
+    assert vm.run("cat /etc/renamed").stdout == "kept\n"
+
+
 def test_it_switches_off_when_its_power_button_is_pressed(new_vm: StartVm, image: Path) -> None:
     vm = new_vm(Machine(image, networks=(CREW,), direct=True))
     vm.boot()
