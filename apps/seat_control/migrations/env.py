@@ -1,8 +1,8 @@
-"""Alembic's entry: runs on the connection that `apps.seat_control.audit.migrate` hands over."""
+"""Alembic's entry: runs on the connection that `apps.seat_control.audit_log.migrate` hands over."""
 
 from alembic import context
 
-from apps.seat_control.audit import Base
+from apps.seat_control.audit_log import Base
 
 context.configure(
     connection=context.config.attributes["connection"],

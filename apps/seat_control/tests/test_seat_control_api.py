@@ -67,7 +67,12 @@ def test_a_status_is_shown_and_answered(client: FlaskClient) -> None:
     assert cabin["seats"]["12C"]["volume"] == 33
     assert cabin["seats"]["12C"]["presence"] == "live"
     assert len(cabin["seats"]) == 180
-    assert {part["part"] for part in cabin["degraded"]} == {"redis", "audit log"}
+    wait_until(lambda: degraded(client) == {"redis", "audit log"}, "what is away is told")
+
+
+def degraded(client: FlaskClient) -> set[str]:
+    cabin = client.get("/api/v1/cabin", headers=CREW).get_json()
+    return {part["part"] for part in cabin["degraded"]}
 
 
 @pytest.mark.parametrize(
