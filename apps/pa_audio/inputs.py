@@ -159,6 +159,8 @@ class AlsaInput(_PipeInput):
         self._back_off = BackOff(FIRST_RETRY, LAST_RETRY)
         self._process: subprocess.Popen[bytes] | None = None
         self._heard = self._next_try = 0.0
+        self._is_away = False
+        self._said = ""
 
     @property
     def trouble(self) -> str | None:
@@ -179,15 +181,24 @@ class AlsaInput(_PipeInput):
         """Start arecord, or end one that gives nothing."""
         now = time.monotonic()
         if self._process is not None:
+            self._listen_to(self._process)
             if self._trouble is None and now - self._heard <= SILENT_AFTER:
                 self._back_off.reset()
+                if self._is_away:
+                    self._is_away = False
+                    log.info("a capture device is back", extra={"device": self._device})
             elif now - self._heard > SILENT_AFTER:
                 self._process.kill()
             if self._process.poll() is None:
                 return
-            self._process = None
+            self._listen_to(self._process)
+            self._forget(self._process)
             self._trouble = f"{self._device}: the device is away"
-            log.warning("a capture device is away", extra={"device": self._device})
+            if not self._is_away:
+                # Once, and not at each try of what may be hours.
+                self._is_away = True
+                said = {"device": self._device, "arecord": self._said}
+                log.warning("a capture device is away", extra=said)
             self._next_try = now + self._back_off.delay()
         if now < self._next_try or self._pipe is not None:
             return
@@ -201,7 +212,11 @@ class AlsaInput(_PipeInput):
         ]
         try:
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, bufsize=0
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
             )
         except OSError as error:
             self._trouble = f"arecord: {error.strerror}"
@@ -211,8 +226,17 @@ class AlsaInput(_PipeInput):
         pipe = os.dup(process.stdout.fileno())
         process.stdout.close()
         os.set_blocking(pipe, False)
+        assert process.stderr is not None  # noqa: S101 - likewise
+        os.set_blocking(process.stderr.fileno(), False)
         go_first(CAPTURE, process.pid)
         self._heard, self._process, self._pipe = now, process, pipe
+
+    def _listen_to(self, process: subprocess.Popen[bytes]) -> None:
+        """Take what it says of its device, so that it never waits for us; keep the last line."""
+        assert process.stderr is not None  # noqa: S101 - it was asked for
+        lines = (process.stderr.read(MAX_READ) or b"").decode(errors="replace").splitlines()
+        if lines:
+            self._said = lines[-1]
 
     def close(self) -> None:
         """End arecord."""
@@ -220,6 +244,12 @@ class AlsaInput(_PipeInput):
         if self._process is not None:
             self._process.kill()
             self._process.wait(timeout=5)
+            self._forget(self._process)
+
+    def _forget(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stderr is not None  # noqa: S101 - likewise
+        process.stderr.close()
+        self._process = None
 
 
 class FileInput(_PipeInput):

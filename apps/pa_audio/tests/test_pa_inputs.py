@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import signal
@@ -177,6 +178,37 @@ def test_a_capture_device_is_heard_goes_and_comes_back(alsa: Path) -> None:
     assert entry.trouble is None
     entry.close()
     assert arecord() == []
+
+
+def test_a_device_that_stays_away_is_told_once(
+    alsa: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.INFO)
+    alsa.rename(alsa.with_suffix(".gone"))
+    entry = AlsaInput(Alsa("handset"))
+    tries: set[int] = set()
+
+    def is_tried_again() -> bool:
+        entry.read()
+        entry.mend()
+        tries.update(arecord())
+        return len(tries) > 2
+
+    wait_until(is_tried_again, "it is tried again and again", 20)
+    (told,) = caplog.records
+    assert told.getMessage() == "a capture device is away"
+    assert "No such file" in told.__dict__["arecord"]
+    alsa.with_suffix(".gone").rename(alsa)
+
+    def is_back() -> bool:
+        entry.read()
+        entry.mend()
+        return len(caplog.records) > 1
+
+    wait_until(is_back, "that it is back is told")
+    assert caplog.messages[1:] == ["a capture device is back"]
+    entry.close()
+    assert capfd.readouterr().err == ""
 
 
 def test_a_driver_that_hangs_is_ended_and_started_again(alsa: Path) -> None:
