@@ -16,7 +16,7 @@ from apps.player.agent import Player
 from apps.player.channel_list import ChannelList
 from apps.player.keys import read_keys
 from apps.player.pa_link import PaLink
-from apps.player.platform import LinuxPlatform
+from apps.player.platform import LinuxPlatform, Platform
 from apps.player.screen_backend import ScreenBackend
 from apps.player.settings import PaSettings, PlayerSettings, ScreenSettings
 
@@ -24,7 +24,7 @@ NOTIFY_EVERY = 3.0
 """Seconds; the unit's watchdog waits for more than twice that."""
 
 
-async def run(settings: PlayerSettings) -> None:
+async def run(settings: PlayerSettings, platform: Platform) -> None:
     """Be the player until SIGTERM or SIGINT."""
     over = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -33,7 +33,7 @@ async def run(settings: PlayerSettings) -> None:
     pa = PaLink()
     channels = ChannelList(settings.state_directory)
     media = ScreenBackend(settings.media_url, channels, settings.multicast_interface, pa.for_screen)
-    player = Player(settings, media, LinuxPlatform(), pa=pa, channels=channels)
+    player = Player(settings, media, platform, pa=pa, channels=channels)
     health = Health("player")
     health.part("seat control", lambda: player.server_trouble)
     health.part("multicast", lambda: player.multicast_trouble)
@@ -74,17 +74,17 @@ async def _stills(path: Path | None, media: ScreenBackend) -> AsyncIterator[None
         yield
 
 
-def main() -> None:
+def main(platform: Platform) -> None:
     """Read the settings, those of the children too, then run."""
     try:
         settings = PlayerSettings.load()
         ScreenSettings.load()
         read_keys(PaSettings.load().pa_public_keys_file)
         log.setup(settings.log_level)
-        asyncio.run(run(settings))
+        asyncio.run(run(settings, platform))
     except SettingsError as error:
         sys.exit(f"player: {error}")
 
 
 if __name__ == "__main__":
-    main()
+    main(LinuxPlatform())

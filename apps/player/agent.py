@@ -8,6 +8,7 @@ a short task for each report and each write to the disk.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import ssl
@@ -184,6 +185,7 @@ class Player:
         )
         self._tasks: set[asyncio.Task[None]] = set()
         self._saver: asyncio.Task[None] | None = None
+        self._plays_anew = asyncio.Event()
         self._stopping = False
         self._timer: asyncio.TimerHandle | None = None
         self._server_trouble: str | None = "not reached yet"
@@ -268,6 +270,7 @@ class Player:
     def _media_event(self, event: MediaEvent) -> None:
         log.info("media: %s", event, extra={"seat": self._settings.seat})
         self._run(self._machine.media_event(event, time.monotonic()))
+        self._plays_anew.set()
 
     def _tick(self) -> None:
         self._timer = None
@@ -357,6 +360,7 @@ class Player:
                 self._platform.set_reading_light(on)
             case _:
                 take(step, self._media)
+                self._plays_anew.set()
 
     def _take_if_possible(self, steps: tuple[Step, ...]) -> None:
         for step in steps:
@@ -399,8 +403,9 @@ class Player:
     # -- what plays, and what could ----------------------------------------------------------
 
     async def _remember_played(self) -> None:
-        """For the next agent, every few seconds; the last of this one too."""
+        """For the next agent: what plays, at once, and its position every few seconds."""
         while True:
+            self._plays_anew.clear()
             seat = self._machine.seat
             paused = seat.playback == "paused"
             media = seat.media if seat.playback in {"playing", "paused"} else None
@@ -410,7 +415,9 @@ class Player:
                 )
             except OSError as error:
                 log.info("what plays was not saved", extra={"error": str(error)})
-            await asyncio.sleep(PLAYED_EVERY)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PLAYED_EVERY):
+                    await self._plays_anew.wait()
 
     async def _follow_channels(self, channels: ChannelList) -> None:
         back_off = BackOff(CHANNELS_FIRST, CHANNELS_EVERY)

@@ -83,11 +83,13 @@ class Frames:
         size = 0
         with os.fdopen(self._fd, "rb") as file:
             while line := file.readline():
-                if line.startswith(b"YUV4MPEG2"):
-                    words = {word[:1]: word[1:] for word in line.split()}
+                # Before it may be the rest of a picture whose writer was killed.
+                _, begins, header = line.partition(b"YUV4MPEG2")
+                if begins:
+                    words = {word[:1]: word[1:] for word in header.split()}
                     width, height = int(words[b"W"]), int(words[b"H"])
                     size = width * height * 3 // 2
-                elif line == b"FRAME\n":
+                elif line.endswith(b"FRAME\n"):
                     data = file.read(size)
                     if width == WIDTH:
                         self.seen.append((time.monotonic(), self._number(data)))
