@@ -191,5 +191,6 @@ def test_who_opens_connections_too_fast_disturbs_nobody_else(
     assert came_in[:5] == [True] * 5
     assert not all(came_in)
     wired.others["cabin"].bring_up("eth0", f"{prefix}.4/24")
-    assert not wired.reaches("cabin", f"{prefix}.1", 443, f"{prefix}.4")
+    # On a slow machine there may be one more again by now, but never another five.
+    assert not all(wired.reaches("cabin", f"{prefix}.1", 443, f"{prefix}.4") for _ in range(5))
     assert wired.second.run(_connects, f"{prefix}.1", 443, f"{prefix}.4")
