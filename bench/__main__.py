@@ -29,7 +29,10 @@ from bench.orders import Order, give
 from bench.up import Bench, cabin, down, drop, end_on_signals, is_up, running, stay
 
 DEFAULT_LAYOUT = "a330-300"
-PROGRAMS = ("redis", "postgresql", "nginx", "seat_control", "crew_web", "pa_audio", "vlc_stream")
+PROGRAMS = (
+    *("redis", "postgresql", "nginx", "seat_control", "crew_web", "pa_audio", "vlc_stream"),
+    "player",
+)
 
 Options = argparse.Namespace
 
@@ -79,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="work without root rights: no network and no users of their own",
     )
+    command.add_argument("--no-player", action="store_true", help="simulate every seat")
     command = add("down", _down, "end a bench that was left running")
     command.add_argument("--wipe", action="store_true", help="remove its folder too")
     add("status", _status, "tell what runs, and how many seats are live")
@@ -128,6 +132,7 @@ def _up(options: Options, arguments: list[str]) -> None:
         layout=options.layout,
         seats=len(layout.seats),
         loopback=loopback,
+        real_seat=None if options.no_player else layouts.real_seat(layout),
     )
     begin = time.monotonic()
     with running(
@@ -172,6 +177,12 @@ def _welcome(bench: Bench, options: Options) -> str:
     ]
     if not instance.loopback:
         tries.append(("drop 30", "a third of all packets vanish; `drop 0` ends that"))
+    real = ""
+    if instance.real_seat is not None:
+        tries.append(("kill player", f"seat {instance.real_seat} goes on where it was"))
+        real = f"""
+Seat {instance.real_seat} has a real player: play it the title film.ts, and look under Video.
+"""
     lines = "\n".join(
         f"    .venv/bin/python -m bench {what + this:20}  # {why}" for what, why in tries
     )
@@ -179,7 +190,7 @@ def _welcome(bench: Bench, options: Options) -> str:
 The cabin is up: {instance.crew_url}
 
 {pins}
-
+{real}
 The browser will warn of the certificate, which this bench has signed itself: go on, or trust
 {instance.paths.pki}/root.crt. Logs are in {instance.paths.log}.
 Ctrl-C ends it all. To try in another terminal:
@@ -189,8 +200,11 @@ Ctrl-C ends it all. To try in another terminal:
 
 
 def _some_seat(bench: Bench) -> str:
-    seats = list(cabin(bench.instance.paths).seats)
-    return seats[len(seats) // 2]
+    """For examples: one that is simulated, unless there is only the real one."""
+    seats = sorted(
+        cabin(bench.instance.paths).seats, key=lambda seat: seat == bench.instance.real_seat
+    )
+    return seats[(len(seats) - 1) // 2]
 
 
 def _down(options: Options, arguments: list[str]) -> None:
@@ -272,6 +286,10 @@ def _order(options: Options, arguments: list[str]) -> None:
         )
     except ValueError:
         raise BenchError(f"{options.seat} is no seat's name: write it like 12C") from None
+    if order.seat == instance.real_seat:
+        raise BenchError(
+            f"{order.seat} is the real player: `kill player` ends it; the others are simulated"
+        )
     give(instance.paths.cabin_socket, order)
 
 

@@ -15,6 +15,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from apps.common.commands import SeatName
+
 MAX_INSTANCE = 63
 """The highest number of a bench: as many networks fit where they are taken from."""
 
@@ -40,6 +42,7 @@ class Instance(BaseModel):
         port: of the crew's page, on this machine's own address only.
         seats: how many there are.
         loopback: without root rights the cabin shares the machine's own loopback interface.
+        real_seat: the one of them that has a real player; None: all are simulated.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -50,6 +53,7 @@ class Instance(BaseModel):
     layout: str
     seats: Annotated[int, Field(ge=1)]
     loopback: bool
+    real_seat: SeatName | None = None
 
     @property
     def paths(self) -> Paths:
@@ -205,6 +209,11 @@ class Paths:
     def cabin_socket(self) -> Path:
         """Where the simulated cabin takes orders."""
         return self.run / "cabin/orders.sock"
+
+    @property
+    def still_socket(self) -> Path:
+        """Where the real player gives a picture of its screen."""
+        return self.run / "ife/player/still.sock"
 
 
 def claim_directory(directory: Path) -> None:

@@ -33,6 +33,14 @@ def load(name: str, seats: int | None) -> tuple[Layout, str]:
     return layout, dump(layout)
 
 
+def real_seat(layout: Layout) -> str:
+    """The seat that a real player suits best: 12A, or else the first of the last class."""
+    if "12A" in layout.seats:
+        return "12A"
+    *_, last = layout.seats.values()
+    return next(s.name for s in layout.seats.values() if s.cabin_class == last.cabin_class)
+
+
 def dump(layout: Layout) -> str:
     """A file that `apps.common.layout` reads as `layout`. In JSON, which is YAML as well."""
     blocks = []

@@ -8,11 +8,13 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from bench import announce, content, layouts, network, services, units
+from apps.common.layout import Layout
+from bench import announce, content, network, services, units
 from bench.cabin import CabinSettings
 from bench.host import Host, run
 from bench.instance import AIRLINE, MULTICAST_GROUP, REGISTRATION, Instance
@@ -22,7 +24,10 @@ from bench.supervise import Program, configuration, program_of
 ROOT = Path(__file__).parent.parent
 UNITS = ROOT / "units"
 NOT_HERE = {"player", "status", "tunnel"}
-"""Units that run on other machines, or need systemd; the cabin's process has the players."""
+"""Units that run on other machines, or need systemd; the cabin has the players."""
+
+PLAYERS = 999
+"""Supervisor's priority: last to start, first to stop."""
 
 EXTRAS = ("seat_control", "crew_web", "pa_audio", "vlc_stream", "player")
 CONTENT = ROOT / "build/content"
@@ -117,9 +122,7 @@ def _digest(instance: Instance, layout_file: Path) -> str:
     return digest.hexdigest()
 
 
-def configure(
-    instance: Instance, seats: Sequence[str], layout_file: Path, host: Host
-) -> list[Program]:
+def configure(instance: Instance, layout: Layout, layout_file: Path, host: Host) -> list[Program]:
     """Write all configuration anew, and what starts with it; what is to run.
 
     Raises:
@@ -130,6 +133,7 @@ def configure(
         run(["systemd-sysusers", UNITS / "sysusers.d/ife.conf"], "make the users", 30)
     _write_settings(instance, layout_file)
     programs = [make(instance, host) for make in (services.redis, services.postgresql)]
+    host.own_among_others(instance.seats_memory, "ife-player")
     where = units.Where(
         prefixes={
             "/opt/ife": paths.venv,
@@ -149,7 +153,9 @@ def configure(
         os.mkfifo(path)
         host.give(path, "ife-pa_audio", 0o600)
     programs.append(services.nginx(instance, host))
-    programs.append(_cabin(instance, seats, where.credentials, host))
+    programs.append(_cabin(instance, layout, where.credentials, host))
+    if instance.real_seat is not None:
+        programs.append(_player(instance, instance.real_seat, layout, where, host))
     (paths.etc / "supervisord.conf").write_text(configuration(programs, paths, host.as_root))
     return programs
 
@@ -181,13 +187,15 @@ def _write_settings(instance: Instance, layout_file: Path) -> None:
             "IFE_MULTICAST_TTL": 1,
         },
     )
+    seat = instance.real_seat
     _write_environment(
         etc / "crew_web.env",
         everywhere
         | {
             f"IFE_{app.upper()}_SOCKET": paths.run / f"ife/{app}.sock"
             for app in ("seat_control", "pa_audio", "vlc_stream")
-        },
+        }
+        | ({} if seat is None else {"IFE_SEAT_PICTURE": f"{seat}:{paths.still_socket}"}),
     )
     _write_environment(
         etc / "pa_audio.env",
@@ -236,19 +244,18 @@ def _entrust(source: Path, copy: Path, user: str, host: Host) -> None:
     host.give(copy, user, 0o400)
 
 
-def _cabin(instance: Instance, seats: Sequence[str], credentials: Path, host: Host) -> Program:
-    """The simulated cabin, with a copy of the seats' keys that it can read."""
+def _cabin(instance: Instance, layout: Layout, credentials: Path, host: Host) -> Program:
+    """The simulated seats, with a copy of their keys that their process can read."""
     paths = instance.paths
     user = "ife-player"
     host.own(paths.cabin_socket.parent, user, 0o700)
-    host.own_among_others(instance.seats_memory, user)
     keys = credentials / "cabin"
-    layout, _ = layouts.load(instance.layout, instance.seats)
+    seats = [seat for seat in layout.seats if seat != instance.real_seat]
     for seat in seats:
         for name in (f"{seat}.crt", f"{seat}.key"):
             _entrust(paths.pki / "seats" / name, keys / name, user, host)
     settings = CabinSettings(
-        seats=list(seats),
+        seats=seats,
         registration=REGISTRATION,
         server_url=instance.seats_url,
         ca_file=paths.pki / "root.crt",
@@ -256,11 +263,11 @@ def _cabin(instance: Instance, seats: Sequence[str], credentials: Path, host: Ho
         command_public_keys_file=paths.pki / "command.pub",
         state=instance.seats_memory,
         socket=paths.cabin_socket,
-        multicast_interface="lo" if instance.loopback else network.CABIN_INTERFACE,
+        multicast_interface=_cabin_interface(instance),
         multicast_group=IPv4Address(MULTICAST_GROUP),
         multicast_port=instance.multicast_port,
         multicast_source=instance.server.ip,
-        pa_areas={seat: layout.pa_area_number(layout.seats[seat].pa_area) for seat in seats},
+        pa_areas={seat: _pa_area(layout, seat) for seat in seats},
         pa_public_keys_file=paths.pki / "pa.pub",
     )
     settings_file = paths.etc / "cabin.json"
@@ -270,9 +277,64 @@ def _cabin(instance: Instance, seats: Sequence[str], credentials: Path, host: Ho
         argv=(str(paths.venv / "bin/python"), "-m", "bench.cabin", str(settings_file)),
         user=host.user(user),
         namespace=None if instance.loopback else instance.name,
-        # Last to start, first to stop.
-        priority=999,
+        priority=PLAYERS,
     )
+
+
+def _player(
+    instance: Instance, seat: str, layout: Layout, where: units.Where, host: Host
+) -> Program:
+    """The real player, as its unit says, but for this machine's hardware (`bench.player`)."""
+    paths = instance.paths
+    etc = paths.etc / "ife"
+    key, certificate = (paths.pki / f"seats/{seat}.{kind}" for kind in ("key", "crt"))
+    write_private(etc / "keys/seat.key", key.read_bytes())
+    _entrust(certificate, where.credentials / "player/seat.crt", "ife-player", host)
+    # Set-group-id, so that crew_web, of that group, may connect to the socket.
+    host.own(paths.still_socket.parent, "ife-player", 0o2750, "ife")
+    _write_environment(
+        etc / "player.env",
+        {
+            "IFE_REGISTRATION": REGISTRATION,
+            "IFE_SEAT": seat,
+            "IFE_PA_AREA": _pa_area(layout, seat),
+            "IFE_SERVER_URL": instance.seats_url,
+            "IFE_MEDIA_URL": instance.media_url,
+            "IFE_CA_FILE": paths.pki / "root.crt",
+            "IFE_SEAT_CERTIFICATE": where.credentials / "player/seat.crt",
+            "IFE_COMMAND_PUBLIC_KEYS_FILE": paths.pki / "command.pub",
+            "IFE_PA_PUBLIC_KEYS_FILE": paths.pki / "pa.pub",
+            "IFE_MULTICAST_INTERFACE": _cabin_interface(instance),
+            "IFE_MULTICAST_SOURCE": instance.server.ip,
+            "IFE_MULTICAST_GROUP": MULTICAST_GROUP,
+            "IFE_MULTICAST_PORT": instance.multicast_port,
+            "IFE_PA_SINK": f"file:{os.devnull}",
+            "IFE_VIDEO_OUTPUT": "dummy",
+            "IFE_AUDIO_OUTPUT": "dummy",
+            "IFE_STILL_SOCKET": paths.still_socket,
+        },
+    )
+    # It begins anew with the bench, as the simulated seats do.
+    memory = replace(where, specifiers={**where.specifiers, "S": str(instance.seats_memory)})
+    program = _app(units.load(UNITS, "player", memory), where.credentials, host)
+    return replace(
+        program,
+        argv=(str(paths.venv / "bin/python"), "-m", "bench.player"),
+        # Without those that open this machine's screen and sound, where they are there at all.
+        groups=("ife",) if host.as_root else (),
+        umask=0o007,
+        namespace=None if instance.loopback else instance.name,
+        priority=PLAYERS,
+    )
+
+
+def _cabin_interface(instance: Instance) -> str:
+    """Where the cabin meets the server."""
+    return "lo" if instance.loopback else network.CABIN_INTERFACE
+
+
+def _pa_area(layout: Layout, seat: str) -> int:
+    return layout.pa_area_number(layout.seats[seat].pa_area)
 
 
 def _boot_id() -> str:

@@ -148,11 +148,12 @@ class Cabin:
 
 
 @contextlib.contextmanager
-def cabin(seats: int | None = None) -> Iterator[Cabin]:
+def cabin(seats: int | None = None, *, player: bool = False) -> Iterator[Cabin]:
     """A cabin of the first `seats`, or all, with no memory of earlier ones.
 
     Its code, certificates and PINs may be those of an earlier one. As root it has a network of
-    its own, else the loopback interface.
+    its own, else the loopback interface. With `player` one seat is a real one, see
+    `Instance.real_seat`.
 
     Raises:
         BenchError: it does not come up.
@@ -165,7 +166,7 @@ def cabin(seats: int | None = None) -> Iterator[Cabin]:
         arguments += ["--seats", str(seats)]
     if os.geteuid() != 0:
         arguments += ["--loopback"]
-    with running(*arguments):
+    with running(*arguments, player=player):
         yield Cabin(load_instance(directory))
 
 
@@ -185,8 +186,8 @@ def free_instance() -> int:
 
 
 @contextlib.contextmanager
-def running(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """``python -m bench up …``, from its welcome until Ctrl-C.
+def running(*arguments: str, player: bool = False) -> Iterator[subprocess.Popen[bytes]]:
+    """``python -m bench up …``, from its welcome until Ctrl-C; with a real player or without.
 
     Raises:
         BenchError: it ends before, or is not up in time; the message has all that it said.
@@ -197,7 +198,7 @@ def running(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
             return os.pread(output.fileno(), MAX_OUTPUT, 0).decode()
 
         with subprocess.Popen(
-            [sys.executable, "-m", "bench", "up", *arguments],
+            [sys.executable, "-m", "bench", "up", *arguments, *([] if player else ["--no-player"])],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -81,7 +81,7 @@ def running(instance: Instance, say: Say) -> Iterator[Bench]:
             if not instance.loopback:
                 network.create(instance)
                 say(f"network: {instance.server.network}, the cabin's own")
-            programs = prepare.configure(instance, list(layout.seats), layout_file, Host.here())
+            programs = prepare.configure(instance, layout, layout_file, Host.here())
             bench = Bench(instance, crew, _supervisor(paths))
             say(f"programs: {', '.join(program.name for program in programs)}")
             _wait_until_ready(bench, say)
@@ -219,6 +219,9 @@ def _wait_until_ready(bench: Bench, say: Say) -> None:
         _wait(bench, deadline, app, partial(_why_not_ready, paths, app))
     _wait(bench, deadline, "nginx", lambda: _why_no_page(bench.instance))
     say("crew page: ready")
+    if (seat := bench.instance.real_seat) is not None:
+        _wait(bench, deadline, "player", lambda: _why_not_live(bench.instance, seat))
+        say(f"seat {seat}: its real player is live")
     _wait(bench, deadline, "cabin", lambda: _why_not_all_live(bench.instance))
     say(f"seats: {bench.instance.seats} live")
 
@@ -252,6 +255,14 @@ def _why_no_page(instance: Instance) -> str | None:
     except httpx.HTTPError as error:
         return f"no answer ({error})"
     return None if answer.status_code < 400 else f"status {answer.status_code}"
+
+
+def _why_not_live(instance: Instance, seat: str) -> str | None:
+    try:
+        presence = cabin(instance.paths).seats[seat].presence
+    except (httpx.HTTPError, ValueError) as error:
+        return f"no answer ({error})"
+    return None if presence == "live" else f"seat {seat} is {presence}"
 
 
 def _why_not_all_live(instance: Instance) -> str | None:

@@ -80,6 +80,7 @@ def _teach_templates(app: Flask, web: CrewWeb) -> None:
         languages=web.languages,
         layout=web.layout,
         parts=web.parts,
+        seat_picture=web.seat_picture,
         registration=web.settings.registration,
         crew=web.crew,
         session=guard.current,

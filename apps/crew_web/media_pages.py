@@ -139,6 +139,16 @@ def video() -> str:
     return render_template("_video_live.html", view=view, screens=screens)
 
 
+@media_pages.get("/video/seat")
+def seat_picture() -> Response:
+    """What one seat sees, as PNG; 204 where its screen shows no picture."""
+    seat = service().seat_picture
+    if seat is None:
+        abort(404)
+    picture = seat.look()
+    return Response(picture, mimetype="image/png") if picture else Response(status=204)
+
+
 @media_pages.get("/video/channels/<channel>/seek")
 def seek(channel: str) -> Response:
     """The dialog to go to another place in what a channel plays."""

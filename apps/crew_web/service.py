@@ -15,6 +15,7 @@ from apps.common.settings import SettingsError
 from apps.crew_web import cabin_map, crew, languages, selection
 from apps.crew_web.lockout import Lockout
 from apps.crew_web.media import PaAudio, VlcStream
+from apps.crew_web.seat_picture import SeatPicture
 from apps.crew_web.sessions import Sessions
 from apps.crew_web.settings import CrewWebSettings
 from apps.crew_web.store import Store
@@ -58,6 +59,9 @@ class CrewWeb:
         video = VlcStream(settings.vlc_stream_socket)
         self.vlc_stream = Watched("vlc_stream", video, lambda: self._look_at_video(video))
         self._imposed: tuple[ImposedView, ...] = ()
+        self.seat_picture = (
+            None if settings.seat_picture is None else SeatPicture(settings.seat_picture)
+        )
         self._closing = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="sessions", daemon=True)
         self.health = Health("crew_web")

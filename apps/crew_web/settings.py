@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from apps.common.settings import Settings
 
@@ -14,7 +14,9 @@ class CrewWebSettings(Settings):
     """See `apps.common.settings.Settings` for those that every app has.
 
     `crew_file` says who may log in (`apps.crew_web.crew`). Whoever does nothing for
-    `session_idle_minutes` is logged out.
+    `session_idle_minutes` is logged out. `seat_picture` is a seat and the `still_socket` of its
+    player, where that runs on this machine: ``12A:/run/ife/player/still.sock``; the page then shows
+    what that seat sees.
     """
 
     layout: Path
@@ -24,3 +26,6 @@ class CrewWebSettings(Settings):
     pa_audio_socket: Path = Path("/run/ife/pa_audio.sock")
     vlc_stream_socket: Path = Path("/run/ife/vlc_stream.sock")
     session_idle_minutes: Annotated[int, Field(ge=1, le=720)] = 30
+    seat_picture: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]?[A-HJKL]:/.+$")] | None = (
+        None
+    )

@@ -9,7 +9,7 @@ import pytest
 
 from apps.common import layout as layouts
 from bench.instance import BenchError
-from bench.layouts import load
+from bench.layouts import load, real_seat
 
 
 @pytest.mark.parametrize("name", ["a330-300", "a320"])
@@ -39,3 +39,13 @@ def test_unknown_layout_names_those_there_are() -> None:
 def test_impossible_number_of_seats(seats: int) -> None:
     with pytest.raises(BenchError, match="1 to 312"):
         load("a330-300", seats)
+
+
+@pytest.mark.parametrize(
+    ("name", "seats", "seat"),
+    [("a330-300", None, "12A"), ("a320", None, "12A"), ("a330-300", 40, "10A"), ("a320", 1, "1A")],
+)
+def test_the_real_player_is_at_12a_or_else_where_the_last_class_begins(
+    name: str, seats: int | None, seat: str
+) -> None:
+    assert real_seat(load(name, seats)[0]) == seat

@@ -7,6 +7,7 @@ import { gettext } from "./texts.js";
 const LISTEN_SECONDS = 300;
 const PICTURES_EVERY = 10_000;
 const PICTURE_TIMEOUT = 15_000;
+const SEAT_PICTURE_AFTER = 1_000;
 
 const htmx = window.htmx;
 
@@ -143,17 +144,22 @@ function isInView(element) {
   return element.checkVisibility() && bottom > 0 && top < innerHeight;
 }
 
-/** Have a new picture take the old one's place when it is there. @param {HTMLElement} figure */
-function refresh(figure) {
+/**
+ * Have a new picture take the old one's place when it is there.
+ * @param {HTMLElement} figure
+ * @param {string} alt what the picture is of
+ * @returns {Promise<boolean>} whether one came
+ */
+function refresh(figure, alt) {
   const picture = new Image();
-  picture.alt = gettext("What {channel} shows", { channel: figure.dataset.name });
+  picture.alt = alt;
   return new Promise((resolve) => {
-    const timer = setTimeout(resolve, PICTURE_TIMEOUT);
+    const timer = setTimeout(() => resolve(false), PICTURE_TIMEOUT);
     picture.addEventListener("load", () => figure.replaceChildren(picture));
     for (const kind of ["load", "error"]) {
       picture.addEventListener(kind, () => {
         clearTimeout(timer);
-        resolve();
+        resolve(kind === "load");
       });
     }
     picture.src = `${figure.dataset.picture}?${Date.now()}`;
@@ -163,7 +169,8 @@ function refresh(figure) {
 /** One after the other: the server makes one at a time. */
 async function refreshAll() {
   for (const figure of document.querySelectorAll('.channel[data-state="playing"] figure')) {
-    if (at() === "video" && isSeen() && isInView(figure)) await refresh(figure);
+    const alt = gettext("What {channel} shows", { channel: figure.dataset.name });
+    if (at() === "video" && isSeen() && isInView(figure)) await refresh(figure, alt);
   }
 }
 
@@ -179,6 +186,21 @@ setInterval(async () => {
   refreshed = Date.now();
   refreshing = false;
 }, 500);
+
+// -- what one seat sees, where the server can tell ----------------------------------------
+
+const seatPicture = document.getElementById("seat-picture");
+
+/** Ask for the next when the last has come. @param {Node[]} words instead of a picture */
+async function watchSeat(words) {
+  if (at() === "video" && isSeen() && isInView(seatPicture)) {
+    const alt = document.getElementById("seat-sees").textContent;
+    if (!(await refresh(seatPicture, alt))) seatPicture.replaceChildren(...words);
+  }
+  setTimeout(watchSeat, SEAT_PICTURE_AFTER, words);
+}
+
+if (seatPicture) watchSeat([...seatPicture.childNodes]);
 
 // -- where an imposed video is for --------------------------------------------------------
 

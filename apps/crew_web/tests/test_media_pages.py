@@ -79,6 +79,11 @@ def test_a_form_that_is_none_of_the_page_is_refused(anna: FlaskClient) -> None:
         assert 'role="alert"' in response.text
 
 
+def test_without_a_player_here_no_seat_has_a_picture(anna: FlaskClient) -> None:
+    assert "seat-picture" not in anna.get("/").text
+    assert anna.get("/video/seat").status_code == 404
+
+
 def test_the_parts_of_the_cabin_are_offered_once_each() -> None:
     layout = layouts.load(ROOT / "inventory/layouts/a330-300.yml")
     parts = selection.parts(layout)

@@ -19,7 +19,10 @@ GUNICORN = (
 
 
 def variables_of(settings: CrewWebSettings) -> dict[str, str]:
-    return {f"IFE_{name.upper()}": str(value) for name, value in settings.model_dump().items()}
+    return {
+        f"IFE_{name.upper()}": str(value)
+        for name, value in settings.model_dump(exclude_none=True).items()
+    }
 
 
 @pytest.mark.parametrize(

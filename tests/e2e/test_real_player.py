@@ -1,0 +1,155 @@
+"""The demo's real player among simulated seats: the crew command it, and see what it shows."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+from apps.common.cabin import SeatView
+from apps.common.pa import Keylines, Line
+from apps.common.testing import wait_until
+from bench import announce, processes, testing
+from bench.testing import Cabin
+from tests.e2e.test_cabin import issue
+
+SEATS = 6
+SOON = 20.0
+"""Seconds in which it follows; libvlc takes a moment to open what is new."""
+
+pytestmark = [pytest.mark.bench, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def demo() -> Iterator[Cabin]:
+    with testing.cabin(SEATS, player=True) as cabin:
+        yield cabin
+
+
+@pytest.fixture
+def crew(demo: Cabin) -> Iterator[httpx.Client]:
+    with demo.crew_client() as client:
+        yield client
+
+
+def name(cabin: Cabin) -> str:
+    """The seat that is real."""
+    assert cabin.instance.real_seat is not None
+    return cabin.instance.real_seat
+
+
+def view(cabin: Cabin) -> SeatView:
+    return cabin.view().seats[name(cabin)]
+
+
+def pid(cabin: Cabin) -> int | None:
+    return processes.leader(cabin.instance.paths.pids / "player")
+
+
+def picture(client: httpx.Client) -> bytes:
+    """What the seat sees; empty where that is nothing, or not to be had."""
+    answer = client.get("/video/seat")
+    return answer.content if answer.status_code == 200 else b""
+
+
+def wait_until_it_moves(client: httpx.Client) -> None:
+    seen: set[bytes] = set()
+
+    def moves() -> bool:
+        seen.add(picture(client))
+        return len(seen - {b""}) > 3
+
+    wait_until(moves, "the picture moves", SOON)
+
+
+def play(cabin: Cabin, client: httpx.Client, media: str) -> None:
+    issue(client, {"name": "play", "media": media}, seats=[name(cabin)])
+    wait_until(lambda: (view(cabin).state, view(cabin).media) == ("playing", media), media, SOON)
+    wait_until_it_moves(client)
+
+
+def test_all_seats_are_live_and_one_of_them_is_real(demo: Cabin, crew: httpx.Client) -> None:
+    demo.wait_until_healthy()
+    assert len(demo.seats) == SEATS
+    assert not view(demo).claimed_twice
+    seq = issue(crew, {"name": "identify"})
+    wait_until(
+        lambda: crew.get(f"/api/v1/commands/{seq}").json()["applied"] == SEATS, "all have it"
+    )
+    assert {entry.seat for entry in demo.applied(seq)} == set(demo.seats) - {name(demo)}
+
+
+def test_a_pa_pauses_what_it_plays(demo: Cabin, crew: httpx.Client) -> None:
+    play(demo, crew, "film.ts")
+    with announce.keyed(demo.instance.paths, Keylines(crew=Line(all=True))):
+        wait_until(lambda: view(demo).state == "announcement", "it is overridden", SOON)
+        shown = [b""]
+
+        def stands_still() -> bool:
+            shown.append(picture(crew))
+            return len(shown) > 4 and shown[-1] != b"" and len(set(shown[-4:])) == 1
+
+        wait_until(stands_still, "only the announcement screen is seen", SOON)
+    wait_until(lambda: view(demo).state == "playing", "it goes on", SOON)
+    wait_until_it_moves(crew)
+
+
+def test_it_shows_channels_and_imposed_video(demo: Cabin, crew: httpx.Client) -> None:
+    play(demo, crew, "channel-news")
+    form = {"video": "safety", "language": "en", "where": "all", "confirmed": "yes"}
+    assert crew.post("/video/imposed", data=form).status_code == 200
+    wait_until(lambda: view(demo).media == "safety", "it is imposed", SOON)
+    wait_until_it_moves(crew)
+    assert crew.post("/video/imposed/safety", data={"action": "stop"}).status_code == 204
+    wait_until(lambda: view(demo).media == "channel-news", "it is let go", SOON)
+
+
+def test_it_is_started_again_and_goes_on(demo: Cabin, crew: httpx.Client) -> None:
+    play(demo, crew, "film.ts")
+    first = pid(demo)
+    demo.kill("player")
+    wait_until(lambda: pid(demo) not in (None, first), "another is started")
+    wait_until_it_moves(crew)
+    assert view(demo).media == "film.ts"
+
+
+def test_a_reset_restarts_the_player_and_not_this_machine(demo: Cabin, crew: httpx.Client) -> None:
+    play(demo, crew, "film.ts")
+    issue(crew, {"name": "reset"}, seats=[name(demo)])
+    wait_until(lambda: view(demo).presence == "lost", "it restarts", SOON)
+    wait_until(lambda: view(demo).presence == "live", "it is back", SOON)
+    assert view(demo).state == "idle"
+
+
+def test_the_page_says_in_words_that_there_is_no_picture(demo: Cabin, crew: httpx.Client) -> None:
+    play(demo, crew, "film.ts")
+    with sync_playwright() as playwright:
+        # Its sandbox wants user namespaces, which a container or root may not have.
+        chromium = playwright.chromium.launch(
+            executable_path="/usr/bin/chromium", args=["--no-sandbox"]
+        )
+        page = chromium.new_page(ignore_https_errors=True, locale="en")
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(f"{demo.crew_url}/")
+        page.get_by_label(demo.crew[0].name, exact=True).check()
+        page.locator("#pin").fill(demo.crew[0].pin)
+        page.locator(".go").click()
+        expect(page.locator(".lamp.live")).to_be_visible()
+        assert not [url for url in asked if "/video/seat" in url], "nobody looks"
+        page.locator('[data-place="video"]').click()
+        sees = page.get_by_role("img", name=f"What seat {name(demo)} sees")
+        expect(sees).to_be_visible(timeout=10_000)
+        process = pid(demo)
+        assert process is not None
+        os.kill(process, signal.SIGSTOP)
+        try:
+            expect(page.locator("#seat-picture")).to_have_text("no picture", timeout=10_000)
+        finally:
+            os.kill(process, signal.SIGCONT)
+        expect(sees).to_be_visible(timeout=20_000)
+        chromium.close()
