@@ -31,7 +31,7 @@ from bench.up import Bench, cabin, down, drop, end_on_signals, is_up, running, s
 DEFAULT_LAYOUT = "a330-300"
 PROGRAMS = (
     *("redis", "postgresql", "nginx", "seat_control", "crew_web", "pa_audio", "vlc_stream"),
-    "player",
+    *("player", "handset"),
 )
 
 Options = argparse.Namespace

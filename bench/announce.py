@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
-from apps.common.pa import KEYLINES_EVERY, Keylines, Line
+from apps.common.pa import Keylines, Line
 from bench.instance import BenchError, Paths
 
 Source = Literal["crew", "pilot"]
@@ -30,6 +30,11 @@ def pipe(paths: Paths, source: Source) -> Path:
 def keylines_socket(paths: Paths) -> Path:
     """Where the PA is told of its keylines."""
     return paths.run / "ife/pa_audio/keylines.sock"
+
+
+def handset_socket(paths: Paths) -> Path:
+    """Where `bench.handset` is told what to hold."""
+    return paths.run / "ife/pa_audio/handset.sock"
 
 
 def announce(paths: Paths, source: Source, areas: Sequence[str], speech: Path) -> None:
@@ -61,35 +66,22 @@ def announce(paths: Paths, source: Source, areas: Sequence[str], speech: Path) -
 
 @contextlib.contextmanager
 def keyed(paths: Paths, keylines: Keylines) -> Iterator[None]:
-    """The keylines are so until the block ends, then all are released.
+    """The keylines are so until the block ends (`bench.handset`), then they are released.
 
     Raises:
-        BenchError: the PA is not there.
+        BenchError: the handset is not there.
     """
-    over = threading.Event()
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(1)
+    with socket.socket(socket.AF_UNIX) as handset:
+        handset.settimeout(2)
         try:
-            sock.connect(str(keylines_socket(paths)))
-            sock.send(keylines.model_dump_json().encode())
+            handset.connect(str(handset_socket(paths)))
+            handset.sendall(keylines.model_dump_json().encode() + b"\n")
+            answer = handset.recv(100)
         except OSError as error:
-            raise BenchError(f"the PA takes no keylines: {error.strerror or error}") from error
-        holding = threading.Thread(target=_hold, args=(sock, keylines, over), daemon=True)
-        holding.start()
-        try:
-            yield
-        finally:
-            over.set()
-            holding.join(timeout=2)
-            with contextlib.suppress(OSError):
-                sock.send(Keylines().model_dump_json().encode())
-
-
-def _hold(sock: socket.socket, keylines: Keylines, over: threading.Event) -> None:
-    """Say it again and again, as the equipment does; a PA that restarts hears it then."""
-    while not over.wait(KEYLINES_EVERY):
-        with contextlib.suppress(OSError):
-            sock.send(keylines.model_dump_json().encode())
+            raise BenchError(f"the handset does not answer: {error.strerror or error}") from error
+        if not answer:
+            raise BenchError("the handset did not take the keylines: look at its log")
+        yield
 
 
 def _say(path: Path, samples: bytes) -> None:

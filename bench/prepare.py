@@ -152,6 +152,7 @@ def configure(instance: Instance, layout: Layout, layout_file: Path, host: Host)
         path = announce.pipe(paths, source)
         os.mkfifo(path)
         host.give(path, "ife-pa_audio", 0o600)
+    programs.append(_handset(instance, host))
     programs.append(services.nginx(instance, host))
     programs.append(_cabin(instance, layout, where.credentials, host))
     if instance.real_seat is not None:
@@ -242,6 +243,18 @@ def _entrust(source: Path, copy: Path, user: str, host: Host) -> None:
     copy.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     write_private(copy, source.read_bytes())
     host.give(copy, user, 0o400)
+
+
+def _handset(instance: Instance, host: Host) -> Program:
+    """What the hardware app is to the PA."""
+    paths = instance.paths
+    pa, own = announce.keylines_socket(paths), announce.handset_socket(paths)
+    return Program(
+        name="handset",
+        argv=(str(paths.venv / "bin/python"), "-m", "bench.handset", str(pa), str(own)),
+        user=host.user("ife-pa_audio"),
+        umask=0o077,
+    )
 
 
 def _cabin(instance: Instance, layout: Layout, credentials: Path, host: Host) -> Program:

@@ -98,6 +98,20 @@ def test_a_pa_pauses_what_it_plays(demo: Cabin, crew: httpx.Client) -> None:
     wait_until_it_moves(crew)
 
 
+def test_the_handset_is_there_while_nobody_speaks(demo: Cabin) -> None:
+    socket = demo.instance.paths.run / "ife/pa_audio.sock"
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(socket)), base_url="http://pa") as pa:
+
+        def is_missed() -> bool:
+            parts = pa.get("/healthz").json()["degraded"]
+            return "keylines" in {part["part"] for part in parts}
+
+        wait_until(lambda: not is_missed(), "the PA hears of it", SOON)
+        demo.kill("handset")
+        wait_until(is_missed, "the PA misses it")
+        wait_until(lambda: not is_missed(), "it is back", SOON)
+
+
 def test_it_shows_channels_and_imposed_video(demo: Cabin, crew: httpx.Client) -> None:
     play(demo, crew, "channel-news")
     form = {"video": "safety", "language": "en", "where": "all", "confirmed": "yes"}
