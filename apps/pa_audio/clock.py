@@ -7,7 +7,7 @@ import logging
 import time
 from pathlib import Path
 
-from apps.pa_audio.files import write_whole
+from apps.common.files import write_whole
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from typing import BinaryIO
 import numpy as np
 
 from apps.common.announcements import RecordingView
+from apps.common.files import put_in_place
 from apps.common.pa import RATE, Source
-from apps.pa_audio.files import put_in_place
 from apps.pa_audio.tap import OnTap, Tap
 from apps.pa_audio.wav import header
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 from ipaddress import IPv4Address
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from apps.common.channels import ChannelsView, ChannelView, ImposedView
+from apps.common.files import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -64,12 +64,7 @@ class ChannelList:
         Raises:
             OSError: it is not; what was kept before still is.
         """
-        aside = self._file.with_suffix(".new")
-        with aside.open("wb") as file:
-            file.write(self._text)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.rename(self._file)
+        write_whole(self._file, self._text)
 
     def _learn(self, text: bytes) -> None:
         view = ChannelsView.model_validate_json(text)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
 from apps.common.commands import MediaId
+from apps.common.files import write_whole
 from apps.common.protocol import Held
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class HeldStore:
         Raises:
             OSError: it is not; what was saved before still is.
         """
-        _write(self._file, held.model_dump_json())
+        write_whole(self._file, held.model_dump_json().encode())
 
 
 class Played(BaseModel):
@@ -97,24 +97,5 @@ class PlayedStore:
         if played is None:
             self._file.unlink(missing_ok=True)
         else:
-            _write(self._file, played.model_dump_json())
+            write_whole(self._file, played.model_dump_json().encode())
         self._saved = played
-
-
-def _write(path: Path, text: str) -> None:
-    """Write it aside, then put it in place; on return it is on the disk.
-
-    Raises:
-        OSError: it is not; what was there before still is.
-    """
-    aside = path.with_name(f"{path.name}.new")
-    with aside.open("wb") as file:
-        file.write(text.encode())
-        file.flush()
-        os.fsync(file.fileno())
-    aside.rename(path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

@@ -7,7 +7,6 @@ and so that seats are let go when the machine was restarted meanwhile.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -28,6 +27,7 @@ from apps.common.channels import (
     Language,
 )
 from apps.common.commands import Accepted, CommandRequest, Impose, MediaId, Seats, Selector
+from apps.common.files import write_whole
 from apps.common.web import Problem
 from apps.vlc_stream.library import Library
 from apps.vlc_stream.orders import Control, Report, StartClip
@@ -413,14 +413,8 @@ class ImposedVideos:
                 for video, entry in self._on.items()
             }
             kept = _Kept(boot_id=self._boot_id, on=on, letting_go=self._letting_go[-100:])
-            aside = self._path.with_suffix(".new")
             try:
-                with aside.open("wb") as file:
-                    file.write(kept.model_dump_json().encode())
-                    if sync:
-                        file.flush()
-                        os.fsync(file.fileno())
-                aside.replace(self._path)
+                write_whole(self._path, kept.model_dump_json().encode(), sync=sync)
             except OSError as error:
                 log.warning("what is imposed cannot be noted", extra={"why": str(error)})
 

@@ -32,7 +32,10 @@ def listener(path: Path, behave: Callable[[socket.socket], None]) -> Iterator[Se
             connection, _ = listening.accept()
             with connection:
                 connection.settimeout(10)
-                connection.recv(65536)
+                request = connection.recv(65536)
+                while request.startswith(b"POST") and not request.endswith(b"}"):
+                    # The body comes after the head.
+                    request += connection.recv(65536)
                 behave(connection)
 
         thread = threading.Thread(target=serve)

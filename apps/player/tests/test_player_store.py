@@ -68,8 +68,8 @@ def test_a_damaged_file_is_said_in_the_log(
 def test_a_failed_save_leaves_what_was_saved_before(tmp_path: Path) -> None:
     store = HeldStore(tmp_path)
     store.save(Held(epoch=7, seq=1))
-    (tmp_path / "held.json.new").mkdir()
-    with pytest.raises(OSError, match=r"held\.json\.new"):
+    (tmp_path / ".held.json.new").mkdir()
+    with pytest.raises(OSError, match=r"\.held\.json\.new"):
         store.save(Held(epoch=7, seq=2))
     assert store.load() == Held(epoch=7, seq=1)
 
@@ -79,20 +79,20 @@ def test_a_save_is_on_the_disk_before_it_has_its_name(
 ) -> None:
     """A power cut cannot be had in a test, but the order of the calls that survive it can."""
     order: list[str] = []
-    fsync, rename = os.fsync, Path.rename
+    fsync, replace = os.fsync, Path.replace
 
     def note_fsync(number: int) -> None:
         order.append(f"fsync {Path(f'/proc/self/fd/{number}').readlink().name}")
         fsync(number)
 
-    def note_rename(path: Path, target: Path) -> Path:
-        order.append("rename")
-        return rename(path, target)
+    def note_replace(path: Path, target: Path) -> Path:
+        order.append("replace")
+        return replace(path, target)
 
     monkeypatch.setattr(os, "fsync", note_fsync)
-    monkeypatch.setattr(Path, "rename", note_rename)
+    monkeypatch.setattr(Path, "replace", note_replace)
     HeldStore(tmp_path).save(Held(epoch=7, seq=1))
-    assert order == ["fsync held.json.new", "rename", f"fsync {tmp_path.name}"]
+    assert order == ["fsync .held.json.new", "replace", f"fsync {tmp_path.name}"]
 
 
 def test_a_killed_writer_leaves_the_last_or_the_one_before(tmp_path: Path) -> None:

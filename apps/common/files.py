@@ -6,8 +6,10 @@ import os
 from pathlib import Path
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file aside, sync and rename it.
+def write_whole(path: Path, data: bytes, *, sync: bool = True) -> None:
+    """Write a file aside, sync and rename it; on return it is on the disk.
+
+    Without `sync` a power cut may bring the former one back, and this returns at once.
 
     Raises:
         OSError: the disk refuses; what was there before is still.
@@ -15,9 +17,13 @@ def write_whole(path: Path, data: bytes) -> None:
     aside = path.with_name(f".{path.name}.new")
     with aside.open("wb") as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    put_in_place(aside, path)
+        if sync:
+            file.flush()
+            os.fsync(file.fileno())
+    if sync:
+        put_in_place(aside, path)
+    else:
+        aside.replace(path)
 
 
 def put_in_place(aside: Path, path: Path) -> None:
