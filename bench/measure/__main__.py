@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 
-from bench.document import machine, table, write
+from bench.benchmark import main
+from bench.document import table
 from bench.measure import commands, loss, status
 
 
@@ -72,21 +72,13 @@ def _loss(runs: int) -> str:
 {table(*rows)}"""
 
 
-def main() -> None:
-    """Run what was asked for."""
-    parser = argparse.ArgumentParser(prog="python -m bench.measure", description=__doc__)
-    parser.add_argument("--runs", type=int, default=5, help="of each, in turn; 5 unless given")
-    parser.add_argument("--seconds", type=float, default=8, help="of load a run; 8 unless given")
-    options = parser.parse_args()
-    if os.geteuid() != 0:
-        sys.exit("bench.measure: the cabin's network takes root rights: sudo make bench-seats")
+def _results(options: argparse.Namespace) -> str:
     cores = os.sched_getaffinity(0)
     sections = [_status(options.runs, options.seconds), _commands(options.runs)]
     os.sched_setaffinity(0, cores)
     sections.append(_loss(options.runs))
-    results = f"{machine()} Medians of {options.runs} runs.\n\n" + "\n".join(sections)
-    write("results", results)
+    return "\n".join(sections)
 
 
 if __name__ == "__main__":
-    main()
+    main("results", _results, __doc__, seconds=8.0)

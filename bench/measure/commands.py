@@ -22,11 +22,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median, quantiles
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import httpx
 from paho.mqtt import client as mqtt_client
@@ -34,6 +33,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from apps.common.commands import SetVolume
 from apps.common.protocol import Command, FrameSigner, FrameVerifier
+from bench.benchmark import in_turn
 from bench.measure import mqtt
 from bench.measure.peers import GROUP, seat_names
 from bench.measure.status import CLIENT_CORE, ROOT, SEATS, SERVER_CORE, serving
@@ -51,8 +51,7 @@ PAYLOAD = os.urandom(300)
 """As long as a frame."""
 
 
-@dataclass(frozen=True)
-class Times:
+class Times(NamedTuple):
     """Milliseconds from the click, over all seats of all clicks; `last` is each click's last."""
 
     p50: float
@@ -469,19 +468,13 @@ MEASURED: dict[str, Callable[[], Times]] = {
 def measure(runs: int) -> dict[str, Times]:
     """All of them, `runs` times in turn; the medians."""
     os.sched_setaffinity(0, {int(CLIENT_CORE)})
-    rows: dict[str, list[Times]] = {name: [] for name in MEASURED}
-    for run in range(runs):
-        for name, once in MEASURED.items():
-            # Else some clicks would be held up by collections of this process's garbage, and
-            # Paho's clients of the run before would still have their sockets.
-            gc.collect()
-            gc.freeze()
-            times = once()
-            rows[name].append(times)
-            print(f"  run {run + 1} of {runs}, {name}: p99 {times.p99:.1f} ms", file=sys.stderr)
-    return {
-        name: Times(
-            *(median(getattr(t, field) for t in several) for field in Times.__annotations__)
-        )
-        for name, several in rows.items()
-    }
+    found = in_turn(runs, {name: partial(_once, one) for name, one in MEASURED.items()})
+    return {name: Times(*values) for name, values in found.items()}
+
+
+def _once(measured: Callable[[], Times]) -> Times:
+    # Else some clicks would be held up by collections of this process's garbage, and Paho's
+    # clients of the run before would still have their sockets.
+    gc.collect()
+    gc.freeze()
+    return measured()

@@ -19,12 +19,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from statistics import median
-from typing import cast
+from typing import NamedTuple, cast
 
 import uvloop
 
 from apps.seat_control import testing
+from bench.benchmark import in_turn
 from bench.measure.peers import seat_names
 
 ROOT = Path(__file__).parents[2]
@@ -263,8 +263,7 @@ def paced(server: Server, seats: int, seconds: float) -> float:
     return uvloop.run(_paced(server, seats, seconds))
 
 
-@dataclass
-class Figures:
+class Figures(NamedTuple):
     """Medians of the runs of one server."""
 
     rate: float
@@ -276,31 +275,16 @@ class Figures:
 
 
 def measure(runs: int, seconds: float) -> dict[str, Figures]:
-    """All servers, `runs` times in turn, so that a slow minute hits them alike."""
-    rows: dict[str, list[Figures]] = {name: [] for name in COMMANDS}
-    for run in range(runs):
-        for name in COMMANDS:
-            with serving(name, SEATS) as server:
-                per_second, p99 = rate(server, SEATS, seconds)
-            with serving(name, SEATS) as server:
-                cpu, memory = paced(server, SEATS, seconds), server.memory_mib()
-            with serving(name, MANY_SEATS) as server:
-                cpu_many, memory_many = paced(server, MANY_SEATS, seconds), server.memory_mib()
-            figures = Figures(per_second, p99, cpu, cpu_many, memory, memory_many)
-            rows[name].append(figures)
-            print(f"  run {run + 1} of {runs}, {name}: {per_second:,.0f}/s", file=sys.stderr)
-    return {
-        name: Figures(*(median(column) for column in zip(*map(_columns, several), strict=True)))
-        for name, several in rows.items()
-    }
+    """All servers, `runs` times in turn; the medians."""
+    found = in_turn(runs, {name: partial(_once, name, seconds) for name in COMMANDS})
+    return {name: Figures(*values) for name, values in found.items()}
 
 
-def _columns(figures: Figures) -> list[float]:
-    return [
-        figures.rate,
-        figures.p99,
-        figures.cpu,
-        figures.cpu_many,
-        figures.memory,
-        figures.memory_many,
-    ]
+def _once(name: str, seconds: float) -> Figures:
+    with serving(name, SEATS) as server:
+        per_second, p99 = rate(server, SEATS, seconds)
+    with serving(name, SEATS) as server:
+        cpu, memory = paced(server, SEATS, seconds), server.memory_mib()
+    with serving(name, MANY_SEATS) as server:
+        cpu_many, memory_many = paced(server, MANY_SEATS, seconds), server.memory_mib()
+    return Figures(per_second, p99, cpu, cpu_many, memory, memory_many)

@@ -1,75 +1,43 @@
 """Measures the PA at the seats, beside its peers: how much later it is heard, and how well.
 
 Server and seats are two network namespaces, joined. *Added*: 5 ms of samples go into a FIFO each
-5 ms, now and then with an impulse; what comes out of the receiver's FIFO is looked at for it. *In
-the cabin*: 312 seats in one process, each with its own sockets and all that a seat checks and
-decides, but that the signature of equal bytes is checked once: real seats have a processor each.
-*An hour*: simulated, with our playout's code and a clock of its own.
-``python -m bench.media.pa_latency --runs 1 --seconds 5 --simulated 60 --print`` tries it.
+5 ms, now and then with an impulse; what comes out of the receiver's FIFO is looked at for it.
+``python -m bench.media.pa_latency --runs 1 --seconds 4 --simulated 60 --lossy 8 --print`` tries it.
 """
 
 from __future__ import annotations
 
 import argparse
-import base64
 import contextlib
+import multiprocessing
 import os
 import random
 import select
-import shutil
-import socket
-import statistics
-import subprocess
-import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Self
 
 import numpy as np
 
-from apps.common.multicast import Membership, receiving_socket
-from apps.common.pa import (
-    ALL_AREAS,
-    PACKET_SECONDS,
-    PORT,
-    RATE,
-    SAMPLES,
-    Beacon,
-    PaError,
-    Received,
-    Receiver,
-    Signer,
-    Verifier,
-    group,
-)
-from apps.pa_audio.tests.cabin import (
-    EVERYWHERE,
-    INTERFACE,
-    SEED,
-    SERVER,
-    Keys,
-    Network,
-    Pa,
-)
-from apps.player.pa_concealment import Concealment
-from apps.player.pa_hearing import Ear
-from apps.player.pa_playout import Playout
-from apps.player.testing import unix_pair
-from bench.document import machine, table, write
+from apps.common.pa import PACKET_SECONDS, RATE, SAMPLES
+from apps.pa_audio.tests.cabin import EVERYWHERE, Network
+from apps.vlc_stream.tests import served
+from bench.benchmark import in_turn, main
+from bench.document import table
+from bench.measure import status
+from bench.media import pa_hour, pa_paths, pa_player, streaming
+from bench.media.clips import make
+from bench.media.pa_paths import BUFFER_MS, Start
+from bench.media.pa_seats import SEATS, CabinOfEars
 
-BUFFER_MS = 10
-SEATS = 312
-AREA = 2
-PEER_GROUP, PEER_PORT = "239.192.99.1", 5006
 IMPULSE = b"\x41\x41"
 """The same in both byte orders; all else is silence."""
-
-REGISTRY = Path(tempfile.gettempdir()) / "ife-bench-gstreamer"
-"""Where GStreamer keeps what plugins there are, so that it starts at once."""
 
 EACH = 0.75
 """Seconds between two impulses, more than any of them takes."""
@@ -77,152 +45,16 @@ EACH = 0.75
 WARM_UP = 2.0
 """Seconds of sound before the first that counts."""
 
-Begin = Callable[[], object]
-Start = Callable[[Network, Path, Path], AbstractContextManager[Begin]]
-"""Starts what takes samples from one FIFO and plays them into another. What it gives is called when
-there are samples: that is when somebody who speaks presses the key."""
+CHANNELS = 20
+LOSSES = (0.01, 0.05)
 
-
-# -- the paths --------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _in(namespace: str, *commands: list[str], stdin: Path | None = None) -> Iterator[None]:
-    """Programs in a namespace, as nobody: VLC refuses root. The first has `stdin`."""
-    processes: list[subprocess.Popen[bytes]] = []
-    try:
-        for command in commands:
-            fd = os.open(stdin, os.O_RDWR) if stdin and not processes else subprocess.DEVNULL
-            processes.append(
-                subprocess.Popen(
-                    [
-                        *("ip", "netns", "exec", namespace),
-                        *("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *command),
-                    ],
-                    stdin=fd,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    env=os.environ | {"HOME": "/nonexistent", "GST_REGISTRY": str(REGISTRY)},
-                )
-            )
-        yield
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-
-
-@contextlib.contextmanager
-def serving(network: Network, **more: str) -> Iterator[Keys]:
-    """pa_audio, whole, with these settings; its keylines."""
-    with (
-        tempfile.TemporaryDirectory(prefix="pa") as folder,
-        Pa(Path(folder), network, more),
-        Keys(Path(folder) / "keylines.sock") as keys,
-    ):
-        yield keys
-
-
-@contextlib.contextmanager
-def player(network: Network, sound: Path) -> Iterator[socket.socket]:
-    """The PA child of one seat, and where it reports."""
-    keys = sound.with_name("keys")
-    key = Signer(SEED).public_key
-    keys.write_text(base64.urlsafe_b64encode(key).decode().rstrip("=") + "\n")
-    ours, theirs = unix_pair()
-    values = {
-        "REGISTRATION": "EC-LAB",
-        "MULTICAST_INTERFACE": INTERFACE,
-        "MULTICAST_SOURCE": SERVER,
-        "PA_AREA": AREA,
-        "PA_PUBLIC_KEYS_FILE": keys,
-        "PA_BUFFER_MS": BUFFER_MS,
-        "PA_VOLUME": 100,
-        "PA_SINK": f"file:{sound}",
-    }
-    command = ["-m", "apps.player.pa", "--parent", str(os.getpid()), "--tell"]
-    process = subprocess.Popen(
-        [
-            *("ip", "netns", "exec", network.seats, sys.executable),
-            *(*command, str(theirs.fileno())),
-        ],
-        pass_fds=[theirs.fileno()],
-        env=os.environ | {f"IFE_{name}": str(value) for name, value in values.items()},
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        ours.settimeout(20)
-        ours.recv(600)
-        yield ours
-    finally:
-        process.kill()
-        process.wait()
-
-
-@contextlib.contextmanager
-def ours(network: Network, spoken: Path, heard: Path) -> Iterator[Begin]:
-    """From the crew's handset to the seat: pa_audio and the player."""
-    with (
-        serving(network, IFE_CREW_INPUT=f"fifo:{spoken}") as keys,
-        player(network, heard),
-    ):
-        yield lambda: keys.set(crew=EVERYWHERE)
-
-
-_L16 = "application/x-rtp,media=audio,clock-rate=48000,encoding-name=L16,channels=1,payload=96"
-
-
-def _gstreamer(*sink: str) -> Start:
-    @contextlib.contextmanager
-    def start(network: Network, spoken: Path, heard: Path) -> Iterator[Begin]:
-        send = [
-            *(
-                "gst-launch-1.0",
-                "-q",
-                "fdsrc",
-                f"blocksize={2 * SAMPLES}",
-                "do-timestamp=true",
-                "!",
-            ),
-            *("rawaudioparse", "num-channels=1", "sample-rate=48000", "!", "audioconvert", "!"),
-            *("rtpL16pay", "min-ptime=5000000", "max-ptime=5000000", "!"),
-            *("udpsink", f"host={PEER_GROUP}", f"port={PEER_PORT}", "sync=false"),
-            *("async=false", f"multicast-iface={INTERFACE}"),
-        ]
-        receive = [
-            *("gst-launch-1.0", "-q", "udpsrc", f"address={PEER_GROUP}", f"port={PEER_PORT}"),
-            *(f"multicast-iface={INTERFACE}", f"caps={_L16}", "!"),
-            *("rtpjitterbuffer", f"latency={BUFFER_MS}", "!", "rtpL16depay", "!"),
-            *("filesink", f"location={heard}", "buffer-mode=unbuffered", "sync=true", *sink),
-        ]
-        with _in(network.seats, receive), _in(network.server, send, stdin=spoken):
-            yield lambda: None
-
-    return start
-
-
-@contextlib.contextmanager
-def vlc(network: Network, spoken: Path, heard: Path) -> Iterator[Begin]:
-    """VLC to VLC, with as little caching as it takes; at 44.1 kHz.
-
-    L16 at that rate has a payload type of its own (RFC 3551), and Debian's VLC reads no SDP.
-    """
-    rtp = f"rtp{{dst={PEER_GROUP},port={PEER_PORT},caching=0}}"
-    quiet = ["cvlc", "--quiet", "--no-video", f"--miface={INTERFACE}"]
-    send = [
-        *quiet,
-        *("--demux=rawaud", "--rawaud-channels=1", "--rawaud-samplerate=48000"),
-        *("--rawaud-fourcc=s16l", "--file-caching=0", "--sout-mux-caching=0"),
-        f"--sout=#transcode{{acodec=s16b,channels=1,samplerate=44100}}:{rtp}",
-        "fd://0",
-    ]
-    receive = [
-        *quiet,
-        *("--network-caching=0", "--clock-jitter=0", "--aout=afile", "--no-audiofile-wav"),
-        *(f"--audiofile-file={heard}", f"rtp://{SERVER}@{PEER_GROUP}:{PEER_PORT}"),
-    ]
-    with _in(network.seats, receive), _in(network.server, send, stdin=spoken):
-        yield lambda: None
+OURS, TUNED, VLC = "pa_audio and player", "GStreamer, tuned", "VLC, least caching"
+PATHS: dict[str, Start] = {
+    OURS: pa_paths.ours,
+    TUNED: pa_paths.gstreamer("processing-deadline=0"),
+    "GStreamer, default sink": pa_paths.gstreamer(),
+    VLC: pa_paths.vlc,
+}
 
 
 # -- how much later it is heard -----------------------------------------------------------------
@@ -303,264 +135,195 @@ def added(network: Network, start: Start, seconds: float) -> tuple[float, float]
             delays.append((at - before[-1]) * 1000)
     if len(delays) < 0.5 * seconds / EACH:
         raise RuntimeError(f"{len(delays)} of {len(mouth.spoken)} impulses were heard")
-    return statistics.median(delays), max(delays)
+    return median(delays), max(delays)
+
+
+# -- while the server has all the rest to do ------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _ordinary() -> Iterator[None]:
+    """What is started meanwhile runs at an ordinary priority."""
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
+
+
+@contextlib.contextmanager
+def load(seconds: float) -> Iterator[None]:
+    """20 channels by vlc_stream, and a report a second from each seat to seat control.
+
+    Raises:
+        RuntimeError: not every report was answered.
+    """
+    clip = make(streaming.STORE / "long.ts", streaming.LONG)
+    with contextlib.ExitStack() as stack:
+        with _ordinary():
+            streams = stack.enter_context(served.cabin())
+            stack.enter_context(streaming.ours(streams, [clip], CHANNELS))
+            server = stack.enter_context(status.serving("seat_control", SEATS))
+            reports = multiprocessing.get_context("spawn").Process(
+                target=status.paced, args=(server, SEATS, seconds), daemon=True
+            )
+            reports.start()
+        stack.callback(reports.kill)
+        yield
+        reports.join(timeout=seconds + 30)
+        if reports.exitcode != 0:
+            raise RuntimeError("the seats' reports were not all answered, or not in time")
+
+
+def under_load(network: Network, seconds: float) -> tuple[float, ...]:
+    """Ours, then GStreamer: added ms (p50, longest), packets lost, seats that it did not reach."""
+    figures: list[float] = []
+    with load(2 * (seconds + WARM_UP) + 10):
+        for name in (OURS, TUNED):
+            with _ordinary():
+                cabin = CabinOfEars(network, peer=name == TUNED)
+            with cabin:
+                figures += added(network, PATHS[name], seconds)
+                seen = cabin.seen()
+            figures += [seen.lost, SEATS - len(seen.on)]
+    return tuple(figures)
 
 
 # -- all the seats ------------------------------------------------------------------------------
 
 
-class SharedVerifier(Verifier):
-    """Checks the signature of equal bytes once, for seats that share a processor here."""
-
-    def __init__(self, keys: list[bytes]) -> None:
-        super().__init__(keys)
-        self._last: tuple[bytes, bool] | None = None
-
-    def is_signed(self, received: Received) -> bool:
-        """Whether the signature is right."""
-        if self._last is None or self._last[0] != received.signed:
-            self._last = (received.signed, super().is_signed(received))
-        return self._last[1]
-
-
-class CabinOfEars:
-    """312 seats: each with its sockets, its checks and its ear.
-
-    `on` and `off` are when each was taken over and given back; `packets` how many each had.
-    """
-
-    def __init__(self, network: Network) -> None:
-        verifier = SharedVerifier([Signer(SEED).public_key])
-        self.on: dict[int, float] = {}
-        self.off: dict[int, float] = {}
-        self.packets = [0] * SEATS
-        self._receivers = [Receiver(verifier, AREA) for _ in range(SEATS)]
-        self._ears = [Ear(BUFFER_MS / 1000) for _ in range(SEATS)]
-        self._poll = select.epoll()
-        self._sockets: dict[int, tuple[int, socket.socket]] = {}
-        for seat in range(SEATS):
-            for area in (ALL_AREAS, AREA):
-                sock = network.run(network.seats, self._join, area)
-                self._sockets[sock.fileno()] = (seat, sock)
-                self._poll.register(sock, select.EPOLLIN)
-        self._over = False
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    @staticmethod
-    def _join(area: int) -> socket.socket:
-        sock = receiving_socket(group(area), PORT)
-        Membership(INTERFACE, group(area), SERVER).renew(sock)
-        return sock
-
-    def _run(self) -> None:
-        while not self._over:
-            for fd, _ in self._poll.poll(0.05):
-                seat, sock = self._sockets[fd]
-                self._hear(seat, sock.recv(1500))
-
-    def _hear(self, seat: int, datagram: bytes) -> None:
-        now = time.monotonic()
-        try:
-            message = self._receivers[seat].accept(datagram, now)
-        except PaError:
-            return
-        ear = self._ears[seat]
-        ear.hear(message, now)
-        if isinstance(message, Beacon):
-            return
-        self.packets[seat] += 1
-        # Between its first packet and its end nothing changes.
-        if seat not in self.on and ear.override is not None:
-            self.on[seat] = now
-        elif message.ended and seat not in self.off and ear.override is None:
-            self.off[seat] = now
-
-    def forget(self) -> None:
-        """Before the next announcement."""
-        self.on, self.off, self.packets = {}, {}, [0] * SEATS
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over = True
-        self._thread.join()
-        self._poll.close()
-        for _seat, sock in self._sockets.values():
-            sock.close()
-
-
-def keylines(network: Network, clicks: int) -> tuple[float, float, float, float]:
+def keylines(network: Network, clicks: int) -> tuple[float, ...]:
     """A keyline closes and opens: ms to the last seat's override, at p50 and p99, and back.
 
     Raises:
         RuntimeError: a seat was not taken over, or missed a packet.
     """
     taken, given = [], []
-    with serving(network) as keys, CabinOfEars(network) as cabin:
+    with pa_paths.serving(network) as keys, CabinOfEars(network) as cabin:
         time.sleep(1)
         for _ in range(clicks):
-            cabin.forget()
             closed = keys.set(crew=EVERYWHERE)
             time.sleep(0.5 + random.random() * 0.1)  # noqa: S311 - no secret
             opened = keys.set()
             time.sleep(0.6)
-            if len(cabin.off) < SEATS or len(set(cabin.packets)) > 1:
+            seen = cabin.seen()
+            if len(seen.on) < SEATS or len(seen.off) < SEATS or seen.lost:
                 raise RuntimeError(
-                    f"{len(cabin.on)} seats heard it, {len(cabin.off)} were given back, "
-                    f"{min(cabin.packets)} to {max(cabin.packets)} packets"
+                    f"{len(seen.on)} seats heard it, {len(seen.off)} were given back, "
+                    f"{seen.lost} packets were lost"
                 )
-            taken.append((max(cabin.on.values()) - closed) * 1000)
-            given.append((max(cabin.off.values()) - opened) * 1000)
+            taken.append((max(seen.on.values()) - closed) * 1000)
+            given.append((max(seen.off.values()) - opened) * 1000)
     return (*_spread(taken), *_spread(given))
 
 
 def _spread(values: list[float]) -> tuple[float, float]:
-    return statistics.median(values), float(np.percentile(values, 99))
-
-
-# -- an hour ------------------------------------------------------------------------------------
-
-
-def voice(seconds: float) -> np.ndarray:
-    """espeak-ng, over and over."""
-    text = "Ladies and gentlemen, please fasten your seat belts, we expect some turbulence ahead."
-    with tempfile.TemporaryDirectory() as folder:
-        wav = Path(folder) / "voice.wav"
-        subprocess.run(["espeak-ng", "-w", str(wav), text], check=True, timeout=60)
-        raw = subprocess.run(
-            [
-                *("ffmpeg", "-loglevel", "error", "-i", str(wav)),
-                *("-ar", str(RATE), "-ac", "1", "-f", "s16le", "-"),
-            ],
-            check=True,
-            capture_output=True,
-            timeout=60,
-        ).stdout
-    samples = np.frombuffer(raw, np.int16)
-    count = int(seconds * RATE) // SAMPLES * SAMPLES
-    return np.resize(samples, count)
-
-
-def hour(seconds: float, ppm: float, loss: float) -> tuple[float, float]:
-    """The playout's delay in ms, in the first and in the last tenth of that time."""
-    packets = voice(60).astype(">i2").reshape(-1, SAMPLES)
-    playout = Playout(BUFFER_MS / 1000)
-    rng = np.random.default_rng(7)
-    count = int(seconds / PACKET_SECONDS)
-    speed, began = 1 + ppm * 1e-6, 1000.0
-    arrivals = began + np.arange(count) * PACKET_SECONDS / speed
-    arrivals += 0.0005 + 0.001 * rng.random(count)
-    lost = rng.random(count) < loss
-    lost[0] = False
-    delays, due = [], 0.0
-    for index, at in enumerate(map(float, arrivals)):
-        while due and due < at:
-            playout.pull(SAMPLES, due)
-            delays.append((due - began) * speed - (playout._position - SAMPLES) / RATE)  # noqa: SLF001 - nobody else wants to know it
-            due += PACKET_SECONDS
-        if not lost[index]:
-            samples = packets[index % len(packets)].tobytes()
-            playout.put(index * SAMPLES & 0xFFFFFFFF, samples, at)
-        due = due or playout.begins_at
-    tenth = len(delays) // 10
-    return statistics.mean(delays[:tenth]) * 1000, statistics.mean(delays[-tenth:]) * 1000
-
-
-def concealed(loss: float) -> tuple[float, float, float]:
-    """Signal to noise of a voice, dB: ours, silence for what is lost, the packet before again."""
-    said = voice(60).astype(np.float32)
-    blocks = said.reshape(-1, SAMPLES)
-    lost = np.random.default_rng(7).random(len(blocks)) < loss
-    lost[0] = False
-    concealment = Concealment()
-    ours_ = [concealment.next(None if gone else b) for gone, b in zip(lost, blocks, strict=True)]
-    silent = np.where(lost[:, None], 0, blocks)
-    again = blocks.copy()
-    for index in np.flatnonzero(lost):
-        again[index] = again[index - 1]
-
-    def snr(heard: np.ndarray) -> float:
-        return float(10 * np.log10((said**2).sum() / ((said - heard.ravel()) ** 2).sum()))
-
-    return snr(np.stack(ours_)), snr(silent), snr(again)
+    return median(values), float(np.percentile(values, 99))
 
 
 # -- all of it ----------------------------------------------------------------------------------
 
 
-def results(network: Network, runs: int, seconds: float, simulated: float) -> str:
-    """As Markdown."""
-    paths: dict[str, Start] = {
-        "pa_audio and player": ours,
-        "GStreamer, tuned": _gstreamer("processing-deadline=0", "async=false"),
-        "GStreamer, default sink": _gstreamer(),
-        "VLC, least caching": vlc,
-    }
-    found: dict[str, list[tuple[float, float]]] = {}
-    cabin = []
-    for run in range(runs):
-        for name, start in paths.items():
-            found.setdefault(name, []).append(added(network, start, seconds))
-            print(f"  run {run + 1} of {runs}, {name}: {found[name][-1]}", file=sys.stderr)
-        cabin.append(keylines(network, max(3, int(seconds))))
-        print(f"  run {run + 1} of {runs}, keylines: {cabin[-1]}", file=sys.stderr)
-    medians = {
-        name: tuple(statistics.median(column) for column in zip(*values, strict=True))
-        for name, values in found.items()
-    }
-    rows = [[f"{BUFFER_MS} ms buffer, impulse in to impulse out", "p50 ms", "longest ms"]]
-    rows += [[name, *(f"{value:,.1f}" for value in values)] for name, values in medians.items()]
-    mine = medians["pa_audio and player"][0]
-    text = (
-        f"### Added delay\n\n{table(*rows)}{mine / medians['GStreamer, tuned'][0]:.2f}x GStreamer "
-        f"tuned, 1/{medians['VLC, least caching'][0] / mine:.0f} of VLC.\n\n"
+def _added(network: Network, runs: int, seconds: float) -> str:
+    found = in_turn(
+        runs, {name: partial(added, network, start, seconds) for name, start in PATHS.items()}
     )
-    on, on99, off, off99 = (statistics.median(column) for column in zip(*cabin, strict=True))
-    rows = [["312 seats, keyline to the last of them", "p50 ms", "p99 ms"]]
+    rows = [[f"{BUFFER_MS} ms buffer, impulse in to impulse out", "p50 ms", "longest ms"]]
+    rows += [[name, *(f"{value:,.1f}" for value in values)] for name, values in found.items()]
+    mine = found[OURS][0]
+    return (
+        f"### Added delay\n\n{table(*rows)}\n{mine / found[TUNED][0]:.2f}x {TUNED}; "
+        f"1/{found[VLC][0] / mine:.0f} of {VLC}.\n"
+    )
+
+
+def _under_load(network: Network, runs: int, seconds: float) -> str:
+    found = in_turn(runs, {"under load": partial(under_load, network, seconds)})["under load"]
+    rows = [
+        [
+            f"{CHANNELS} channels, {SEATS} seats",
+            *("p50 ms", "longest ms", "packets lost", "seats not reached"),
+        ]
+    ]
+    for name, figures in ((OURS, found[:4]), (TUNED, found[4:])):
+        rows.append([name, *(f"{value:.1f}" for value in figures[:2])])
+        rows[-1] += [f"{value:.0f}" for value in figures[2:]]
+    return f"### Under load\n\n{table(*rows)}"
+
+
+def _cabin(network: Network, runs: int, seconds: float) -> str:
+    times = max(3, int(seconds))
+    title = streaming.STORE / "numbered.mp4"
+    if not title.exists():
+        pa_player.film(title)
+    found = in_turn(
+        runs,
+        {
+            "keylines": partial(keylines, network, times),
+            "the film": partial(pa_player.resumed, network, title, times),
+        },
+    )
+    on, on99, off, off99 = found["keylines"]
+    again, again99, wrong = found["the film"]
+    rows = [[f"{SEATS} seats, keyline to the last of them", "p50 ms", "p99 ms"]]
     rows += [["silent and on PA", f"{on:.1f}", f"{on99:.1f}"]]
     rows += [["given back", f"{off:.1f}", f"{off99:.1f}"]]
-    text += (
-        f"### In the cabin\n\n{table(*rows)}No seat missed an override or a packet; the command "
-        "channel was not there.\n\n"
-    )
-    rows = [["a clock off by 100 ppm", "delay first ms", "last ms", "SNR dB", "silence", "again"]]
-    for loss in (0.01, 0.05):
-        first, last = hour(simulated, 100, loss)
-        rows.append([f"{loss:.0%} lost", f"{first:.2f}", f"{last:.2f}"])
-        rows[-1] += [f"{value:.1f}" for value in concealed(loss)]
+    rows += [["a film goes on, at one seat", f"{again:.1f}", f"{again99:.1f}"]]
     return (
-        f"{text}### {simulated / 60:.0f} minutes of PA\n\n{table(*rows)}The delay is that in the "
-        "first and in the last tenth; SNR that of a voice, where what is lost is concealed, left "
-        "silent (as GStreamer's jitter buffer leaves it), or the packet before played again.\n"
+        f"### In the cabin\n\n{table(*rows)}\nNo seat missed an override or a packet; the command "
+        f"channel was not there. The film was off by {wrong:.0f} ms.\n"
     )
 
 
-def main() -> None:
-    """Run what was asked for."""
-    parser = argparse.ArgumentParser(prog="python -m bench.media.pa_latency", description=__doc__)
-    parser.add_argument("--runs", type=int, default=5, help="of each, in turn; 5 unless given")
-    parser.add_argument("--seconds", type=float, default=20, help="of each; 20 unless given")
-    parser.add_argument("--simulated", type=float, default=3600, help="seconds; an hour")
-    parser.add_argument("--print", action="store_true", help="and do not write them down")
-    options = parser.parse_args()
-    if os.geteuid() != 0:
-        sys.exit("bench.media.pa_latency: a network of its own takes root rights")
-    wanted = ("gst-launch-1.0", "vlc", "ffmpeg", "espeak-ng")
-    missing = [name for name in wanted if shutil.which(name) is None]
-    if missing:
-        sys.exit(f"bench.media.pa_latency: not installed: {', '.join(missing)}")
+def _hour(network: Network, runs: int, simulated: float, lossy: float) -> str:
+    said = pa_hour.voice()
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+        # In simulated time, which nothing can disturb: each once, and all at once.
+        waiting = [pool.submit(pa_hour.ours, said, loss, simulated) for loss in LOSSES]
+        mine = [one.result() for one in waiting]
+    peer = in_turn(
+        runs,
+        {str(loss): partial(pa_hour.gstreamer, network, said, loss, lossy) for loss in LOSSES},
+    )
+    head = [f"a clock off by {pa_hour.PPM} ppm", "delay at begin ms", "at end ms", "SNR dB", "s"]
+    rows = [head]
+    for loss, heard in zip(LOSSES, mine, strict=True):
+        share = f"{loss:.0%} lost"
+        figures = (*heard[:3], heard.seconds)
+        rows.append([f"{share}: player", *(f"{value:,.1f}" for value in figures)])
+        rows.append([f"{share}: GStreamer, spanplc", *(f"{v:,.1f}" for v in peer[str(loss)])])
+        rows.append([f"{share}: silence", "", "", f"{pa_hour.silenced(said, loss):.1f}", ""])
+    return (
+        f"### {simulated / 60:.0f} minutes of PA\n\n{table(*rows)}\nThe player in simulated time; "
+        f"GStreamer for {lossy:.0f} s, or until it crashed.\n"
+    )
+
+
+def results(options: argparse.Namespace) -> str:
+    """All of it, as Markdown."""
     # Who speaks is never late: a source that starves once is late from then on.
     os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))
+    runs, seconds = options.runs, options.seconds
+    streaming.STORE.mkdir(mode=0o755, exist_ok=True)
     with Network() as network:
-        text = results(network, options.runs, options.seconds, options.simulated)
-    text = f"{machine()} Medians of {options.runs} runs.\n\n{text}"
-    if options.print:
-        print(text)
-    else:
-        write("pa", text)
+        return "\n".join(
+            [
+                _added(network, runs, seconds),
+                _under_load(network, runs, seconds),
+                _cabin(network, runs, seconds),
+                _hour(network, runs, options.simulated, options.lossy),
+            ]
+        )
 
 
 if __name__ == "__main__":
-    main()
+    main(
+        "pa",
+        results,
+        __doc__,
+        ("gst-launch-1.0", "vlc", "ffmpeg", "espeak-ng"),
+        seconds=8.0,
+        simulated=3600.0,
+        lossy=15.0,
+    )

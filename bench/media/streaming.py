@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import itertools
 import os
 import select
-import shutil
 import socket
 import statistics
 import struct
@@ -23,34 +23,44 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import NamedTuple
 
 from apps.common.multicast import Membership, receiving_socket
+from apps.seat_control import testing
 from apps.vlc_stream import ts
 from apps.vlc_stream.tests.served import SEAT, SERVER, Cabin, Served, cabin, serving
 from apps.vlc_stream.wire import payload
-from bench.document import machine, table, write
+from bench.benchmark import in_turn, main
+from bench.document import table
 from bench.media.clips import Clip, make
 
 STORE = Path("/var/tmp/ife-clips")  # noqa: S108 - clips that last, for root
 COUNTS = (1, 20, 60)
 MANY = 20
+SEATS = 312
 LISTENED = 4
 """Channels whose packets are looked at; to look at all would take a core."""
 
-SETTLE = 6.0
+SETTLE = 8.0
 """Seconds that senders have to come to rest."""
 
 LONG = Clip("Channel", 60)
 SHORT = Clip("Loop", 6)
+CHANGE = Clip("Change", 6, 660)
 SAFETY = Clip("Safety", 30)
 
-SO_RCVBUFFORCE = 33
-SO_TIMESTAMPNS = 35
+SO_ATTACH_FILTER, SO_RCVBUFFORCE, SO_TIMESTAMPNS = 26, 33, 35
 """From asm-generic/socket.h; Python does not name them."""
 
+BUFFER = 8 * 1024 * 1024
+"""Bytes: who listens may be late, but loses nothing."""
+
 _TIME = struct.Struct("@qq")
+_UDP, _RTP = 8, 12
+"""Bytes of their heads."""
 
 
 def group(number: int) -> str:
@@ -76,7 +86,7 @@ class Packet:
 
 def _ear(address: str, source: IPv4Address) -> socket.socket:
     sock = receiving_socket(IPv4Address(address), 5004)
-    sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 8 * 1024 * 1024)
+    sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)
     sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
     Membership("eth0", IPv4Address(address), source).renew(sock)
     return sock
@@ -95,9 +105,8 @@ def receive(sock: socket.socket) -> Packet | None:
         data, ancillary, _, _ = sock.recvmsg(2048, 64)
     except BlockingIOError:
         return None
-    seconds, nanoseconds = _TIME.unpack(ancillary[0][2])
     packets = payload(data)
-    return None if packets is None else Packet(seconds + nanoseconds / 1e9, packets)
+    return None if packets is None else Packet(_arrived(ancillary), packets)
 
 
 def listen(socks: list[socket.socket], seconds: float) -> list[list[Packet]]:
@@ -159,14 +168,14 @@ def _pids(network: Cabin) -> list[int]:
     return [pid for pid in map(int, done.stdout.split()) if pid != os.getpid()]
 
 
-def cpu_seconds(network: Cabin) -> float:
-    """What all senders have taken of the processor."""
-    ticks = 0
+def cpu_seconds(network: Cabin) -> dict[Path, float]:
+    """What each thread of all senders has taken of the processor, to the nanosecond."""
+    taken = {}
     for pid in _pids(network):
-        with contextlib.suppress(OSError):
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
+        for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+            with contextlib.suppress(OSError):
+                taken[path] = int(path.read_text().split()[0]) / 1e9
+    return taken
 
 
 def memory_mib(network: Cabin, without: tuple[str, ...] = ()) -> float:
@@ -214,22 +223,23 @@ def running(network: Cabin, *commands: list[str]) -> Iterator[list[subprocess.Po
             process.communicate()
 
 
-Start = Callable[[Cabin, Path, int], contextlib.AbstractContextManager[object]]
-"""Starts to send a clip on the first n groups."""
+Start = Callable[[Cabin, list[Path], int], contextlib.AbstractContextManager[object]]
+"""Starts to send clips, over and over, on the first n groups. Who plays but one takes the first."""
 
 
 @contextlib.contextmanager
-def ours(network: Cabin, clip: Path, count: int) -> Iterator[Served]:
-    """vlc_stream, whole, and until each channel plays."""
+def ours(network: Cabin, clips: list[Path], count: int, **more: str) -> Iterator[Served]:
+    """vlc_stream, whole, with `more` settings, and until each channel plays."""
+    playlist = ", ".join(clip.name for clip in clips)
     text = "channels:\n" + "".join(
-        f"  c{n}: {{names: {{en: C{n}}}, group: {group(n)}, playlist: [{clip.name}]}}\n"
+        f"  c{n}: {{names: {{en: C{n}}}, group: {group(n)}, playlist: [{playlist}]}}\n"
         for n in range(1, count + 1)
     )
     text += "imposed:\n  safety: {names: {en: S}, group: 239.192.90.1, files: {en: safety.ts}}\n"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "media").symlink_to(STORE)
-        with serving(network, folder, text) as served:
+        with serving(network, folder, text, **more) as served:
             deadline = time.monotonic() + 60
             while any(channel.state != "playing" for channel in served.view().channels):
                 if time.monotonic() > deadline:
@@ -243,11 +253,11 @@ def _rtp(number: int) -> str:
 
 
 @contextlib.contextmanager
-def vlm(network: Cabin, clip: Path, count: int) -> Iterator[object]:
+def vlm(network: Cabin, clips: list[Path], count: int) -> Iterator[object]:
     """VLC's own VLM: one process."""
     with tempfile.NamedTemporaryFile("w", suffix=".vlm") as file:
         for n in range(1, count + 1):
-            file.write(f'new c{n} broadcast enabled loop\nsetup c{n} input "{clip}"\n')
+            file.write(f'new c{n} broadcast enabled loop\nsetup c{n} input "{clips[0]}"\n')
             file.write(f"setup c{n} output {_rtp(n)}\ncontrol c{n} play\n")
         file.flush()
         Path(file.name).chmod(0o644)
@@ -256,13 +266,16 @@ def vlm(network: Cabin, clip: Path, count: int) -> Iterator[object]:
             yield started
 
 
-def vlc_each(network: Cabin, clip: Path, count: int) -> contextlib.AbstractContextManager[object]:
+def vlc_each(
+    network: Cabin, clips: list[Path], count: int
+) -> contextlib.AbstractContextManager[object]:
     """A VLC process a channel."""
     return running(
         network,
         *(
             [
-                *("vlc", "-I", "dummy", "--quiet", "--miface=cabin0", "--loop", str(clip)),
+                *("vlc", "-I", "dummy", "--quiet", "--miface=cabin0", "--loop"),
+                *map(str, clips),
                 *("--sout", _rtp(n)),
             ]
             for n in range(1, count + 1)
@@ -270,8 +283,11 @@ def vlc_each(network: Cabin, clip: Path, count: int) -> contextlib.AbstractConte
     )
 
 
-def multicat(network: Cabin, clip: Path, count: int) -> contextlib.AbstractContextManager[object]:
+def multicat(
+    network: Cabin, clips: list[Path], count: int
+) -> contextlib.AbstractContextManager[object]:
     """multicat: a process a channel. It does not loop."""
+    clip = clips[0]
     if not clip.with_suffix(".aux").exists():
         clock = str(ts.examine(clip).pcr_pid)
         subprocess.run(["ingests", "-p", clock, str(clip)], check=True, capture_output=True)
@@ -284,7 +300,9 @@ def multicat(network: Cabin, clip: Path, count: int) -> contextlib.AbstractConte
     )
 
 
-def ffmpeg(network: Cabin, clip: Path, count: int) -> contextlib.AbstractContextManager[object]:
+def ffmpeg(
+    network: Cabin, clips: list[Path], count: int
+) -> contextlib.AbstractContextManager[object]:
     """ffmpeg, paced by the rate of its output: a process a channel."""
     rate = 4_000_000
     return running(
@@ -292,7 +310,7 @@ def ffmpeg(network: Cabin, clip: Path, count: int) -> contextlib.AbstractContext
         *(
             [
                 *("ffmpeg", "-v", "quiet", "-nostdin", "-re", "-stream_loop", "-1"),
-                *("-i", str(clip), "-c", "copy", "-f", "mpegts", "-muxrate", str(rate)),
+                *("-i", str(clips[0]), "-c", "copy", "-f", "mpegts", "-muxrate", str(rate)),
                 f"udp://{group(n)}:5004?pkt_size=1316&bitrate={rate}&ttl=1&localaddr={SERVER}",
             ]
             for n in range(1, count + 1)
@@ -303,47 +321,55 @@ def ffmpeg(network: Cabin, clip: Path, count: int) -> contextlib.AbstractContext
 # -- what is measured -------------------------------------------------------------------------
 
 
-def cpu(network: Cabin, start: Start, count: int, seconds: float) -> float:
-    """Percent of a core a channel."""
-    with start(network, make(STORE / "long.ts", LONG), count):
-        time.sleep(SETTLE)
-        before = cpu_seconds(network)
-        time.sleep(seconds)
-        return 100 * (cpu_seconds(network) - before) / seconds / count
+class Look(NamedTuple):
+    """What some channels take, and how they come.
+
+    Attributes:
+        cpu: percent of a core a channel.
+        memory: MiB a channel, of the processes that send channels.
+        watched: MiB a channel, with what watches these.
+        gap: between packets, p99, ms.
+        jitter: of the PCRs, p99, ms.
+    """
+
+    cpu: float
+    memory: float
+    watched: float
+    gap: float
+    jitter: float
 
 
-def memory(network: Cabin, start: Start, count: int) -> tuple[float, float]:
-    """MiB a channel: of the processes that send channels, and with what watches them."""
-    with start(network, make(STORE / "long.ts", LONG), count):
-        time.sleep(SETTLE)
-        senders = memory_mib(network, without=("vlc_stream.app", "vlc_stream.pacer"))
-        return senders / count, memory_mib(network) / count
-
-
-def evenness(network: Cabin, start: Start, seconds: float) -> tuple[float, float]:
-    """Of 20 channels: the p99 of the gap between packets and of the PCRs' jitter, ms."""
+def look(network: Cabin, start: Start, count: int, seconds: float) -> Look:
+    """At so many channels, of which some are listened to."""
     clip = make(STORE / "long.ts", LONG)
-    with (
-        ears(network, [group(n) for n in range(1, LISTENED + 1)]) as socks,
-        start(network, clip, MANY),
-    ):
+    groups = [group(n) for n in range(1, min(LISTENED, count) + 1)]
+    with ears(network, groups) as socks, start(network, [clip], count):
         time.sleep(SETTLE)
         for sock in socks:
             drop(sock)
+        before, began = cpu_seconds(network), time.monotonic()
         heard = listen(socks, seconds)
-    return (
-        percentile([gap for packets in heard for gap in gaps(packets)], 99),
-        percentile([value for packets in heard for value in pcr_jitter(packets)], 99),
+        passed = time.monotonic() - began
+        cpu = sum(value - before.get(path, 0) for path, value in cpu_seconds(network).items())
+        senders = memory_mib(network, without=("vlc_stream.app", "vlc_stream.pacer"))
+        watched = memory_mib(network)
+    return Look(
+        cpu=100 * cpu / passed / count,
+        memory=senders / count,
+        watched=watched / count,
+        gap=percentile([gap for packets in heard for gap in gaps(packets)], 99),
+        jitter=percentile([value for packets in heard for value in pcr_jitter(packets)], 99),
     )
 
 
 def loop(network: Cabin, start: Start, loops: int) -> tuple[float, float]:
-    """Of a clip of 6 s in a loop: the longest gap a loop, and the step of the pictures' DTS, ms.
+    """Of two clips of 6 s, again and again: the longest gap at a change, and the step of the DTS.
 
-    The medians over the loops. A step is what a DTS is off one picture after the one before.
+    In ms, the medians over all changes. A step is what a picture's DTS is off one picture after
+    the one before.
     """
-    clip = make(STORE / "short.ts", SHORT)
-    with ears(network, [group(1)]) as socks, start(network, clip, 1):
+    clips = [make(STORE / "short.ts", SHORT), make(STORE / "change.ts", CHANGE)]
+    with ears(network, [group(1)]) as socks, start(network, clips, 1):
         time.sleep(2)
         drop(socks[0])
         (heard,) = listen(socks, SHORT.seconds * loops)
@@ -376,13 +402,13 @@ for path in itertools.chain(sys.argv[1:2], map(str.strip, sys.stdin)):
 """Plays a clip, and then whatever it reads."""
 
 
-def first_picture(packets: list[Packet], clicked: float) -> float:
-    """Milliseconds from the click until a receiver that keeps the stream's clock has a picture.
+def first_picture(packets: list[Packet]) -> Packet:
+    """With which packet a receiver that keeps the stream's clock can show a picture.
 
-    That is when the first key frame after the click is there whole, and its DTS has come.
+    That is when the first key frame is there whole, and its DTS has come.
     """
     begun: int | None = None
-    whole = 0.0
+    whole: Packet | None = None
     for packet in packets:
         for t in packet.split():
             at = ts.stamps(t)
@@ -390,13 +416,67 @@ def first_picture(packets: list[Packet], clicked: float) -> float:
                 continue
             if begun is None and _begins_sequence(t):
                 begun = ts.stamp(t, at[-1])
-            elif begun is not None and not whole:
-                whole = packet.at
-    if begun is None:
+            elif begun is not None and whole is None:
+                whole = packet
+    if begun is None or whole is None:
         raise RuntimeError("no key frame came")
-    clocks = [(p.at, clock) for p in packets for t in p.split() if (clock := ts.pcr(t))]
-    due = next(at for at, clock in clocks if clock >= begun)
-    return 1000 * (max(due, whole) - clicked)
+    due = next(p for p in packets for t in p.split() if (ts.pcr(t) or 0) >= begun)
+    return max(due, whole, key=lambda packet: packet.at)
+
+
+def last_seat(socks: list[socket.socket], clicked: float, seconds: float, silence: bool) -> float:
+    """Milliseconds from a click, just now, until the last seat can show a picture.
+
+    `silence`: what was shown before still comes for a while, and after a silence the new begins.
+    """
+    first: list[Packet] = []
+    others: list[dict[int, float]] = [{} for _ in socks]
+    end = time.monotonic() + seconds
+    with select.epoll() as poll:
+        places = {sock.fileno(): place for place, sock in enumerate(socks)}
+        for sock in socks[1:]:
+            _hear_heads(sock)
+        for fd in places:
+            poll.register(fd, select.EPOLLIN)
+        while (left := end - time.monotonic()) > 0:
+            for fd, _ in poll.poll(left):
+                place = places[fd]
+                if place == 0:
+                    first += iter(partial(receive, socks[0]), None)
+                else:
+                    data, ancillary, _, _ = socks[place].recvmsg(2048, 64)
+                    others[place][hash(data[_RTP:])] = _arrived(ancillary)
+    first = [packet for packet in first if packet.at > clicked]
+    begins = 0
+    if silence:
+        begins = max(range(1, len(first)), key=lambda n: first[n].at - first[n - 1].at)
+    shown = first_picture(first[begins:])
+    return 1000 * (max(shown.at, *(had[hash(shown.data)] for had in others[1:])) - clicked)
+
+
+def _hear_heads(sock: socket.socket) -> None:
+    """Take only datagrams with the begin of a picture, or a clock: one of these decides.
+
+    All of them would be more than one process can hear for 312 seats. It is a filter of classic
+    BPF (bpf(4)), which looks at the bits that say so in each TS packet.
+    """
+    load, test, give = 0x30, 0x45, 0x06
+    program = []
+    for at in range(_UDP + _RTP, _UDP + _RTP + ts.PER_DATAGRAM * ts.PACKET, ts.PACKET):
+        for byte, bit in ((1, 0x40), (3, 0x20)):
+            program += [(load, 0, 0, at + byte), (test, 0, 1, bit), (give, 0, 0, 0xFFFF)]
+    program.append((give, 0, 0, 0))
+    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *one) for one in program))
+    sock.setsockopt(
+        socket.SOL_SOCKET,
+        SO_ATTACH_FILTER,
+        struct.pack("@HP", len(program), ctypes.addressof(code)),
+    )
+
+
+def _arrived(ancillary: list[tuple[int, int, bytes]]) -> float:
+    seconds, nanoseconds = _TIME.unpack(ancillary[0][2])
+    return float(seconds + nanoseconds / 1e9)
 
 
 def _begins_sequence(packet: bytes) -> bool:
@@ -404,46 +484,63 @@ def _begins_sequence(packet: bytes) -> bool:
     return b"\0\0\1\x67" in packet or b"\0\0\1\x27" in packet
 
 
-def impose_ours(network: Cabin, clicks: int) -> list[float]:
-    """Clicks on vlc_stream's API, 4 channels beside it."""
+@contextlib.contextmanager
+def seat_control(folder: Path) -> Iterator[Path]:
+    """A seat control of 312 seats; its socket."""
+    port, path = testing.free_port(), folder / "seat_control.sock"
+    layout = Path(__file__).parents[2] / "inventory/layouts/a330-300.yml"
+    command = [*testing.GUNICORN, "--bind", f"127.0.0.1:{port}", "--bind", f"unix:{path}"]
+    variables = testing.variables(folder) | {"IFE_LAYOUT": str(layout)}
+    with testing.server([*command, "apps.seat_control.asgi:app"], port, variables):
+        yield path
+
+
+def impose_ours(network: Cabin, clicks: int) -> tuple[float, float]:
+    """Clicks on vlc_stream's API, 4 channels beside it; until seat control has told the seats, too.
+
+    Ms at p50, and the longest.
+    """
     make(STORE / "safety.ts", SAFETY)
     taken = []
-    body = {"channel": "safety", "language": "en", "screens": True}
+    body = {"channel": "safety", "language": "en", "screens": True, "selector": {"all": True}}
     with (
-        ears(network, ["239.192.90.1"]) as socks,
-        ours(network, make(STORE / "long.ts", LONG), 4) as served,
+        tempfile.TemporaryDirectory() as name,
+        seat_control(Path(name)) as path,
+        ours(
+            network, [make(STORE / "long.ts", LONG)], 4, IFE_SEAT_CONTROL_SOCKET=str(path)
+        ) as served,
     ):
         for _ in range(clicks):
-            listen(socks, 0.5)
-            clicked = time.time()
-            served.ask("POST", "/api/v1/imposed", body)
-            taken.append(first_picture(listen(socks, 1.5)[0], clicked))
+            with ears(network, ["239.192.90.1"] * SEATS) as socks:
+                time.sleep(0.5)
+                clicked = time.time()
+                status, answer = served.ask("POST", "/api/v1/imposed", body)
+                told = 1000 * (time.time() - clicked)
+                if status != 202 or answer["command"] is None:
+                    raise RuntimeError(f"the seats were not told: {answer}")
+                taken.append(max(told, last_seat(socks, clicked, 1.5, silence=False)))
             served.control_video("safety", "stop")
-    return taken
+    return _spread(taken)
 
 
-def impose_vlc(network: Cabin, clicks: int) -> list[float]:
-    """`set_media` on a libvlc player that shows another clip."""
+def impose_vlc(network: Cabin, clicks: int) -> tuple[float, float]:
+    """`set_media` on a libvlc player that shows another clip; ms at p50, and the longest."""
     safety, other = make(STORE / "safety.ts", SAFETY), make(STORE / "long.ts", LONG)
     taken = []
     for _ in range(clicks):
         with (
-            ears(network, ["239.192.90.1"]) as socks,
+            ears(network, ["239.192.90.1"] * SEATS) as socks,
             running(network, [sys.executable, "-c", PLAIN_VLC, str(other)]) as (player,),
         ):
             time.sleep(4)
-            drop(socks[0])
+            for sock in socks:
+                drop(sock)
             clicked = time.time()
             assert player.stdin is not None  # noqa: S101 - it is a pipe
             player.stdin.write(f"{safety}\n".encode())
             player.stdin.flush()
-            heard = listen(socks, 6)[0]
-            # What it showed before still comes for a while; then there is a silence.
-            begins = max(
-                range(1, len(heard)), key=lambda n: heard[n].at - heard[n - 1].at, default=0
-            )
-            taken.append(first_picture(heard[begins:], clicked))
-    return taken
+            taken.append(last_seat(socks, clicked, 6, silence=True))
+    return _spread(taken)
 
 
 def _source(network: Cabin, sent: dict[int, float], stop: threading.Event) -> None:
@@ -466,12 +563,14 @@ def _source(network: Cabin, sent: dict[int, float], stop: threading.Event) -> No
 
 
 def relay(
-    network: Cabin, start: contextlib.AbstractContextManager[object], seconds: float
-) -> float:
+    network: Cabin,
+    start: Callable[[Cabin], contextlib.AbstractContextManager[object]],
+    seconds: float,
+) -> tuple[float]:
     """The median delay that a relay adds, ms: between the same picture's first packets."""
     sent: dict[int, float] = {}
     stop = threading.Event()
-    with ears(network, [group(1)]) as socks, start:
+    with ears(network, [group(1)]) as socks, start(network):
         thread = threading.Thread(target=_source, args=(network, sent, stop))
         thread.start()
         time.sleep(3)
@@ -482,7 +581,7 @@ def relay(
     delays = [1000 * (at - sent[dts]) for at, dts in pictures(heard) if dts in sent]
     if not delays:
         raise RuntimeError("nothing was relayed")
-    return statistics.median(delays)
+    return (statistics.median(delays),)
 
 
 @contextlib.contextmanager
@@ -510,6 +609,7 @@ def relay_ffmpeg(network: Cabin) -> contextlib.AbstractContextManager[object]:
         network,
         [
             *("ffmpeg", "-v", "quiet", "-nostdin", "-fflags", "nobuffer", "-copyts"),
+            *("-analyzeduration", "1000000"),
             *("-i", f"udp://239.255.1.1:6000?localaddr={SERVER}", "-c", "copy", "-f", "mpegts"),
             *("-muxdelay", "0", f"udp://{group(1)}:5004?pkt_size=1316&localaddr={SERVER}"),
         ],
@@ -518,148 +618,113 @@ def relay_ffmpeg(network: Cabin) -> contextlib.AbstractContextManager[object]:
 
 # -- all of it --------------------------------------------------------------------------------
 
-
-def medians(
-    runs: int, measures: dict[str, Callable[[], float | tuple[float, ...]]]
-) -> dict[str, tuple[float, ...]]:
-    """Each measure `runs` times in turn, so that a slow minute hits all alike; the medians."""
-    found: dict[str, list[tuple[float, ...]]] = {name: [] for name in measures}
-    for run in range(runs):
-        for name, measure in measures.items():
-            value = measure()
-            found[name].append(value if isinstance(value, tuple) else (value,))
-            print(f"  run {run + 1} of {runs}, {name}: {found[name][-1]}", file=sys.stderr)
-    return {
-        name: tuple(statistics.median(column) for column in zip(*values, strict=True))
-        for name, values in found.items()
-    }
+OURS, VLM, EACH, MULTICAT, FFMPEG = (
+    "vlc_stream",
+    "VLC, VLM",
+    "VLC, a process each",
+    "multicat",
+    "ffmpeg, `bitrate=`",
+)
+SENDERS: dict[str, Start] = {OURS: ours, VLM: vlm, MULTICAT: multicat}
 
 
-def results(network: Cabin, runs: int, seconds: float, counts: tuple[int, ...]) -> str:
-    """All of it, as Markdown."""
-    senders: dict[str, Start] = {"vlc_stream": ours, "VLC, VLM": vlm, "multicat": multicat}
-    loads = medians(
+def _channels(network: Cabin, runs: int, seconds: float) -> str:
+    starts = {(name, count): start for count in COUNTS for name, start in SENDERS.items()}
+    starts |= {(EACH, MANY): vlc_each, (FFMPEG, MANY): ffmpeg}
+    found = in_turn(
         runs,
         {
-            f"{name}, {count}": lambda start=start, count=count: cpu(  # type: ignore[misc]
-                network, start, count, seconds
-            )
-            for count in counts
-            for name, start in senders.items()
+            f"{name}, {count}": partial(look, network, start, count, seconds)
+            for (name, count), start in starts.items()
         },
     )
-    rows = [["% of a core a channel", *(f"{count} channels" for count in counts)]]
-    rows += [[n, *(f"{loads[f'{n}, {c}'][0]:.2f}" for c in counts)] for n in senders]
+
+    def at(name: str, count: int = MANY) -> Look:
+        return Look(*found[f"{name}, {count}"])
+
+    rows = [["% of a core a channel", *(f"{count} channels" for count in COUNTS)]]
+    rows += [[name, *(f"{at(name, count).cpu:.2f}" for count in COUNTS)] for name in SENDERS]
     ratios = [
-        f"{name}: " + ", ".join(
-            f"{loads[f'vlc_stream, {c}'][0] / max(0.001, loads[f'{name}, {c}'][0]):.2f}x at {c}"
-            for c in counts
-        )
-        for name in ("VLC, VLM", "multicat")
-    ]  # fmt: skip
-    text = f"### Channels\n\n{table(*rows)}vlc_stream against {'; '.join(ratios)}.\n\n"
-
-    sizes = medians(
-        runs,
-        {
-            "vlc_stream": lambda: memory(network, ours, MANY),
-            "a VLC process each": lambda: memory(network, vlc_each, MANY),
-        },
+        f"{name} " + ", ".join(f"{at(OURS, n).cpu / at(name, n).cpu:.2f}x at {n}" for n in COUNTS)
+        for name in (VLM, MULTICAT)
+    ]
+    text = (
+        f"### Channels\n\n{table(*rows)}\nvlc_stream against {'; '.join(ratios)}. "
+        f"{COUNTS[-1]} channels take {at(OURS, COUNTS[-1]).cpu / at(OURS).cpu:.2f}x as much each "
+        f"as {MANY} do (1 is linear growth).\n\n"
     )
-    even = medians(
-        runs,
-        {
-            name: lambda start=start: evenness(network, start, seconds)  # type: ignore[misc]
-            for name, start in (*senders.items(), ("ffmpeg, `bitrate=`", ffmpeg))
-        },
-    )
-    rows = [["20 channels", "gap p99 ms", "PCR jitter p99 ms", "MiB a channel"]]
-    for name, (gap, jitter) in even.items():
-        rows.append([name, f"{gap:.2f}", f"{jitter:.2f}"])
-        rows[-1].append(" of ".join(f"{s:.1f}" for s in sizes[name]) if name in sizes else "")
-    rows.append(["a VLC process each", "", "", f"{sizes['a VLC process each'][0]:.1f}"])
-    mine = even["vlc_stream"]
-    text += (
-        f"{table(*rows)}vlc_stream: gap {mine[0] / even['multicat'][0]:.2f}x multicat's, jitter "
-        f"{mine[1] / even['ffmpeg, `bitrate=`'][1]:.2f}x ffmpeg's, memory "
-        f"{sizes['vlc_stream'][0] / sizes['a VLC process each'][0]:.2f}x "
-        "that of a process each, where what watches the channels is left out (with it "
-        f"{sizes['vlc_stream'][1] / sizes['a VLC process each'][0]:.2f}x).\n\n"
+    rows = [[f"{MANY} channels", "gap p99 ms", "PCR jitter p99 ms", "MiB a channel", "with all"]]
+    for name in (OURS, VLM, EACH, MULTICAT, FFMPEG):
+        seen = at(name)
+        rows.append([name, *(f"{value:.2f}" for value in (seen.gap, seen.jitter))])
+        rows[-1] += [f"{value:.1f}" for value in (seen.memory, seen.watched)]
+    mine, each = at(OURS), at(EACH)
+    return text + (
+        f"{table(*rows)}\nvlc_stream: gap {mine.gap / at(MULTICAT).gap:.2f}x multicat's, jitter "
+        f"{mine.jitter / at(FFMPEG).jitter:.2f}x ffmpeg's, memory "
+        f"{mine.memory / each.memory:.2f}x that of a VLC process each; with what watches the "
+        f"channels and what waits to send imposed videos {mine.watched / each.watched:.2f}x.\n"
     )
 
-    loops = medians(
-        runs,
-        {
-            "vlc_stream": lambda: loop(network, ours, 4),
-            "VLC, `--loop`": lambda: loop(network, vlc_each, 4),
-            "ffmpeg, `-stream_loop`": lambda: loop(network, ffmpeg, 4),
-        },
+
+def _changes(network: Cabin, runs: int) -> str:
+    vlc, ffmpeg_loop = "VLC, `--loop`", "ffmpeg, `-stream_loop`, one file"
+    starts: dict[str, Start] = {OURS: ours, vlc: vlc_each, ffmpeg_loop: ffmpeg}
+    found = in_turn(
+        runs, {name: partial(loop, network, start, 3) for name, start in starts.items()}
     )
-    rows = [["a loop", "gap ms", "step of DTS ms"]]
-    rows += [[name, f"{gap:.1f}", f"{step:.1f}"] for name, (gap, step) in loops.items()]
-    text += (
-        f"{table(*rows)}vlc_stream: gap 1/"
-        f"{loops['VLC, `--loop`'][0] / loops['vlc_stream'][0]:.0f} of VLC's.\n\n"
+    rows = [["loop and file change", "gap ms", "step of DTS ms"]]
+    rows += [[name, f"{gap:.1f}", f"{step:.1f}"] for name, (gap, step) in found.items()]
+    return (
+        f"{table(*rows)}\nvlc_stream: gap 1/{found[vlc][0] / found[OURS][0]:.0f} of VLC's, step "
+        f"{found[OURS][1]:.1f} ms beside ffmpeg's {found[ffmpeg_loop][1]:.1f}.\n"
     )
 
-    shown = medians(
-        runs,
-        {
-            "vlc_stream": lambda: _spread(impose_ours(network, 10)),
-            "VLC, `set_media`": lambda: _spread(impose_vlc(network, 3)),
-        },
-    )
-    rows = [["imposed video, click to first picture due", "p50 ms", "longest ms"]]
-    rows += [[name, *(f"{value:,.0f}" for value in values)] for name, values in shown.items()]
-    ratio = shown["vlc_stream"][0] / shown["VLC, `set_media`"][0]
-    text += f"### Imposed video and live relays\n\n{table(*rows)}{ratio:.2f}x VLC's.\n\n"
 
-    relays = medians(
+def _imposed(network: Cabin, runs: int) -> str:
+    plain = "VLC, `set_media`"
+    found = in_turn(
         runs,
-        {
-            name: lambda start=start: relay(network, start(network), seconds)  # type: ignore[misc]
-            for name, start in (
-                ("vlc_stream", relay_ours),
-                ("multicat", relay_multicat),
-                ("ffmpeg, copy", relay_ffmpeg),
-            )
-        },
+        {OURS: partial(impose_ours, network, 5), plain: partial(impose_vlc, network, 2)},
+    )
+    rows = [[f"safety video, click to first picture at {SEATS} seats", "p50 ms", "longest ms"]]
+    rows += [[name, *(f"{value:,.0f}" for value in values)] for name, values in found.items()]
+    ratio = found[OURS][0] / found[plain][0]
+    return f"### Imposed video and live relays\n\n{table(*rows)}\n{ratio:.2f}x VLC's.\n"
+
+
+def _relays(network: Cabin, runs: int, seconds: float) -> str:
+    copy = "ffmpeg, copy"
+    starts = {OURS: relay_ours, MULTICAT: relay_multicat, copy: relay_ffmpeg}
+    found = in_turn(
+        runs, {name: partial(relay, network, start, seconds) for name, start in starts.items()}
     )
     rows = [["live relay", "added ms"]]
-    rows += [[name, f"{value:.2f}"] for name, (value,) in relays.items()]
-    ratio = relays["vlc_stream"][0] / relays["ffmpeg, copy"][0]
-    return text + f"{table(*rows)}{ratio:.3f}x ffmpeg's.\n"
+    rows += [[name, f"{value:.2f}"] for name, (value,) in found.items()]
+    return f"{table(*rows)}\n{found[OURS][0] / found[copy][0]:.3f}x ffmpeg's.\n"
 
 
 def _spread(values: list[float]) -> tuple[float, float]:
     return statistics.median(values), max(values)
 
 
-def main() -> None:
-    """Run what was asked for."""
-    parser = argparse.ArgumentParser(prog="python -m bench.media.streaming", description=__doc__)
-    parser.add_argument("--runs", type=int, default=5, help="of each, in turn; 5 unless given")
-    parser.add_argument("--seconds", type=float, default=10, help="of each look; 10 unless given")
-    parser.add_argument("--channels", type=int, nargs="*", default=COUNTS, help="1 20 60")
-    parser.add_argument("--print", action="store_true", help="and do not write them down")
-    options = parser.parse_args()
-    if os.geteuid() != 0:
-        sys.exit("bench.media.streaming: a network of its own takes root rights")
-    missing = [name for name in ("vlc", "multicat", "ffmpeg") if shutil.which(name) is None]
-    if missing:
-        sys.exit(f"bench.media.streaming: not installed: {', '.join(missing)}")
+def results(options: argparse.Namespace) -> str:
+    """All of it, as Markdown."""
+    runs, seconds = options.runs, options.seconds
     STORE.mkdir(mode=0o755, exist_ok=True)
     with cabin() as network:
         network.server.run(
             subprocess.run, ["ip", "route", "add", "224.0.0.0/4", "dev", "cabin0"], check=True
         )
-        text = results(network, options.runs, options.seconds, tuple(options.channels))
-    text = f"{machine()} Medians of {options.runs} runs.\n\n{text}"
-    if options.print:
-        print(text)
-    else:
-        write("streaming", text)
+        return "\n".join(
+            [
+                _channels(network, runs, seconds),
+                _changes(network, runs),
+                _imposed(network, runs),
+                _relays(network, runs, seconds),
+            ]
+        )
 
 
 if __name__ == "__main__":
-    main()
+    main("streaming", results, __doc__, ("vlc", "multicat", "ffmpeg"), seconds=5.0)
