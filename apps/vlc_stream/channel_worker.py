@@ -31,7 +31,7 @@ from apps.vlc_stream.orders import (
 
 log = logging.getLogger(__name__)
 
-CACHING = 235
+CACHING = 215
 """Milliseconds that libvlc reads ahead. With this the time stamps go on without a step where one
 file follows another (docs/decisions/0013)."""
 
