@@ -96,8 +96,10 @@ class ManagedChannel:
         wanted = self._is_wanted() and self._has_source()
         if wanted and not may_start and not self._keeper.running:
             return False
-        # A live source that is silent, or an interface that is down, is not to blame.
-        able = wire and not (self.spec.live is not None and self._trouble)
+        # A live source that is silent, an interface that is down, a process that loads: it is not
+        # to blame.
+        silent = self.spec.live is not None and self._trouble
+        able = wire and self.process.speaks and not silent
         match self._keeper.decide(now, wanted, self._listener.heard, able):
             case "start" | "restart":
                 self._start()

@@ -16,9 +16,9 @@ from pydantic import BaseModel, Field, ValidationError
 from apps.vlc_stream import ts
 from apps.vlc_stream.orders import MediaItem
 
-TIMEOUT = 10.0
+TIMEOUT = 60.0
 MEMORY = 512 * 1024 * 1024
-CPU_SECONDS = 5
+CPU_SECONDS = 20
 READ = 8 * 1024 * 1024
 """Limits of one look at a file: seconds, bytes, seconds, and bytes that are read of it."""
 

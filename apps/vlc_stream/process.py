@@ -29,6 +29,9 @@ STEADY = 10.0
 FROZEN = 5.0
 """Seconds without a word from a process, after which it is ended. It speaks twice a second."""
 
+LOADING = 30.0
+"""Seconds that it has for its first word: on a slow machine libvlc takes its time to load."""
+
 
 _REPORT = TypeAdapter(Report)
 
@@ -69,12 +72,18 @@ class SendingProcess:
         self._started = 0.0
         self._next_start = 0.0
         self._heard = 0.0
+        self._speaks = False
         self.starts = 0
 
     @property
     def alive(self) -> bool:
         """Whether it runs."""
         return self._process is not None and self._process.poll() is None
+
+    @property
+    def speaks(self) -> bool:
+        """Whether it runs, and has loaded."""
+        return self._speaks and self.alive
 
     @property
     def pid(self) -> int | None:
@@ -88,7 +97,7 @@ class SendingProcess:
         """
         now = time.monotonic()
         if self.alive:
-            if now - self._heard > FROZEN:
+            if now - self._heard > (FROZEN if self._speaks else LOADING):
                 log.warning("a process hangs", extra={"child": self._module})
                 self.kill()
             elif now - self._started > STEADY:
@@ -136,6 +145,7 @@ class SendingProcess:
         )
         with self._lock:
             self._process = process
+            self._speaks = False
         self._started = self._heard = now
         self.starts += 1
         threading.Thread(
@@ -152,7 +162,8 @@ class SendingProcess:
     def _listen(self, process: subprocess.Popen[bytes]) -> None:
         with cast("IO[bytes]", process.stdout) as lines:
             for line in lines:
-                self._heard = time.monotonic()
+                if process is self._process:
+                    self._heard, self._speaks = time.monotonic(), True
                 if not line.strip():
                     continue
                 try:
