@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from playwright.sync_api import expect
 
 from bench import testing
+
+# Milliseconds. Pages have to come, not to come fast: this machine may have other things to do.
+expect.set_options(timeout=20_000)
 
 CABIN_TIMEOUT = 300
 """Seconds for a test with a cabin: the first of them waits for all its seats."""

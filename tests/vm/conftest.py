@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ from bench.site import NETWORKS, Run, make_secrets, provision
 from image.settings import built
 from image.vm.machine import Machine, Network
 from image.vm.vm import VM
+
+# A job in the background of a shell ignores SIGINT, and so would all that is started here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parents[2]
 CONSOLES = ROOT / ".cache/vm"

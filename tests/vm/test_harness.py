@@ -290,14 +290,12 @@ def test_it_switches_off_by_itself(new_vm: StartVm, blank: Path) -> None:
 
 # -- nothing is left --------------------------------------------------------------------------
 
-# A job in the background of a shell ignores SIGINT, and so would all that it starts.
 OWNER = """
-import signal, sys, time
+import sys, time
 from pathlib import Path
 from image.vm.machine import Machine, Network
 from image.vm.vm import VM
 networks = (Network.parse("crew=198.18.3.1/24"),)
-signal.signal(signal.SIGINT, signal.default_int_handler)
 with VM(Machine(Path(sys.argv[1]), networks=networks, tpm=True)) as vm:
     vm.boot()
     print(vm.files.folder, flush=True)

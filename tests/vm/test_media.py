@@ -1,0 +1,153 @@
+"""Sound in by a card, pictures in by a file, and both received in the cabin by ffmpeg."""
+
+from __future__ import annotations
+
+import subprocess
+import wave
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from apps.common.testing import wait_until
+from bench.media.clips import Clip, make
+from bench.site import CABIN
+from image.vm.vm import VM
+
+RATE, HERTZ = 48_000, 440
+SERVER = "10.20.0.1"
+PA_GROUP, CHANNEL_GROUP = "239.192.74.0", "239.192.80.1"
+CHANNELS = f"""\
+channels:
+  news: {{names: {{en: News}}, group: {CHANNEL_GROUP}, playlist: [news.ts]}}
+"""
+CLIP = Clip("News", seconds=10, kbits=800, size="320x180")
+
+DESCRIPTION = f"""\
+v=0
+o=- 0 0 IN IP4 {SERVER}
+s=PA
+c=IN IP4 {PA_GROUP}/1
+t=0 0
+a=source-filter: incl IN IP4 {PA_GROUP} {SERVER}
+m=audio 5004 RTP/AVP 96
+a=rtpmap:96 L16/{RATE}/1
+"""
+
+# What is played into one end of the loop is captured at the other. The keylines lapse after a
+# second, and a pipe that breaks ends it all.
+SPEAK = """
+aplay --quiet --device=hw:CARD=handset,DEV=1 /run/said.wav & player=$!
+trap 'kill $player' EXIT
+/opt/ife/bin/python -c '
+import json, socket, time
+with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as keylines:
+    while True:
+        keylines.sendto(b"{\\"crew\\": {\\"all\\": true}}", "/run/ife/pa_audio/keylines.sock")
+        print("on", flush=True)
+        time.sleep(0.1)
+'
+"""
+
+RECEIVE_TIMEOUT = 60
+
+
+def copy(vm: VM, source: Path, target: str) -> None:
+    subprocess.run(
+        ["scp", "-q", "-F", str(vm.files.ssh_config), str(source), f"vm:{target}"],
+        check=True,
+        timeout=60,
+    )
+
+
+def ffmpeg(vm: VM, *arguments: str) -> bytes:
+    """What it makes of a stream, on our side of the cabin's bridge."""
+    done = subprocess.run(
+        [*vm.entering, "ffmpeg", "-nostdin", "-v", "error", *arguments],
+        stdout=subprocess.PIPE,
+        timeout=RECEIVE_TIMEOUT,
+        check=True,
+    )
+    return done.stdout
+
+
+@pytest.fixture
+def cards(aircraft: VM) -> Iterator[None]:
+    """The two cards that the inventory names, each with two ends that are joined."""
+    aircraft.run("modprobe snd-aloop enable=1,1 id=pilot,handset")
+    yield
+    # arecord has them open.
+    aircraft.run("systemctl stop ife-pa_audio.service && modprobe -r snd-aloop")
+    aircraft.run("systemctl start ife-pa_audio.service")
+
+
+def hears_the_handset(vm: VM) -> bool:
+    told = vm.run("systemctl show --property=StatusText --value ife-pa_audio.service").stdout
+    return "crew input" not in told
+
+
+@contextmanager
+def speaking(vm: VM, tmp_path: Path) -> Iterator[None]:
+    """A tone in the handset, whose keyline is on."""
+    at = np.arange(120 * RATE)
+    said = (np.sin(2 * np.pi * HERTZ * at / RATE) * 8000).astype("<i2")
+    with wave.open(str(tmp_path / "said.wav"), "wb") as file:
+        file.setparams((1, 2, RATE, 0, "NONE", ""))
+        file.writeframes(said.tobytes())
+    copy(vm, tmp_path / "said.wav", "/run/said.wav")
+    with subprocess.Popen(
+        ["ssh", "-F", str(vm.files.ssh_config), "vm", SPEAK], stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == b"on\n"
+            wait_until(lambda: hears_the_handset(vm), "the card is open", 60)
+            yield
+        finally:
+            process.kill()
+
+
+def test_a_handset_is_heard_in_the_cabin(aircraft: VM, cards: None, tmp_path: Path) -> None:
+    description = tmp_path / "pa.sdp"
+    description.write_text(DESCRIPTION)
+    with speaking(aircraft, tmp_path):
+        heard = ffmpeg(
+            aircraft,
+            *("-protocol_whitelist", "file,udp,rtp", "-localaddr", str(CABIN.host.ip)),
+            *("-i", str(description), "-t", "3", "-f", "s16le", "-"),
+        )
+    samples = np.frombuffer(heard, "<i2")
+    assert len(samples) == 3 * RATE
+    strongest = np.argmax(np.abs(np.fft.rfft(samples))) * RATE / len(samples)
+    assert abs(strongest - HERTZ) < 1
+    assert 6000 < np.abs(samples).max() <= 8000
+
+
+def test_a_channel_is_seen_in_the_cabin(aircraft: VM, tmp_path: Path) -> None:
+    clip = make(tmp_path / "news.ts", CLIP)
+    before = aircraft.run("cat /etc/ife/channels.yml").stdout
+    (tmp_path / "channels.yml").write_text(CHANNELS)
+    aircraft.run("install -d -m 755 /var/lib/ife/media")
+    copy(aircraft, clip, "/var/lib/ife/media/news.ts")
+    copy(aircraft, tmp_path / "channels.yml", "/etc/ife/channels.yml")
+    try:
+        aircraft.run("systemctl restart ife-vlc_stream.service", timeout=120)
+        frames = ffmpeg(
+            aircraft,
+            *("-i", f"rtp://{CHANNEL_GROUP}:5004?sources={SERVER}&localaddr={CABIN.host.ip}"),
+            *("-t", "4", "-map", "0:v", "-f", "framehash", "-"),
+        )
+    finally:
+        (tmp_path / "channels.yml").write_text(before)
+        copy(aircraft, tmp_path / "channels.yml", "/etc/ife/channels.yml")
+        aircraft.run("rm -r /var/lib/ife/media && systemctl restart ife-vlc_stream.service")
+    seen = [line.split(",") for line in frames.decode().splitlines() if not line.startswith("#")]
+    assert len(seen) >= 3 * CLIP.rate
+    assert len({line[-1] for line in seen}) == len(seen), "no picture comes twice"
+    wait_until(
+        lambda: "active" in aircraft.run("systemctl is-active ife-vlc_stream", check=False).stdout,
+        "it is as it was",
+        60,
+    )
