@@ -210,7 +210,10 @@ class ChannelView(View):
 
 
 class ImposedView(View):
-    """An imposed video as it is. `remaining` is seconds; None for one that loops."""
+    """An imposed video as it is. `remaining` is seconds; None for one that loops.
+
+    `seats`: where it is on; None where it is idle, or on the overhead screens only.
+    """
 
     id: MediaId
     names: dict[Language, Label]
@@ -221,6 +224,7 @@ class ImposedView(View):
     language: Language | None = None
     position: float | None = None
     remaining: float | None = None
+    seats: Selector | None = None
     screens: bool = False
     trouble: str | None = None
 

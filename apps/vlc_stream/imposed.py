@@ -256,6 +256,7 @@ class ImposedVideos:
             language=on.language if on else None,
             position=None if position is None else round(position, 1),
             remaining=remaining,
+            seats=on.selector if on else None,
             screens=on.screens if on else False,
             trouble=trouble or self._library.trouble(spec.files.values()),
         )

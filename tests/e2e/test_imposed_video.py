@@ -92,6 +92,8 @@ def test_seats_are_told_at_its_begin_and_at_its_end(
     began = time.monotonic()
     first = impose(stream, "safety", AFT)
     assert time.monotonic() - began < 2
+    (safety,) = (video for video in stream.view().imposed if video.id == "safety")
+    assert safety.seats == AFT
     wait_until(lambda: len(said(seats[0], first - 1)) == 2, "they are let go")
     (video, count), (none, as_many) = said(seats[0], first - 1)
     assert (video, none) == ("safety", None)

@@ -23,7 +23,7 @@ from apps.common.channels import (
     ImposedView,
     ImposeRequest,
 )
-from apps.common.commands import Accepted, Selector
+from apps.common.commands import Accepted, RowRange, Selector
 from apps.common.pa import PaAnnouncement, PaState, Source
 from apps.common.screens import ScreensView, ScreenView
 from apps.crew_web import texts
@@ -207,6 +207,10 @@ def test_an_imposed_video_says_what_is_left(web: CrewWeb, state: str, action: st
     page = render_template("_video_live.html", view=on, screens=None)
     assert "2:05" in page
     assert f'name="action" value="{action}"' in page
+    assert texts.gettext("Screens only") in page
+    somewhere = view(state=state, language="de", seats={"rows": [{"first": 3, "last": 5}]})
+    page = render_template("_video_live.html", view=somewhere, screens=None)
+    assert texts.selector(Selector(rows=(RowRange(first=3, last=5),)), web.layout) in page
     over_and_over = view(state=state, language="de", position=10.0)
     page = render_template("_video_live.html", view=over_and_over, screens=None)
     assert texts.gettext("over and over, until it is stopped") in page
