@@ -14,6 +14,9 @@ from contextlib import suppress
 
 from pydantic import BaseModel
 
+ALIVE_WITHIN = 30
+"""Seconds. A stop of a disk for some seconds is no reason to start an app anew."""
+
 
 class Degraded(BaseModel):
     """A part that is away, and why."""
@@ -42,6 +45,7 @@ class Health:
         self._app = app
         self._needs: list[Check] = []
         self._parts: dict[str, Check] = {}
+        self._is_watched = False
 
     def need(self, check: Check) -> None:
         """Without this the app is not ready."""
@@ -60,6 +64,16 @@ class Health:
         return HealthReport(
             app=self._app, ready=why_not is None, why_not=why_not, degraded=degraded
         )
+
+    def alive(self) -> None:
+        """Tell systemd that the app's work goes round; it is to be told within 30 s again.
+
+        A unit's ``WatchdogSec=`` counts from gunicorn's start, so it is what a slow machine may
+        take to load the app.
+        """
+        soon = "" if self._is_watched else f"WATCHDOG_USEC={ALIVE_WITHIN * 1_000_000}\n"
+        self._is_watched = True
+        sd_notify(f"{soon}WATCHDOG=1")
 
     def notify(self) -> None:
         """Tell systemd how we are (`systemctl status` shows it); nothing happens elsewhere."""

@@ -10,7 +10,7 @@ from apps.common import pa
 from apps.common.bus import Bus, Followed
 from apps.common.calls import SeatControl
 from apps.common.channels import ImposedView
-from apps.common.health import Degraded, Health, sd_notify
+from apps.common.health import Degraded, Health
 from apps.common.settings import SettingsError
 from apps.crew_web import cabin_map, crew, languages, selection
 from apps.crew_web.lockout import Lockout
@@ -118,6 +118,6 @@ class CrewWeb:
             self.health.notify()
             # Each request needs them too. That they cannot be written is no reason to start anew.
             self.store.read("SELECT 1", ())
-            sd_notify("WATCHDOG=1")
+            self.health.alive()
             if self._closing.wait(LOOK_EVERY):
                 return

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from apps.common import layout as layouts
 from apps.common.announcements import MessageView, PaView, PramRequest, PramView, QueuedView
 from apps.common.bus import Bus
-from apps.common.health import Health, sd_notify
+from apps.common.health import Health
 from apps.common.pa import ALL_AREAS, LEVELS_TOPIC, STATE_EVERY, TOPIC, Signer, Source
 from apps.common.settings import SettingsError
 from apps.pa_audio.arbiter import NOWHERE, Groups, PramItem
@@ -286,7 +286,7 @@ class PaAudio:
                 notified = now
                 self.health.notify()
                 if self.engine.stuck() is None:
-                    sd_notify("WATCHDOG=1")
+                    self.health.alive()
 
     def _mend(self) -> None:
         looked = 0.0

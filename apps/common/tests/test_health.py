@@ -79,6 +79,16 @@ def test_systemd_is_told(service_manager: socket.socket) -> None:
     assert service_manager.recv(4096) == b"READY=1"
 
 
+def test_the_first_sign_of_life_makes_the_watchdog_watch_closely(
+    service_manager: socket.socket,
+) -> None:
+    health = Health("lamp")
+    health.alive()
+    assert service_manager.recv(4096) == b"WATCHDOG_USEC=30000000\nWATCHDOG=1"
+    health.alive()
+    assert service_manager.recv(4096) == b"WATCHDOG=1"
+
+
 def test_without_systemd_nothing_happens(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     Health("lamp").notify()
