@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -49,7 +50,7 @@ OPTIONS = (
         "--no-stats",
         "--no-metadata-network-access",
     ),
-    *("--no-lua", "--no-plugins-scan", "--ignore-config", "--no-xlib", "--no-sub-autodetect-file"),
+    *("--no-lua", "--ignore-config", "--no-xlib", "--no-sub-autodetect-file"),
     # Sockets, and the multiplexer's clock, go on from one file to the next.
     "--sout-keep",
     f"--file-caching={CACHING}",
@@ -196,6 +197,8 @@ class ChannelWorker:
         self._output = output
         self._tell = tell
         self._instance = vlc.Instance([*OPTIONS, f"--miface={output.interface}", f"--dscp={DSCP}"])
+        if self._instance is None:
+            sys.exit("vlc_stream: libvlc does not start: are its plugins installed?")
         self._channels: dict[str, _Channel] = {}
         self._work: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         threading.Thread(target=self._do_work, name="channels", daemon=True).start()
