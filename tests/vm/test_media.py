@@ -103,7 +103,7 @@ def speaking(vm: VM, tmp_path: Path) -> Iterator[None]:
         assert process.stdout is not None
         try:
             assert process.stdout.readline() == b"on\n"
-            wait_until(lambda: "crew input" not in status(vm, "pa_audio"), "the card is open", 60)
+            wait_until(lambda: "crew input" not in status(vm, "pa_audio"), "the card is open", 180)
             yield
         finally:
             process.kill()
