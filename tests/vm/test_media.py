@@ -53,6 +53,9 @@ with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as keylines:
 
 RECEIVE_TIMEOUT = 120
 
+# Sound and pictures in real time are much for an emulated machine.
+pytestmark = pytest.mark.long
+
 
 def copy(vm: VM, source: Path, target: str) -> None:
     subprocess.run(
