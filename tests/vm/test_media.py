@@ -23,6 +23,7 @@ CHANNELS = f"""\
 channels:
   news: {{names: {{en: News}}, group: {CHANNEL_GROUP}, playlist: [news.ts]}}
 """
+PICTURES = 50
 CLIP = Clip("News", seconds=10, kbits=800, size="320x180")
 
 DESCRIPTION = f"""\
@@ -146,14 +147,15 @@ def test_a_channel_is_seen_in_the_cabin(aircraft: VM, tmp_path: Path) -> None:
         frames = ffmpeg(
             aircraft,
             *("-i", f"rtp://{CHANNEL_GROUP}:5004?sources={SERVER}&localaddr={CABIN.host.ip}"),
-            *("-t", "4", "-map", "0:v", "-f", "framehash", "-"),
+            *("-map", "0:v", "-frames:v", str(PICTURES), "-f", "framehash", "-"),
         )
     finally:
         (tmp_path / "channels.yml").write_text(before)
         copy(aircraft, tmp_path / "channels.yml", "/etc/ife/channels.yml")
         aircraft.run("rm -r /var/lib/ife/media && systemctl restart ife-vlc_stream.service")
     seen = [line.split(",") for line in frames.decode().splitlines() if not line.startswith("#")]
-    assert len(seen) >= 2 * CLIP.rate
+    # Some of them ffmpeg counts, but does not show.
+    assert len(seen) > PICTURES / 2
     assert len({line[-1] for line in seen}) == len(seen), "no picture comes twice"
     wait_until(
         lambda: "active" in aircraft.run("systemctl is-active ife-vlc_stream", check=False).stdout,
