@@ -36,6 +36,9 @@ CATALOGUE = "catalogue.json"
 METADATA = "metadata"
 OBJECTS = "objects"
 
+MADE = "x-ife-made"
+"""A field of timestamp.json that TUF does not know: when it was signed, as its `expires`."""
+
 MAX_CATALOGUE = 32 * 1024 * 1024
 MAX_ENTRIES = 20_000
 MAX_FILES = 200_000

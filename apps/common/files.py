@@ -33,8 +33,29 @@ def put_in_place(aside: Path, path: Path) -> None:
         OSError: the disk refuses.
     """
     aside.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Have a file or a folder on the disk, of a folder the names in it.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(folder)
+        os.fsync(file)
     finally:
-        os.close(folder)
+        os.close(file)
+
+
+def point(link: Path, target: str) -> None:
+    """Make a symbolic link, or have one point elsewhere, in one step; on return it is on the disk.
+
+    Raises:
+        OSError: the disk refuses; it points where it did.
+    """
+    aside = link.with_name(f".{link.name}.new")
+    aside.unlink(missing_ok=True)
+    aside.symlink_to(target)
+    put_in_place(aside, link)

@@ -1,0 +1,348 @@
+"""What a source offers, if it is to be believed: TUF's client workflow (specification 1.0.33, 5.3).
+
+python-tuf does the work. Here are the source that it reads, the time by which it judges, where
+what is trusted is kept, and words for what it refuses. A source's metadata is taken as a whole or
+not at all, and only what a catalogue names is looked up.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import AwareDatetime, TypeAdapter, ValidationError
+from tuf.api.exceptions import (
+    BadVersionNumberError,
+    DownloadError,
+    DownloadHTTPError,
+    DownloadLengthMismatchError,
+    ExpiredMetadataError,
+    LengthOrHashMismatchError,
+    RepositoryError,
+    UnsignedMetadataError,
+)
+from tuf.api.metadata import Metadata, Signed, TargetFile
+from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
+
+from apps.common.content import (
+    CATALOGUE,
+    KINDS,
+    MADE,
+    MAX_CATALOGUE,
+    METADATA,
+    Catalogue,
+    Entry,
+    Kind,
+    SetFile,
+    TargetName,
+    object_path,
+    target_name,
+)
+from apps.common.files import point, sync, write_whole
+from apps.content_sync.clock import Clock
+from apps.content_sync.source import (
+    BUFFER,
+    FolderSource,
+    NotThereError,
+    Source,
+    SourceError,
+)
+
+log = logging.getLogger(__name__)
+
+MAX_KIND = 64 * 1024 * 1024
+"""Bytes of one kind's metadata; a target takes some 150."""
+
+TRUSTED = "trusted"
+PLACES = ("a", "b")
+
+_HISTORY = "root_history"
+"""Where python-tuf keeps every root, below its own folder."""
+
+_BEGINNING = datetime.min.replace(tzinfo=UTC)
+_MOMENT = TypeAdapter(AwareDatetime)
+
+
+class RefusedError(Exception):
+    """A source is not to be believed. `slug` says why for machines, the message for people."""
+
+    def __init__(self, slug: str, words: str) -> None:
+        super().__init__(words)
+        self.slug = slug
+
+
+@dataclass(frozen=True)
+class OfferedKind:
+    """One kind of a set: its catalogue, and its files by target name, the catalogue among them."""
+
+    version: int
+    catalogue: Catalogue
+    files: dict[TargetName, SetFile]
+
+    def entries(self) -> Iterator[tuple[Entry, dict[TargetName, SetFile]]]:
+        """Each entry with its files."""
+        for entry in self.catalogue.entries:
+            names = [target_name(self.catalogue.kind, name) for name in entry.names()]
+            yield entry, {name: self.files[name] for name in names}
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A set as the ground has signed it.
+
+    Attributes:
+        version: of the snapshot.
+        made: when the ground signed its newest word on it, the timestamp.
+        expires: until when it stands by it: the first moment at which any of the metadata expires.
+        kinds: those that there are.
+    """
+
+    version: int
+    made: datetime
+    expires: datetime
+    kinds: dict[Kind, OfferedKind] = field(repr=False)
+
+    def files(self) -> dict[TargetName, SetFile]:
+        """All of them, in the order of the kinds."""
+        return {name: file for kind in self.kinds.values() for name, file in kind.files.items()}
+
+
+class Trust:
+    """What is trusted on board. It is used by one thread.
+
+    Args:
+        folder: where it is kept; made if need be.
+        root: the airline's root metadata, which came with the aircraft's configuration.
+        airline: whose content it must be.
+        clock: by which it is judged.
+
+    Raises:
+        RefusedError: the root is none.
+    """
+
+    def __init__(self, folder: Path, root: bytes, airline: str, clock: Clock) -> None:
+        self._folder = folder
+        self._root = root
+        self._airline = airline
+        self._clock = clock
+        self.trusted: Offer | None = None
+        """The newest that was ever accepted; older ones are refused from then on."""
+        self._cache = folder / "cache"
+        self._load()
+
+    @property
+    def reference(self) -> datetime:
+        """The moment by which it is judged whether something has expired."""
+        return self._clock.surely_passed(self.trusted.made if self.trusted else None)
+
+    @property
+    def root_version(self) -> int:
+        """Of the newest root that is trusted."""
+        history = (self._cache / _HISTORY).glob("*.root.json")
+        return max(int(path.name.split(".")[0]) for path in history)
+
+    def look(self, source: Source) -> Offer:
+        """What a source offers; from then on nothing older is accepted.
+
+        Raises:
+            RefusedError: it is not to be believed, or too old.
+            SourceError: it cannot be read.
+            OSError: what is trusted cannot be written down.
+        """
+        work = self._folder / "work"
+        shutil.rmtree(work, ignore_errors=True)
+        shutil.copytree(self._cache, work, symlinks=True)
+        offer, catalogues = self._read(source, work, self.reference)
+        if offer != self.trusted:
+            self._keep(work, offer, catalogues)
+            log.info("content is trusted", extra={"set": offer.version})
+        shutil.rmtree(self._cache)
+        work.rename(self._cache)
+        self.trusted = offer
+        return offer
+
+    # -- how ----------------------------------------------------------------------------------
+
+    def _load(self) -> None:
+        """What was trusted before. It was fresh then, so its age is no matter.
+
+        python-tuf's own folder is filled anew each time: it does not outlive a power cut for sure.
+        """
+        shutil.rmtree(self._cache, ignore_errors=True)
+        self._cache.mkdir(parents=True)
+        kept = self._folder / TRUSTED
+        if kept.exists():
+            source = FolderSource(kept, "what is trusted")
+            try:
+                self.trusted, _ = self._read(source, self._cache, _BEGINNING)
+                return
+            except (RefusedError, SourceError) as error:
+                # The aircraft was given another root, say. What is in the slots plays on.
+                log.error("what was trusted is so no more", extra={"error": str(error)})  # noqa: TRY400
+        try:
+            self._updater(FolderSource(kept, "nothing"), self._cache, _BEGINNING)
+        except RepositoryError as error:
+            raise RefusedError("root", f"the airline's root metadata is none: {error}") from error
+
+    def _updater(self, source: Source, folder: Path, reference: datetime) -> Updater:
+        updater = Updater(
+            str(folder),
+            f"{METADATA}/",
+            fetcher=_Fetcher(source),
+            config=UpdaterConfig(targets_max_length=MAX_KIND),
+            bootstrap=self._root,
+        )
+        # There is no other way to tell it; tests/test_content_trust.py holds it to that.
+        updater._trusted_set.reference_time = reference  # noqa: SLF001
+        return updater
+
+    def _read(
+        self, source: Source, folder: Path, reference: datetime
+    ) -> tuple[Offer, dict[Kind, bytes]]:
+        """The set of a source, and its catalogues as they are.
+
+        Args:
+            source: to read.
+            folder: of python-tuf's own, with what it knows; it gets what it learns.
+            reference: what expires up to then has expired.
+        """
+        kinds: dict[Kind, OfferedKind] = {}
+        catalogues: dict[Kind, bytes] = {}
+        try:
+            updater = self._updater(source, folder, reference)
+            updater.refresh()
+            for kind in KINDS:
+                target = updater.get_targetinfo(target_name(kind, CATALOGUE))
+                if target is not None:
+                    catalogues[kind] = _fetch_catalogue(source, target)
+                    kinds[kind] = self._offered(kind, target, catalogues[kind], updater, folder)
+            return _offer(folder, kinds), catalogues
+        except (RepositoryError, DownloadError) as error:
+            raise _refusal(error) from error
+
+    def _offered(
+        self, kind: Kind, target: TargetFile, text: bytes, updater: Updater, folder: Path
+    ) -> OfferedKind:
+        try:
+            catalogue = Catalogue.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            raise RefusedError(
+                "malformed", f"the catalogue of {kind} is wrong at {where}: {first['msg']}"
+            ) from error
+        if catalogue.kind != kind:
+            raise RefusedError("malformed", f"the catalogue of {kind} is one of {catalogue.kind}")
+        if catalogue.airline != self._airline:
+            raise RefusedError("airline", f"this content is for {catalogue.airline}")
+        files = {target.path: _file(target)}
+        for name in catalogue.names():
+            found = updater.get_targetinfo(target_name(kind, name))
+            if found is None:
+                raise RefusedError(
+                    "malformed", f"the catalogue of {kind} names {name}, which is not signed"
+                )
+            files[found.path] = _file(found)
+        return OfferedKind(_signed(folder, kind).version, catalogue, files)
+
+    def _keep(self, folder: Path, offer: Offer, catalogues: dict[Kind, bytes]) -> None:
+        """Write down what is trusted now, as a repository of its own, in one step."""
+        link = self._folder / TRUSTED
+        former = link.readlink().name if link.is_symlink() else None
+        place = self._folder / next(name for name in PLACES if name != former)
+        shutil.rmtree(place, ignore_errors=True)
+        for path, data in _kept(folder, offer, catalogues):
+            (place / path).parent.mkdir(parents=True, exist_ok=True)
+            write_whole(place / path, data)
+        for inner in (*place.rglob("*"), place, self._folder):
+            if inner.is_dir():
+                sync(inner)
+        point(link, place.name)
+
+
+def _kept(folder: Path, offer: Offer, catalogues: dict[Kind, bytes]) -> Iterator[tuple[str, bytes]]:
+    for root in (folder / _HISTORY).glob("*.root.json"):
+        yield f"{METADATA}/{root.name}", root.read_bytes()
+    yield f"{METADATA}/timestamp.json", (folder / "timestamp.json").read_bytes()
+    for role in ("snapshot", "targets", *offer.kinds):
+        version = _signed(folder, role).version
+        yield f"{METADATA}/{version}.{role}.json", (folder / f"{role}.json").read_bytes()
+    for kind, text in catalogues.items():
+        file = offer.kinds[kind].files[target_name(kind, CATALOGUE)]
+        yield object_path(file.digest), text
+
+
+def _signed(folder: Path, role: str) -> Signed:
+    """Of what python-tuf has written down, which it has verified."""
+    signed: Signed = Metadata.from_file(str(folder / f"{role}.json")).signed
+    return signed
+
+
+def _offer(folder: Path, kinds: dict[Kind, OfferedKind]) -> Offer:
+    timestamp = _signed(folder, "timestamp")
+    try:
+        made = _MOMENT.validate_python(timestamp.unrecognized_fields.get(MADE))
+    except ValidationError as error:
+        raise RefusedError("malformed", f"timestamp.json has no right {MADE}") from error
+    signed = [timestamp, *(_signed(folder, role) for role in ("root", "snapshot", "targets"))]
+    signed += [_signed(folder, kind) for kind in kinds]
+    return Offer(
+        version=_signed(folder, "snapshot").version,
+        made=made,
+        expires=min(one.expires for one in signed),
+        kinds=kinds,
+    )
+
+
+def _file(target: TargetFile) -> SetFile:
+    try:
+        return SetFile(digest=target.hashes.get("sha256", ""), length=target.length)
+    except ValidationError as error:
+        raise RefusedError("malformed", f"{target.path} is signed without a SHA-256") from error
+
+
+def _fetch_catalogue(source: Source, target: TargetFile) -> bytes:
+    if target.length > MAX_CATALOGUE:
+        raise RefusedError("malformed", f"{target.path} is too long: {target.length} bytes")
+    text = source.read(object_path(_file(target).digest), target.length)
+    target.verify_length_and_hashes(text)
+    return text
+
+
+def _refusal(error: RepositoryError | DownloadError) -> Exception:
+    """An error of python-tuf in our words."""
+    if isinstance(error, DownloadHTTPError):
+        return NotThereError(f"there is no content, or not all of it: {error}")
+    if isinstance(error.__cause__, SourceError):
+        return error.__cause__
+    if isinstance(error, ExpiredMetadataError):
+        return RefusedError("expired", f"it is too old, get a newer one ({error})")
+    if isinstance(error, BadVersionNumberError):
+        return RefusedError("older", f"it is older than what this aircraft knows of ({error})")
+    if isinstance(error, UnsignedMetadataError):
+        return RefusedError("unsigned", f"it is not signed by who has to ({error})")
+    if isinstance(error, LengthOrHashMismatchError | DownloadLengthMismatchError):
+        return RefusedError("damaged", f"it is damaged, or was changed ({error})")
+    return RefusedError("malformed", f"it is damaged, or none of ours ({error})")
+
+
+class _Fetcher(FetcherInterface):
+    """Has python-tuf read a source. It bounds each file itself."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    def _fetch(self, url: str) -> Iterator[bytes]:
+        buffer = memoryview(bytearray(BUFFER))
+        try:
+            with self._source.open(url, 0) as reader:
+                while count := reader.readinto(buffer):
+                    yield bytes(buffer[:count])
+        except NotThereError as error:
+            raise DownloadHTTPError(str(error), 404) from error
+        except SourceError as error:
+            raise DownloadError(str(error)) from error
