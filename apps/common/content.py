@@ -275,6 +275,25 @@ class Progress(View):
     seconds_left: float | None
 
 
+class Job(View):
+    """Something that takes long: ``GET /api/v1/jobs/<id>``."""
+
+    id: int
+    title: str
+    state: Literal["queued", "running", "done", "failed"]
+    says: str
+    """What has come of it, for people."""
+    progress: Progress | None
+
+
+class ImportRequest(Strict):
+    """`POST /api/v1/imports`: import the repository that is in a folder of the server."""
+
+    folder: Annotated[
+        str, StringConstraints(pattern=rf"^/{PLAIN}*$", min_length=2, max_length=1000)
+    ]
+
+
 class DiskView(View):
     """A disk in one of the crew's ports, as content_sync sees it."""
 

@@ -171,6 +171,8 @@ class Importer:
         files = [file for kind in kinds for file in offer.kinds[kind].files.values()]
         if not partly and self._store.missing(files):
             return False
+        if not self._store.wants(offer):
+            return False  # the crew went back from it meanwhile
         content = self._store.compose(offer, kinds)
         if content == self._store.current:
             return False
@@ -189,6 +191,38 @@ class Importer:
                 found[file.digest] = _Wanted(file, title, missing[file.digest])
         catalogue = kind.files[target_name(kind.catalogue.kind, CATALOGUE)]
         return sorted(found.values(), key=lambda one: (one.file != catalogue, one.file.length))
+
+
+def verify(
+    store: Store, trust: Trust, tell: Callable[[Progress], None], stop: threading.Event
+) -> tuple[str, ...]:
+    """Read every object again; what is damaged goes, from the current set too.
+
+    The same set can be imported again then, and brings what has gone.
+
+    Returns:
+        the digests of what was damaged.
+
+    Raises:
+        GoneError: it was stopped.
+        OSError: the disk refuses.
+    """
+    meter = Meter("verify", "what is on board", tell)
+    meter.files, meter.bytes = store.objects()
+    found = []
+    for path, size, damaged in store.damaged():
+        if stop.is_set():
+            raise GoneError("the check was stopped")
+        meter.files_done += 1
+        meter.count(size)
+        if damaged:
+            log.error("an object is damaged", extra={"object": path.name})
+            store.discard(path)
+            found.append(path.name)
+    current = store.current
+    if found and current and trust.trusted and trust.trusted.version == current.version:
+        store.switch(store.compose(trust.trusted, list(current.kinds)))
+    return tuple(found)
 
 
 def _title(entry: Entry) -> str:

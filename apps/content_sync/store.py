@@ -19,6 +19,7 @@ import hashlib
 import logging
 import os
 import shutil
+import threading
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -70,7 +71,7 @@ class Slot(Strict):
 
 
 class Store:
-    """The store. It is used by one thread, except for `current`, `former` and `free`.
+    """The store. One thread brings objects; sets may be switched, and looked at, by any.
 
     Args:
         folder: of the store; made if need be.
@@ -80,6 +81,8 @@ class Store:
     def __init__(self, folder: Path, reserve: int = RESERVE) -> None:
         self.folder = folder
         self._reserve = reserve
+        self._lock = threading.RLock()
+        self._known: dict[str, tuple[int, Slot]] = {}
         self._partial = folder / "partial"
         self._slots = folder / "slots"
         for inner in (folder / OBJECTS, self._partial, self._slots):
@@ -195,11 +198,12 @@ class Store:
             keep: digests of a set that is coming.
         """
         needed = set(keep)
-        for slot in (self._current(), self._former()):
-            if slot:
-                needed.update(file.digest for file in slot[1].content.files.values())
-        for name in self._spare():
-            shutil.rmtree(self._slots / name, ignore_errors=True)
+        with self._lock:
+            for slot in (self._current(), self._former()):
+                if slot:
+                    needed.update(file.digest for file in slot[1].content.files.values())
+            for name in self._spare():
+                shutil.rmtree(self._slots / name, ignore_errors=True)
         freed = 0
         for path in self._objects():
             if path.name not in needed:
@@ -208,6 +212,10 @@ class Store:
             if path.name not in needed:
                 path.unlink()
         return freed
+
+    def discard(self, path: Path) -> None:
+        """Remove an object that is damaged, so that the next import brings it again."""
+        path.unlink(missing_ok=True)
 
     def damaged(self) -> Iterator[tuple[Path, int, bool]]:
         """Read every object again: each with its size, and whether it is not what it should be."""
@@ -285,18 +293,19 @@ class Store:
         Raises:
             OSError: the disk refuses; what was in force still is.
         """
-        current = self._current()
-        former = None
-        if current:
-            # A set that grows does not push out the one before it.
-            grows = current[1].content.version == content.version
-            former = current[1].former if grows else current[0]
-        name = next(iter(self._spare()))
-        shutil.rmtree(self._slots / name, ignore_errors=True)
-        self._build(self._slots / name, content)
-        self._write_slot(name, Slot(former=former, content=content))
-        sync(self._slots)
-        point(self.folder / CURRENT, f"slots/{name}")
+        with self._lock:
+            current = self._current()
+            former = None
+            if current:
+                # A set that grows does not push out the one before it.
+                grows = current[1].content.version == content.version
+                former = current[1].former if grows else current[0]
+            name = self._spare()[0]
+            shutil.rmtree(self._slots / name, ignore_errors=True)
+            self._build(self._slots / name, content)
+            self._write_slot(name, Slot(former=former, content=content))
+            sync(self._slots)
+            point(self.folder / CURRENT, f"slots/{name}")
         log.info("a set is in force", extra={"set": content.version, "missing": content.missing})
 
     def rollback(self) -> ContentSet:
@@ -306,11 +315,12 @@ class Store:
             StoreError: there is no former one.
             OSError: the disk refuses; what was in force still is.
         """
-        current, former = self._current(), self._former()
-        if current is None or former is None:
-            raise StoreError("there is no former set to go back to")
-        self._write_slot(former[0], Slot(former=current[0], content=former[1].content))
-        point(self.folder / CURRENT, f"slots/{former[0]}")
+        with self._lock:
+            current, former = self._current(), self._former()
+            if current is None or former is None:
+                raise StoreError("there is no former set to go back to")
+            self._write_slot(former[0], Slot(former=current[0], content=former[1].content))
+            point(self.folder / CURRENT, f"slots/{former[0]}")
         log.warning(
             "went back to the former set",
             extra={"set": former[1].content.version, "from": current[1].content.version},
@@ -343,15 +353,22 @@ class Store:
     def _read_slot(self, wanted: str) -> tuple[SlotName, Slot] | None:
         for name in SLOTS:
             if name == wanted:
+                path = self._slots / name / SLOT_FILE
                 try:
-                    text = (self._slots / name / SLOT_FILE).read_bytes()
-                    return name, Slot.model_validate_json(text)
+                    written = path.stat().st_mtime_ns
+                    if self._known.get(name, (0,))[0] != written:
+                        slot = Slot.model_validate_json(path.read_bytes())
+                        self._known[name] = written, slot
+                    return name, self._known[name][1]
                 except (OSError, ValidationError) as error:
                     log.error("a slot is damaged", extra={"slot": name, "error": str(error)})  # noqa: TRY400
         return None
 
     def _spare(self) -> list[SlotName]:
-        used = {slot[0] for slot in (self._current(), self._former()) if slot}
+        used: set[str] = {slot[0] for slot in (self._current(), self._former()) if slot}
+        # Also where it cannot be read any more, it is shown.
+        with suppress(OSError):
+            used.add((self.folder / CURRENT).readlink().name)
         return [name for name in SLOTS if name not in used]
 
 
