@@ -1,0 +1,515 @@
+"""A publisher's folder: a TUF repository, what it is made from, and who signs what.
+
+::
+
+    repository/     what is published (apps/common/content.py has the layout)
+    drafts/         a catalogue of each kind as it is to be, with its files
+    keys/           the keys that are needed day by day
+    offline/        the keys of root and targets: to be kept elsewhere
+    unsigned/       metadata that waits for further signatures
+
+`targets` has no files of its own; it says which keys sign which kind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from securesystemslib.signer import CryptoSigner
+from tuf.api.metadata import (
+    DelegatedRole,
+    Delegations,
+    Metadata,
+    MetaFile,
+    Root,
+    Snapshot,
+    TargetFile,
+    Targets,
+    Timestamp,
+)
+
+from apps.common.commands import Strict
+from apps.common.content import (
+    CATALOGUE,
+    KINDS,
+    MADE,
+    MAX_CATALOGUE,
+    METADATA,
+    OBJECTS,
+    Airline,
+    Catalogue,
+    Entry,
+    FileName,
+    Kind,
+    SetFile,
+    TargetName,
+    object_path,
+    target_name,
+)
+from apps.common.files import put_in_place, write_whole
+from apps.publish.keys import Keys
+
+ONLINE = ("snapshot", "timestamp")
+OFFLINE = ("root", "targets")
+ROLES = (*OFFLINE, *ONLINE, *KINDS)
+
+KEYS: Mapping[str, tuple[int, int]] = {
+    "root": (2, 3),
+    "targets": (2, 3),
+    "firmware": (2, 2),
+    "configuration": (2, 2),
+}
+"""How many keys must sign, of how many there are; of other roles one of one."""
+
+DAYS: Mapping[str, int] = {"root": 730, "targets": 730, "snapshot": 60, "timestamp": 30}
+"""After how many days each expires; kinds after a year. The timestamp's is how long a crew disk is
+good for, and how long somebody who withholds what is new can go unnoticed."""
+
+DAYS_OF_KINDS = 365
+
+MAX_KEYS = 9
+CHUNK = 1024 * 1024
+
+
+class PublishError(Exception):
+    """It cannot be done; the message says why, or what to do first."""
+
+
+class Draft(Strict):
+    """A kind as it is to be: its catalogue, and each of its files."""
+
+    catalogue: Catalogue
+    files: dict[FileName, SetFile]
+
+
+@dataclass
+class Signed:
+    """What signing has come to: roles that are published now, and those that wait.
+
+    Attributes:
+        published: with their versions.
+        waiting: with the number of signatures that they have, and need.
+    """
+
+    published: dict[str, int] = field(default_factory=dict)
+    waiting: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+
+class Repository:
+    """A publisher's folder.
+
+    Args:
+        folder: of it.
+        keys: those at hand.
+        now: the time.
+    """
+
+    def __init__(
+        self, folder: Path, keys: Keys, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        self.folder = folder
+        self._keys = keys
+        self._now = now
+        self.published = folder / "repository"
+
+    # -- looking ------------------------------------------------------------------------------
+
+    @property
+    def is_there(self) -> bool:
+        """Whether there is a repository in the folder."""
+        return (self.published / METADATA / "timestamp.json").exists()
+
+    @property
+    def root_path(self) -> Path:
+        """The newest root: what an aircraft is given to begin with."""
+        return self.published / METADATA / f"{self._newest('root')}.root.json"
+
+    @property
+    def version(self) -> int:
+        """Of the newest set."""
+        version: int = self._load("timestamp").signed.snapshot_meta.version
+        return version
+
+    def files(self, version: int | None = None) -> dict[TargetName, SetFile]:
+        """Every file of a set, by default of the newest.
+
+        Raises:
+            PublishError: there is no such set, or not any more.
+        """
+        return {
+            name: SetFile(digest=target.hashes["sha256"], length=target.length)
+            for kind in KINDS
+            for name, target in self._load_of(version, kind).signed.targets.items()
+        }
+
+    def metadata(self) -> list[Path]:
+        """Every file of metadata that somebody needs for the newest set."""
+        folder = self.published / METADATA
+        roots = [folder / f"{n}.root.json" for n in range(1, self._newest("root") + 1)]
+        snapshot = self._load("snapshot", self.version).signed
+        named = [folder / f"{meta.version}.{name}" for name, meta in snapshot.meta.items()]
+        return [*roots, folder / "timestamp.json", folder / f"{self.version}.snapshot.json", *named]
+
+    def draft(self, kind: Kind) -> Draft:
+        """What a kind is to be."""
+        return Draft.model_validate_json(self._draft_path(kind).read_bytes())
+
+    def states(self) -> Iterator[tuple[str, int, datetime]]:
+        """Each role with its version, and when it expires."""
+        for role in ROLES:
+            signed = self._load(role).signed
+            yield role, signed.version, signed.expires
+
+    # -- content ------------------------------------------------------------------------------
+
+    def add(self, kind: Kind, entry: Entry, folder: Path) -> None:
+        """Put an entry into the draft of a kind, in place of one of the same id.
+
+        Args:
+            kind: of it.
+            entry: it.
+            folder: where its files are.
+
+        Raises:
+            PublishError: a file is not there, or of the same name as another entry's, and differs.
+            OSError: it cannot be written.
+        """
+        draft = self.draft(kind)
+        others = tuple(one for one in draft.catalogue.entries if one.id != entry.id)
+        theirs = {name for one in others for name in one.names()}
+        files = dict(draft.files)
+        for name in sorted(set(entry.names())):
+            found = self._add_object(folder / name)
+            if name in theirs and files[name] != found:
+                raise PublishError(f"another entry has a file {name}, which is not the same")
+            files[name] = found
+        self._write_draft(draft.catalogue, (*others, entry), files)
+
+    def retire(self, kind: Kind, ids: Collection[str]) -> None:
+        """Take entries out of the draft of a kind.
+
+        Raises:
+            PublishError: there is none of that id.
+        """
+        draft = self.draft(kind)
+        missing = set(ids) - {entry.id for entry in draft.catalogue.entries}
+        if missing:
+            raise PublishError(f"there is no entry {', '.join(sorted(missing))} in {kind}")
+        rest = tuple(entry for entry in draft.catalogue.entries if entry.id not in ids)
+        self._write_draft(draft.catalogue, rest, draft.files)
+
+    def prune(self) -> tuple[int, int]:
+        """Remove objects that neither the newest set nor a draft has; how many, and their bytes."""
+        needed = {file.digest for file in self.files().values()}
+        needed |= {file.digest for kind in KINDS for file in self.draft(kind).files.values()}
+        count = freed = 0
+        for path in sorted((self.published / OBJECTS).glob("??/*")):
+            if path.name not in needed:
+                count, freed = count + 1, freed + path.stat().st_size
+                path.unlink()
+        return count, freed
+
+    def _write_draft(
+        self, former: Catalogue, entries: tuple[Entry, ...], files: dict[FileName, SetFile]
+    ) -> None:
+        try:
+            catalogue = Catalogue(kind=former.kind, airline=former.airline, entries=entries)
+        except ValidationError as error:
+            raise PublishError(f"{former.kind}: {error.errors()[0]['msg']}") from error
+        names = catalogue.names()
+        draft = Draft(catalogue=catalogue, files={name: files[name] for name in sorted(names)})
+        write_whole(self._draft_path(former.kind), _json(draft))
+
+    def _draft_path(self, kind: Kind) -> Path:
+        return self.folder / "drafts" / f"{kind}.json"
+
+    def _add_object(self, path: Path) -> SetFile:
+        """Copy a file into the repository by its hash."""
+        aside = self.published / OBJECTS / f".{os.getpid()}.new"
+        digest, length = hashlib.sha256(), 0
+        try:
+            with path.open("rb") as source, aside.open("wb") as target:
+                while chunk := source.read(CHUNK):
+                    digest.update(chunk)
+                    target.write(chunk)
+                    length += len(chunk)
+                target.flush()
+                os.fsync(target.fileno())
+        except FileNotFoundError as error:
+            raise PublishError(f"{path} is not there") from error
+        self._place(aside, digest.hexdigest())
+        return SetFile(digest=digest.hexdigest(), length=length)
+
+    def _add_bytes(self, data: bytes) -> SetFile:
+        aside = self.published / OBJECTS / f".{os.getpid()}.new"
+        aside.write_bytes(data)
+        digest = hashlib.sha256(data).hexdigest()
+        self._place(aside, digest)
+        return SetFile(digest=digest, length=len(data))
+
+    def _place(self, aside: Path, digest: str) -> None:
+        place = self.published / object_path(digest)
+        place.parent.mkdir(exist_ok=True)
+        aside.chmod(0o644)
+        put_in_place(aside, place)
+
+    # -- signing ------------------------------------------------------------------------------
+
+    def begin(self, airline: Airline, numbers: Mapping[str, tuple[int, int]] = KEYS) -> None:
+        """Make a repository, empty, with new keys: offline ones in the last of their folders.
+
+        Args:
+            airline: whose it is.
+            numbers: see `KEYS`.
+
+        Raises:
+            PublishError: there is one already, or the numbers make no sense.
+        """
+        if self.published.exists():
+            raise PublishError(f"{self.folder} has a repository already")
+        for role, (threshold, count) in numbers.items():
+            if not 1 <= threshold <= count <= MAX_KEYS:
+                raise PublishError(f"{role}: {threshold} of {count} keys make no sense")
+        for inner in ("drafts", "unsigned", f"repository/{METADATA}", f"repository/{OBJECTS}"):
+            (self.folder / inner).mkdir(parents=True)
+        root = Root(version=1, expires=self._expiry("root"))
+        delegations = Delegations(keys={}, roles={})
+        targets = Targets(version=1, expires=self._expiry("targets"), delegations=delegations)
+        for role in ROLES:
+            threshold, count = numbers.get(role, (1, 1))
+            if role in KINDS:
+                assert delegations.roles is not None  # noqa: S101 - as made above
+                delegations.roles[role] = DelegatedRole(
+                    role, [], threshold, terminating=True, paths=[f"{role}/*"]
+                )
+            else:
+                root.roles[role].threshold = threshold
+            for _ in range(count):
+                key = self._keys.make(self._folder_of(role), role).public_key
+                (targets if role in KINDS else root).add_key(key, role)
+        done = Signed()
+        self._submit("root", Metadata(root), done)
+        self._submit("targets", Metadata(targets), done)
+        for kind in KINDS:
+            catalogue = Catalogue(kind=kind, airline=airline)
+            write_whole(self._draft_path(kind), _json(Draft(catalogue=catalogue, files={})))
+            self._submit(kind, Metadata(Targets(version=1, expires=self._expiry(kind))), done)
+        self._release(done)
+
+    def sign(self, kinds: Collection[Kind] = KINDS) -> Signed:
+        """Publish what has changed, as far as the keys at hand go.
+
+        What lacks signatures waits; whoever has the other keys calls this as well.
+        """
+        done = Signed()
+        for kind in kinds:
+            current = self._load(kind).signed
+            targets = self._targets(kind)
+            if targets != current.targets:
+                expires = self._expiry(kind)
+                new = Targets(version=current.version + 1, expires=expires, targets=targets)
+                self._submit(kind, Metadata(new), done)
+        for path in sorted((self.folder / "unsigned").glob("*.json")):
+            role, waiting = path.stem, Metadata[Any].from_file(str(path))
+            if waiting.signed.version <= self._newest(role):
+                path.unlink()  # something newer was published meanwhile
+            elif role not in done.waiting and (role not in KINDS or role in kinds):
+                self._submit(role, waiting, done)
+        self._release(done)
+        return done
+
+    def expire(self, role: str, days: int) -> Signed:
+        """Have a role expire in so many days: it is signed anew."""
+        done = Signed()
+        expires = self._now() + timedelta(days=days)
+        if role == "snapshot":
+            self._release(done, afresh=True, snapshot_expires=expires)
+            return done
+        if role == "timestamp":
+            self._release(done, timestamp_expires=expires)
+            return done
+        signed = self._load(role).signed
+        signed.version += 1
+        signed.expires = _whole_seconds(expires)
+        self._submit(role, Metadata(signed), done)
+        self._release(done)
+        return done
+
+    def rotate(self, role: str, number: int) -> Signed:
+        """Replace a key of a role, the one of that number among those in force, by a new one.
+
+        Who trusts the role trusts the new key from then on, and the old one no more. It takes the
+        keys of whoever says so: root's, or for a kind those of targets.
+
+        Raises:
+            PublishError: there is no such key.
+        """
+        done = Signed()
+        parent = "targets" if role in KINDS else "root"
+        signed = self._load(parent).signed
+        known = list(signed.get_delegated_role(role).keyids)
+        if not 1 <= number <= len(known):
+            raise PublishError(f"{role} has {len(known)} keys, so there is no number {number}")
+        new = self._keys.make(self._folder_of(role), role).public_key
+        signed.revoke_key(known[number - 1], role)
+        signed.add_key(new, role)
+        signed.version += 1
+        self._submit(parent, Metadata(signed), done)
+        if role not in {"root", *ONLINE} and parent not in done.waiting:
+            again = self._load(role).signed
+            again.version += 1
+            self._submit(role, Metadata(again), done)
+        self._release(done, afresh=role in ONLINE and parent in done.published)
+        return done
+
+    def _targets(self, kind: Kind) -> dict[str, TargetFile]:
+        draft = self.draft(kind)
+        if not draft.catalogue.entries and not self._load(kind).signed.targets:
+            return {}
+        text = _json(draft.catalogue)
+        if len(text) > MAX_CATALOGUE:
+            raise PublishError(f"the catalogue of {kind} is too long: {len(text)} bytes")
+        files = {CATALOGUE: self._add_bytes(text), **draft.files}
+        return {
+            target_name(kind, name): TargetFile(
+                file.length, {"sha256": file.digest}, target_name(kind, name)
+            )
+            for name, file in files.items()
+        }
+
+    def _release(
+        self,
+        done: Signed,
+        *,
+        afresh: bool = False,
+        snapshot_expires: datetime | None = None,
+        timestamp_expires: datetime | None = None,
+    ) -> None:
+        """Sign a snapshot, if something has changed or `afresh`, and a timestamp on it."""
+        meta = {f"{role}.json": self._meta_of(role) for role in ("targets", *KINDS)}
+        version = self._newest("snapshot")
+        if not version or meta != self._load("snapshot").signed.meta or afresh:
+            version += 1
+            expires = snapshot_expires or self._expiry("snapshot")
+            snapshot = Snapshot(version=version, expires=_whole_seconds(expires), meta=meta)
+            if not self._submit("snapshot", Metadata(snapshot), done):
+                return
+        elif not timestamp_expires and not done.published:
+            return
+        made = _whole_seconds(self._now())
+        former = self._load("timestamp").signed.version if self.is_there else 0
+        timestamp = Timestamp(
+            version=former + 1,
+            expires=_whole_seconds(timestamp_expires or self._expiry("timestamp")),
+            snapshot_meta=self._meta_of("snapshot", version),
+            unrecognized_fields={MADE: made.strftime("%Y-%m-%dT%H:%M:%SZ")},
+        )
+        self._submit("timestamp", Metadata(timestamp), done)
+
+    def _meta_of(self, role: str, version: int | None = None) -> MetaFile:
+        version = version or self._newest(role)
+        data = (self.published / METADATA / f"{version}.{role}.json").read_bytes()
+        return MetaFile(version, len(data), {"sha256": hashlib.sha256(data).hexdigest()})
+
+    def _submit(self, role: str, metadata: Metadata[Any], done: Signed) -> bool:
+        """Sign as far as the keys at hand go; publish if that is far enough."""
+        waiting = self.folder / "unsigned" / f"{role}.json"
+        if waiting.exists():
+            other = Metadata[Any].from_file(str(waiting))
+            # Times apart, it is the same that others have signed.
+            if other.signed.version == metadata.signed.version and _alike(other, metadata):
+                metadata = other
+        for signer in self._signers(role, metadata):
+            metadata.sign(signer, append=True)
+        has, needs = self._signatures(role, metadata)
+        if has < needs:
+            write_whole(waiting, metadata.to_bytes())
+            done.waiting[role] = has, needs
+            return False
+        name = f"{metadata.signed.version}.{role}.json" if role != "timestamp" else f"{role}.json"
+        write_whole(self.published / METADATA / name, metadata.to_bytes())
+        waiting.unlink(missing_ok=True)
+        done.waiting.pop(role, None)
+        done.published[role] = metadata.signed.version
+        return True
+
+    def _signers(self, role: str, metadata: Metadata[Any]) -> list[CryptoSigner]:
+        trusted = {key for by in self._delegators(role, metadata) for key in by.keyids}
+        return [signer for signer in self._keys.of(role) if signer.public_key.keyid in trusted]
+
+    def _delegators(self, role: str, metadata: Metadata[Any]) -> list[Any]:
+        """Who says which keys count: of root, both the former one and itself."""
+        if role != "root":
+            parent = self._load("targets" if role in KINDS else "root").signed
+            return [parent.get_delegated_role(role)]
+        own = [metadata.signed.get_delegated_role("root")]
+        if metadata.signed.version > 1:
+            own.append(self._load("root", metadata.signed.version - 1).signed.roles["root"])
+        return own
+
+    def _signatures(self, role: str, metadata: Metadata[Any]) -> tuple[int, int]:
+        """How many signatures count, and how many it takes."""
+        delegators = [metadata.signed] if role == "root" else []
+        if role != "root":
+            delegators.append(self._load("targets" if role in KINDS else "root").signed)
+        elif metadata.signed.version > 1:
+            delegators.append(self._load("root", metadata.signed.version - 1).signed)
+        results = [
+            by.get_verification_result(role, metadata.signed_bytes, metadata.signatures)
+            for by in delegators
+        ]
+        worst = min(results, key=lambda result: len(result.signed) - result.threshold)
+        return len(worst.signed), worst.threshold
+
+    # -- files --------------------------------------------------------------------------------
+
+    def _folder_of(self, role: str) -> Path:
+        return self._keys.folders[-1] if role in OFFLINE else self._keys.folders[0]
+
+    def _expiry(self, role: str) -> datetime:
+        return _whole_seconds(self._now() + timedelta(days=DAYS.get(role, DAYS_OF_KINDS)))
+
+    def _newest(self, role: str) -> int:
+        paths = (self.published / METADATA).glob(f"*.{role}.json")
+        return max((int(path.name.split(".")[0]) for path in paths), default=0)
+
+    def _load(self, role: str, version: int | None = None) -> Metadata[Any]:
+        name = (
+            f"{role}.json"
+            if role == "timestamp"
+            else f"{version or self._newest(role)}.{role}.json"
+        )
+        return Metadata.from_file(str(self.published / METADATA / name))
+
+    def _load_of(self, version: int | None, kind: Kind) -> Metadata[Any]:
+        """A kind as it is in a set."""
+        try:
+            snapshot = self._load("snapshot", version or self.version).signed
+            return self._load(kind, snapshot.meta[f"{kind}.json"].version)
+        except Exception as error:
+            if isinstance(error.__cause__, OSError) or isinstance(error, OSError):
+                raise PublishError(f"there is no set {version}") from error
+            raise
+
+
+def _json(model: Strict) -> bytes:
+    return model.model_dump_json(by_alias=True, exclude_defaults=True).encode()
+
+
+def _whole_seconds(moment: datetime) -> datetime:
+    return moment.replace(microsecond=0)
+
+
+def _alike(one: Metadata[Any], other: Metadata[Any]) -> bool:
+    fields = [metadata.signed.to_dict() for metadata in (one, other)]
+    for each in fields:
+        each.pop("expires")
+        each.pop(MADE, None)
+    return bool(fields[0] == fields[1])
