@@ -290,12 +290,10 @@ def _offer(folder: Path, kinds: dict[Kind, OfferedKind]) -> Offer:
         raise RefusedError("malformed", f"timestamp.json has no right {MADE}") from error
     signed = [timestamp, *(_signed(folder, role) for role in ("root", "snapshot", "targets"))]
     signed += [_signed(folder, kind) for kind in kinds]
-    return Offer(
-        version=_signed(folder, "snapshot").version,
-        made=made,
-        expires=min(one.expires for one in signed),
-        kinds=kinds,
-    )
+    expires = min(one.expires for one in signed)
+    if expires <= made:
+        raise RefusedError("expired", "part of it was too old already when it was signed")
+    return Offer(_signed(folder, "snapshot").version, made, expires, kinds)
 
 
 def _file(target: TargetFile) -> SetFile:
