@@ -4,13 +4,14 @@ A TUN interface in each namespace, and this process between them: what goes in a
 at the other after `delay`, no faster than `rate`, but for the share `loss`; a queue in front of it
 drops what is too much. It counts every byte. The kernel's own netem can do that too, where it is.
 
-``python -m bench.shaper NAMESPACE:INTERFACE NAMESPACE:INTERFACE``, then `Order`s as lines of JSON on
-standard input, each answered with a `Counts`. It ends with its standard input. Addresses and routes
-are for others to set.
+``python -m bench.shaper NAMESPACE:INTERFACE NAMESPACE:INTERFACE``, then `Order`s as lines of JSON
+on standard input, each answered with a `Counts`. It ends with its standard input. Addresses and
+routes are for others to set.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import heapq
 import os
@@ -29,6 +30,8 @@ from pydantic import BaseModel, ConfigDict
 from pyroute2 import netns
 
 MAX_PACKET = 2048
+BURST = 64
+"""Packets that are read from one end before the other has its turn."""
 
 _TUNSETIFF, _TUNSETCARRIER = 0x400454CA, 0x400454E2
 _IFF_TUN, _IFF_NO_PI = 0x0001, 0x1000
@@ -110,57 +113,60 @@ def _tun(where: str) -> int:
     return tun
 
 
-def _serve(ends: Sequence[str]) -> None:
-    tuns = [_tun(end) for end in ends]
-    ways = [_Way(random.Random(seed)) for seed in (1, 2)]  # noqa: S311 - the same at each run
-    order = Order()
-    sys.stdout.write(Counts().model_dump_json() + "\n")
-    sys.stdout.flush()
-    while True:
-        now = time.monotonic()
-        due = [at for way in ways if (at := way.due()) is not None]
-        timeout = max(0.0, min(due) - now) if due else None
-        ready = select.select([0, *tuns], [], [], timeout)[0]
-        now = time.monotonic()
-        for tun, way in zip(tuns, ways, strict=True):
-            if tun in ready:
-                for packet in _packets(tun):
-                    if order.up:
-                        way.put(packet, order, now)
-        for tun, way in zip(reversed(tuns), ways, strict=True):
-            for packet in way.take(time.monotonic()):
-                _send(tun, packet)
-        if 0 in ready:
-            line = sys.stdin.readline()
-            if not line:
-                return
-            order = Order.model_validate_json(line)
-            for tun, way in zip(tuns, ways, strict=True):
-                if not order.up:
-                    way.cut()
-                fcntl.ioctl(tun, _TUNSETCARRIER, struct.pack("i", order.up))
-            sys.stdout.write(Counts(there=ways[0].bytes, back=ways[1].bytes).model_dump_json())
-            sys.stdout.write("\n")
-            sys.stdout.flush()
+class _Line:
+    """Both ends, and the ways between them."""
+
+    def __init__(self, ends: Sequence[str]) -> None:
+        self._tuns = [_tun(end) for end in ends]
+        # The same at each run.
+        self._ways = [_Way(random.Random(seed)) for seed in (1, 2)]  # noqa: S311
+        self._order = Order()
+
+    def serve(self) -> None:
+        """Carry packets and take orders, until there are no more orders."""
+        self._tell()
+        while True:
+            ready = select.select([0, *self._tuns], [], [], self._idle())[0]
+            now = time.monotonic()
+            for tun, way in zip(self._tuns, self._ways, strict=True):
+                for packet in _packets(tun) if tun in ready else []:
+                    if self._order.up:
+                        way.put(packet, self._order, now)
+            for tun, way in zip(reversed(self._tuns), self._ways, strict=True):
+                for packet in way.take(time.monotonic()):
+                    # One that is down is a line that is unplugged.
+                    with contextlib.suppress(OSError):
+                        os.write(tun, packet)
+            if 0 in ready:
+                if not (line := sys.stdin.readline()):
+                    return
+                self._obey(Order.model_validate_json(line))
+                self._tell()
+
+    def _idle(self) -> float | None:
+        """Seconds until the next packet comes out."""
+        due = [at for way in self._ways if (at := way.due()) is not None]
+        return max(0.0, min(due) - time.monotonic()) if due else None
+
+    def _obey(self, order: Order) -> None:
+        self._order = order
+        for tun, way in zip(self._tuns, self._ways, strict=True):
+            if not order.up:
+                way.cut()
+            fcntl.ioctl(tun, _TUNSETCARRIER, struct.pack("i", order.up))
+
+    def _tell(self) -> None:
+        there, back = self._ways
+        print(Counts(there=there.bytes, back=back.bytes).model_dump_json(), flush=True)
 
 
 def _packets(tun: int) -> list[bytes]:
-    packets = []
-    try:
-        while len(packets) < 64:
+    packets: list[bytes] = []
+    # No more there, or the interface is down.
+    with contextlib.suppress(OSError):
+        while len(packets) < BURST:
             packets.append(os.read(tun, MAX_PACKET))
-    except OSError:
-        # No more there, or the interface is down.
-        pass
     return packets
-
-
-def _send(tun: int, packet: bytes) -> None:
-    try:
-        os.write(tun, packet)
-    except OSError:
-        # The interface is down: as on a line that is unplugged.
-        pass
 
 
 class Shaper:
@@ -200,4 +206,4 @@ class Shaper:
 
 
 if __name__ == "__main__":
-    _serve(sys.argv[1:])
+    _Line(sys.argv[1:]).serve()

@@ -88,9 +88,7 @@ class Ahead:
         Empty: that was all.
         """
         wanted = [TIMESTAMP, *self._roots()]
-        for name in self._current():
-            if self._read(name) is None:
-                wanted.append(name)
+        wanted += [name for name in self._current() if self._read(name) is None]
         new = [name for name in wanted if name not in self._asked]
         self._asked.update(new)
         return new
@@ -126,11 +124,8 @@ class Ahead:
             return []
         snapshot = f"{timestamp['snapshot.json']}.snapshot.json"
         versions = self._versions(snapshot)
-        roles = ("targets", *KINDS)
-        return [
-            snapshot,
-            *(f"{versions[f'{role}.json']}.{role}.json" for role in roles if f"{role}.json" in versions),
-        ]
+        files = [f"{role}.json" for role in ("targets", *KINDS)]
+        return [snapshot, *(f"{versions[file]}.{file}" for file in files if file in versions)]
 
     def _versions(self, name: str) -> dict[str, int]:
         text = self._read(name)

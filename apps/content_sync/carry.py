@@ -2,19 +2,19 @@
 
 The staging folder lies beside the store, and only this app writes to it::
 
-    metadata/  objects/   a repository (apps/common/content.py); every object there has its whole length
-    incoming/             what rsync writes to: objects whose first bytes are there
-    partial/              as much of an object as came before the last cut, where it is no plain
-                          beginning to be gone on with
-    basis/                what rsync makes an object of: its partial, then its former version
+    metadata/ objects/   a repository (apps/common/content.py); its objects have their whole length
+    incoming/            what rsync writes to: objects, as much as there is of each
+    partial/             as much of an object as came before the last cut, where it is made of
+                         something, or the wrong bytes that came in its place
+    basis/               what rsync makes an object of: its partial, then its former version
 
 Of an object without a former version rsync appends what is missing (``--append``): nothing is sent
 or read twice. One with a former version is made of that (``--compare-dest``), and after a cut of
 both, so neither what came nor what was there already is sent again. All of it is checked by its
 digest when it is taken on board, and what is wrong then is the basis of the next try.
 
-Whatever the Hangar does, it can write the files that it was asked for and no more bytes of each than
-it should have.
+Whatever the Hangar does, it can write no other files than it was asked for, and no more bytes of
+each than the largest of them should have.
 """
 
 from __future__ import annotations
@@ -186,10 +186,9 @@ class Line:
         words = [f"-o{name}={value}" for name, value in options.items()]
         self._master = _run(
             ["ssh", "-F", "none", "-N", *words, "-p", str(account.port), self.target],
-            _env=dict(os.environ) | {"SHELL": "/bin/sh"},
-            _out=lambda _: self._up.set(),
-            _err=lambda line: self._said.append(line),
-            _done=lambda *_: self._up.set(),
+            said=self._said,
+            done=self._up,
+            out=self._up,
         )
         # ConnectTimeout is for each of the two: TCP, and what SSH says first.
         if not self._up.wait(3 * CONNECT_TIMEOUT) or not self.is_up:
@@ -257,7 +256,7 @@ class Carrier:
         return (self.staging / wanted.path).exists()
 
     def seed(self, wanted: Wanted, file: Path) -> None:
-        """An object that is on board already need not come: it is linked, unless it is not there."""
+        """Link an object that may be on board already, so that it need not come."""
         with contextlib.suppress(FileNotFoundError, FileExistsError):
             (self.staging / wanted.path).parent.mkdir(exist_ok=True)
             os.link(file, self.staging / wanted.path)
@@ -376,9 +375,9 @@ class Carrier:
                 *("--compress", "--compress-choice=zstd", *options),
                 *(f"{line.target}:", str(into)),
             ],
-            _in="\0".join(paths),
-            _err=lambda line: said.append(line),
-            _done=lambda *_: done.set(),
+            said=said,
+            done=done,
+            text="\0".join(paths),
         )
         try:
             while not done.wait(LOOK_EVERY):
@@ -424,17 +423,35 @@ def _last(said: list[str]) -> str:
     return next((line for line in lines if "rsync error" not in line), lines[-1] if lines else "")
 
 
-def _run(command: Sequence[str], **options: object) -> sh.RunningCommand:
-    """Start it. It ends when we do, also by `kill -9` (prctl(2), PR_SET_PDEATHSIG)."""
+def _run(
+    command: Sequence[str],
+    *,
+    said: deque[str],
+    done: threading.Event,
+    out: threading.Event | None = None,
+    text: str = "",
+) -> sh.RunningCommand:
+    """Start a command. It ends when we do, also by `kill -9` (prctl(2), PR_SET_PDEATHSIG).
+
+    Args:
+        command: the program and its arguments.
+        said: gets the lines of its standard error.
+        done: is set when it has ended.
+        out: is set at the first line of its standard output.
+        text: for its standard input.
+    """
     return sh.Command("setpriv")(
-        "--pdeathsig",
-        "TERM",
-        *command,
+        *("--pdeathsig", "TERM", *command),
         _bg=True,
         _bg_exc=False,
-        _new_session=False,
         _new_group=True,
-        **options,
+        _return_cmd=True,
+        _in=text,
+        _out=(lambda _: out.set()) if out else None,
+        _err=lambda line: said.append(line),
+        _done=lambda *_: done.set(),
+        # ssh runs a local command by it, and ours may be one that lets nobody in.
+        _env=dict(os.environ) | {"SHELL": "/bin/sh"},
     )
 
 

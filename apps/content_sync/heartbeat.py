@@ -1,4 +1,4 @@
-"""Heartbeats: each 30 s while the gate is open the Hangar is told how we are, and may ask for something.
+"""Heartbeats: each 30 s while the gate is open the Hangar is told how we are, and may ask.
 
 What it asks for are requests, not orders: `Requests` keeps them, the app decides, and each
 heartbeat tells what became of them until the Hangar has heard it.

@@ -25,7 +25,7 @@ from apps.common.backoff import BackOff
 log = logging.getLogger(__name__)
 
 SETTLE = 3.0
-"""Seconds for which all has to be well until the gate counts as open: wheels bounce, plugs chatter."""
+"""Seconds for which all has to be well until the gate is open: wheels bounce, plugs chatter."""
 
 _GROUPS = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE
 _IFF_UP = 0x1
@@ -51,12 +51,13 @@ class GateState:
 
 
 class Gate:
-    """Judges whether the gate is open. It opens once all has been well for `SETTLE` s, and closes
-    at once. Times are seconds of a clock that never goes back.
+    """Judges whether the gate is open: once all has been well for `SETTLE` s. It closes at once.
+
+    Times are seconds of a clock that never goes back.
 
     Args:
-        needs_wow: without weight on wheels it stays closed, also if nobody knows of it. An aircraft
-            that has no such discrete goes by the link alone.
+        needs_wow: without weight on wheels it stays closed, also if nobody tells of it. An
+            aircraft that has no such discrete goes by the link alone.
     """
 
     def __init__(self, *, needs_wow: bool) -> None:

@@ -148,7 +148,7 @@ def plan(
 
 
 def _urgency(item: Item, now: datetime) -> tuple[bool, date, int, int, str]:
-    """What to sort by: stale soon, on which day, how much is to come; the rest makes it one order."""
+    """What to sort by: stale soon, on which day, how much is to come; the rest parts equals."""
     until = item.until
     if until is None and item.kind == "news":
         until = now + NEWS_ARE_GOOD_FOR

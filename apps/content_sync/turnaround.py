@@ -1,7 +1,7 @@
-"""What is done while the gate is open: see what is new, and bring it on board in the planner's order.
+"""What is done while the gate is open: see what is new, bring it on board in the planner's order.
 
-One thread does it. Whatever cuts it off (the link, the clock, a crew that closes the doors), what has
-come is kept, what is whole is put in force, and the next try goes on from there.
+One thread does it. Whatever cuts it off (the link, the power, the departure), what has come is
+kept, what is whole is put in force, and the next try goes on from there.
 """
 
 from __future__ import annotations
@@ -37,10 +37,7 @@ from apps.content_sync.carry import (
     Account,
     Carrier,
     CarryError,
-    DiskFullError,
     Line,
-    LinkError,
-    RefusedError,
     StoppedError,
     Wanted,
 )
@@ -376,9 +373,8 @@ class Turnaround:
         lost = [coming for coming in self._coming if coming.objects.keys() & digests]
         if lost:
             self._coming = [coming for coming in self._coming if coming not in lost]
-            self.trouble = (
-                f"the Hangar does not have {title_of(lost[0].entry)} as it is signed"
-                + (f", and {len(lost) - 1} more" if len(lost) > 1 else "")
+            self.trouble = f"the Hangar does not have {title_of(lost[0].entry)} as it is signed" + (
+                f", and {len(lost) - 1} more" if len(lost) > 1 else ""
             )
             log.warning("not to be had", extra={"entries": len(lost), "first": lost[0].entry.id})
 
