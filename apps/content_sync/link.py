@@ -63,28 +63,19 @@ class Gate:
     def __init__(self, *, needs_wow: bool) -> None:
         self._needs_wow = needs_wow
         self._well_since: float | None = None
-        self.state = GateState(open=False, why=_NO_LINK)
 
-    def judge(self, link: Link, wow: bool | None, now: float) -> float | None:
-        """Have `state` say how it is now.
-
-        Returns:
-            When to judge again although nothing has changed; None: there is no need.
-        """
+    def judge(self, link: Link, wow: bool | None, now: float) -> GateState:
+        """How it is now."""
         why = self._why_not(link, wow)
         if why:
             self._well_since = None
-            self.state = GateState(open=False, why=why)
-            return None
+            return GateState(open=False, why=why)
         if self._well_since is None:
             self._well_since = now
-        settled = self._well_since + SETTLE
-        # One that was open and got another address stays open: whoever is connected sees it.
-        if now < settled:
-            self.state = GateState(open=False, why="the link has just come up")
-            return settled
-        self.state = GateState(open=True, address=link.address)
-        return None
+        if now < self._well_since + SETTLE:
+            return GateState(open=False, why="the link has just come up")
+        # One that is open and gets another address stays open: who is connected has to see it.
+        return GateState(open=True, address=link.address)
 
     def _why_not(self, link: Link, wow: bool | None) -> str:
         if self._needs_wow and wow is None:

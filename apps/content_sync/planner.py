@@ -75,15 +75,18 @@ class Plan:
         order: all that is to come, but for what the disk has no room for.
         fit: how many of these, from the first on, have the time to come whole.
         seconds: that are left at the gate; None: nobody knows.
-        bytes_fit, bytes_total: of what was missing when the stop began; what has come, fits.
+        bytes_total: of all that was missing when the stop began.
+        bytes_fit: of what will be there of it when the stop ends.
+        bytes_done: of what has come.
         kinds: for each how many entries there will be, and are wanted.
     """
 
     order: tuple[Item, ...]
     fit: int
     seconds: float | None
-    bytes_fit: int
     bytes_total: int
+    bytes_fit: int
+    bytes_done: int
     kinds: dict[Kind, tuple[int, int]]
 
     @property
@@ -141,8 +144,9 @@ def plan(
         order=(*order, *sorted(others, key=lambda item: item.left)),
         fit=len(order),
         seconds=seconds,
-        bytes_fit=sum(item.size for item in fitting),
         bytes_total=sum(item.size for item in items),
+        bytes_fit=sum(item.size for item in fitting),
+        bytes_done=sum(max(0, item.size - item.left) for item in items),
         kinds=kinds,
     )
 

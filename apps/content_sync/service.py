@@ -27,6 +27,7 @@ from apps.common.health import Health
 from apps.common.settings import SettingsError
 from apps.common.web import Problem
 from apps.content_sync.clock import Clock
+from apps.content_sync.ground import Ground, OnBoard
 from apps.content_sync.importer import Importer, verify
 from apps.content_sync.settings import ContentSyncSettings
 from apps.content_sync.source import (
@@ -89,6 +90,17 @@ class ContentSync:
         except ValueError as error:
             raise SettingsError(f"IFE_REDIS_URL: {error}") from error
         self.worker = Worker(self.publish_soon)
+        self.ground = (
+            Ground(
+                settings,
+                self._bus,
+                OnBoard(self.store, self.trust, self.worker),
+                lambda: self.trust.reference,
+                self.publish_soon,
+            )
+            if settings.hangar_address
+            else None
+        )
         self._lock = threading.RLock()
         self._ports: dict[str, _Port] = {}
         self._wake = threading.Event()
@@ -99,6 +111,7 @@ class ContentSync:
         self.health.need(self._why_not)
         self.health.part("redis", lambda: self._bus.trouble)
         self.health.part("content", self._content_trouble)
+        self.health.part("gate", lambda: self.ground.trouble() if self.ground else None)
 
     def start(self) -> None:
         """Begin to follow disks."""
@@ -106,6 +119,8 @@ class ContentSync:
         self.worker.start()
         self._ticker.start()
         Followed(self._bus, disks.TOPIC, Disks, on_value=self._disks_are)
+        if self.ground:
+            self.ground.start()
         log.info("content_sync is up")
 
     def close(self) -> None:
@@ -113,6 +128,8 @@ class ContentSync:
         self._closing = True
         self._wake.set()
         self.worker.close()
+        if self.ground:
+            self.ground.close()
         self._ticker.join(timeout=5)
         self._bus.close()
 
@@ -131,6 +148,7 @@ class ContentSync:
             freshness=self._freshness(trusted),
             progress=self.worker.progress,
             disks=views,
+            gate=self.ground.view() if self.ground else None,
             trouble=self.worker.trouble,
             free=self.store.free(),
         )
@@ -304,6 +322,8 @@ class ContentSync:
             self._wake.clear()
             try:
                 self._retry()
+                if self.ground:
+                    self.ground.tick()
                 self._publish()
             except Exception:
                 # Without this thread nobody would hear of anything.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from apps.common.content import Airline
-from apps.common.settings import Settings
+from apps.common.settings import Port, Settings
 
 
 class ContentSyncSettings(Settings):
@@ -17,6 +18,13 @@ class ContentSyncSettings(Settings):
     `content_root` is the airline's TUF root, which all trust begins with. With
     `crew_confirms_disks` a disk waits until the crew say on their page that it may be imported.
     `content_reserve` is in MiB.
+
+    Without `hangar_address` there is no Hangar. It is reached by `ground_interface`: by SSH as
+    `hangar_user`, with `hangar_ssh_key`, a server that has one of the keys in `hangar_known_hosts`
+    under the name ``hangar``; and by HTTPS at `hangar_url`, with the aircraft's certificate, a
+    server whose certificate leads to `hangar_authority`. `gate_minutes` is how long a stop takes
+    as a rule, `gate_bandwidth` the kbit/s that content may take, 0 for all that there is. Where
+    `gate_needs_wow` is false the aircraft has no discrete for weight on wheels.
     """
 
     airline: Airline
@@ -24,3 +32,23 @@ class ContentSyncSettings(Settings):
     content_root: Path
     content_reserve: Annotated[int, Field(ge=0, le=1024 * 1024)] = 256
     crew_confirms_disks: bool = False
+
+    boot_id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+    runtime_directory: Path
+    hangar_address: IPv4Address | None = None
+    hangar_ssh_port: Port = 22
+    hangar_user: Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")] = "aircraft"
+    hangar_ssh_key: Path = Path("/etc/ife/keys/hangar_ssh.key")
+    hangar_known_hosts: Path = Path("/etc/ife/hangar.known_hosts")
+    hangar_url: Annotated[str, StringConstraints(pattern=r"^https://[a-z0-9.-]+(:[0-9]+)?$")] = (
+        "https://hangar.invalid"
+    )
+    hangar_authority: Path = Path("/etc/ife/hangar.crt")
+    hangar_certificate: Path = Path("/etc/ife/aircraft.crt")
+    hangar_key: Path = Path("/etc/ife/keys/aircraft.key")
+    ground_interface: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,15}$")] = (
+        "ground0"
+    )
+    gate_needs_wow: bool = True
+    gate_minutes: Annotated[int, Field(ge=1, le=24 * 60)] = 45
+    gate_bandwidth: Annotated[int, Field(ge=0, le=10_000_000)] = 0

@@ -64,6 +64,7 @@ REPLAN_EVERY = 5.0
 MOST_TRIES = 2
 """Times at one stop that an object is fetched of which the Hangar has other bytes, or none."""
 
+MOST_ASKED = 16
 INTERRUPTS = 60.0
 """Seconds between two times that the Hangar may have it begin anew."""
 
@@ -81,6 +82,9 @@ class Board(Protocol):
 
     def look(self, source: Source) -> Offer:
         """What a source offers; see `Trust.look`."""
+
+    def make_room(self, needed: int, offer: Offer) -> None:
+        """See that there is room for so many bytes of it; see `Store.make_room`."""
 
     def take(self, source: Source, kinds: Collection[Kind]) -> Outcome:
         """Put in force what is whole of these kinds; see `Importer.run`."""
@@ -134,14 +138,16 @@ class Turnaround:
         self._rate_file = staging / "rate"
         self.rate = Rate(self._last_rate())
         self.plan: Plan | None = None
+        self._lost: str | None = None
         self.trouble: str | None = None
         """What failed last, in a sentence; None after a success."""
-        self.done_at: float | None = None
-        """When all that there was had come, in seconds of the monotonic clock."""
+        self.coming: int | None = None
+        """The version of the set that is coming."""
         self._changed = threading.Condition()
         self._state = GateState(open=False)
         self._opened = 0.0
         self._again = False
+        self._asked: list[Callable[[], None]] = []
         self._interrupted = 0.0
         self._closing = False
         self._coming: list[_Coming] = []
@@ -173,10 +179,12 @@ class Turnaround:
         # Over a link that is gone nothing would ever come, nor over one to another address.
         self._carrier.stop()
 
-    def sync_now(self) -> None:
-        """Look for something new, now. Never waits."""
+    def sync_now(self, done: Callable[[], None] = lambda: None) -> None:
+        """Look for something new, now, and call `done` when it is on board. Never waits."""
         with self._changed:
             self._again = True
+            self._asked.append(done)
+            del self._asked[:-MOST_ASKED]
             self._changed.notify_all()
             now = time.monotonic()
             if now - self._interrupted < INTERRUPTS:
@@ -190,6 +198,7 @@ class Turnaround:
         back_off = BackOff(RETRY_FIRST, RETRY_MAX)
         delay = 0.0
         while self._wait(delay):
+            asked = list(self._asked)
             try:
                 self._sync()
             except StoppedError:
@@ -198,10 +207,12 @@ class Turnaround:
                 self._failed(error)
                 delay = back_off.delay()
             else:
-                self.trouble = None
-                self.done_at = time.monotonic()
+                self.trouble = self._lost
                 back_off.reset()
                 delay = CHECK_EVERY
+                for done in asked:
+                    self._asked.remove(done)
+                    done()
             self._tell()
 
     def _wait(self, delay: float) -> bool:
@@ -231,9 +242,11 @@ class Turnaround:
         with Line(self._account, self._runtime) as line, IPRoute(groups=0) as self._route:
             offer = self._look(line)
             if not self._board.store.wants(offer):
-                self._coming = []
+                self._coming, self.coming = [], None
                 self._plan()
                 return
+            self.coming = offer.version
+            self._lost = None
             self._usage_out(USAGE_FIRST)
             self._coming = self._missing(offer)
             self._make_room(offer)
@@ -307,7 +320,7 @@ class Turnaround:
         """See that all has room; where it has not, what has is brought."""
         needed = sum(coming.size for coming in self._coming)
         with suppress(StoreError):
-            self._board.store.make_room(needed, offer)
+            self._board.make_room(needed, offer)
 
     # -- bring it ---------------------------------------------------------------------------
 
@@ -373,9 +386,9 @@ class Turnaround:
         lost = [coming for coming in self._coming if coming.objects.keys() & digests]
         if lost:
             self._coming = [coming for coming in self._coming if coming not in lost]
-            self.trouble = f"the Hangar does not have {title_of(lost[0].entry)} as it is signed" + (
-                f", and {len(lost) - 1} more" if len(lost) > 1 else ""
-            )
+            more = f", nor {len(lost) - 1} more" if len(lost) > 1 else ""
+            first = title_of(lost[0].entry)
+            self._lost = f"the Hangar does not have {first} as it is signed{more}"
             log.warning("not to be had", extra={"entries": len(lost), "first": lost[0].entry.id})
 
     def _plan(self) -> Plan:
