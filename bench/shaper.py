@@ -107,9 +107,10 @@ class _Way:
 
 def _tun(where: str) -> int:
     namespace, interface = where.split(":")
-    netns.setns(namespace)
+    netns.pushns(namespace)
     tun = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     fcntl.ioctl(tun, _TUNSETIFF, struct.pack("16sH22x", interface.encode(), _IFF_TUN | _IFF_NO_PI))
+    netns.popns()
     return tun
 
 

@@ -24,6 +24,7 @@ import logging
 import os
 import re
 import shlex
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -218,12 +219,14 @@ class Carrier:
         self._basis = staging / "basis"
         self._progress = progress
         self._stop = threading.Event()
+        self._woken = threading.Event()
         for folder in (METADATA, OBJECTS, "incoming", "partial", "basis"):
             (staging / folder).mkdir(parents=True, exist_ok=True)
 
     def stop(self) -> None:
         """Have what runs end with a `StoppedError`, from another thread."""
         self._stop.set()
+        self._woken.set()
 
     def go_on(self) -> None:
         """Forget a `stop`."""
@@ -237,9 +240,8 @@ class Carrier:
         Raises:
             CarryError: they did not come.
         """
-        options = ["--ignore-missing-args", f"--max-size={MAX_METADATA}"]
         paths = [f"{METADATA}/{name}" for name in names]
-        self._rsync(line, paths, self.staging, options, MAX_METADATA)
+        self._rsync(line, paths, self.staging, ["--ignore-missing-args"], MAX_METADATA)
 
     # -- objects ----------------------------------------------------------------------------
 
@@ -366,24 +368,24 @@ class Carrier:
         if bandwidth is not None:
             options = [*options, f"--bwlimit={max(1, int(bandwidth * SSH_SHARE / 8 / 1024))}"]
         said: deque[str] = deque(maxlen=20)
-        done = threading.Event()
+        self._woken.clear()
+        if self._stop.is_set():
+            raise StoppedError("stopped")
         process = _run(
             [
                 *("prlimit", f"--fsize={largest}"),
                 *("rsync", f"--rsh={line.remote_shell}", "--files-from=-", "--from0"),
                 *("--no-implied-dirs", "--ignore-times", f"--timeout={STALLED_AFTER}"),
-                *("--compress", "--compress-choice=zstd", *options),
+                *("--compress", "--compress-choice=zstd", f"--max-size={largest}", *options),
                 *(f"{line.target}:", str(into)),
             ],
             said=said,
-            done=done,
+            done=self._woken,
             text="\0".join(paths),
         )
         try:
-            while not done.wait(LOOK_EVERY):
+            while line.is_up and not self._woken.wait(LOOK_EVERY):
                 self._progress()
-                if self._stop.is_set() or not line.is_up:
-                    break
         finally:
             code = _end(process)
         if self._stop.is_set():
@@ -402,7 +404,7 @@ _FILE_IO, _TOO_LARGE, _PROTOCOL = 11, -25, frozenset({2, 4, 5, 13, 14})
 
 
 def _of_rsync(code: int, said: list[str]) -> CarryError:
-    why = _last(said) or f"rsync ended with {code}"
+    why = _first(said) or f"rsync ended with {code}"
     if any("No space left" in line or "Disk quota exceeded" in line for line in said):
         return DiskFullError(why)
     if code == _TOO_LARGE or any("File too large" in line for line in said):
@@ -411,16 +413,16 @@ def _of_rsync(code: int, said: list[str]) -> CarryError:
 
 
 def _of_ssh(said: list[str]) -> CarryError:
-    why = _last(said) or "no answer"
-    if re.search("Host key verification failed|Permission denied|no matching", " ".join(said)):
-        return RefusedError(why)
-    return LinkError(why)
+    for line in said:
+        if re.search("Host key verification failed|Permission denied|no matching", line):
+            return RefusedError(line.strip())
+    return LinkError(_first(said) or "no answer")
 
 
-def _last(said: list[str]) -> str:
+def _first(said: list[str]) -> str:
     """The line that tells most: the first that is no consequence of another."""
     lines = [" ".join(line.split()) for line in said if line.strip()]
-    return next((line for line in lines if "rsync error" not in line), lines[-1] if lines else "")
+    return next((line for line in lines if "rsync error" not in line), "")
 
 
 def _run(
@@ -457,15 +459,18 @@ def _run(
 
 def _end(process: sh.RunningCommand) -> int:
     """End it if it has not ended, and all that it has started; its exit code."""
-    with contextlib.suppress(ProcessLookupError, sh.TimeoutException, sh.ErrorReturnCode):
+    for end in (signal.SIGTERM, signal.SIGKILL):
         if process.process.is_alive()[0]:
-            process.signal_group(15)
-        process.wait(timeout=STOP_WITHIN)
-    if process.process.is_alive()[0]:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill_group()
-        with contextlib.suppress(sh.TimeoutException, sh.ErrorReturnCode):
+            with contextlib.suppress(ProcessLookupError):
+                process.signal_group(end)
+        try:
+            # Also where it has ended: until all that it has said is there.
             process.wait(timeout=STOP_WITHIN)
+        except sh.TimeoutException:
+            continue
+        except sh.ErrorReturnCode:
+            pass
+        break
     return int(process.process.exit_code or 0)
 
 

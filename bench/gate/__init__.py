@@ -1,0 +1,1 @@
+"""What goes over the gate, measured against its peers."""

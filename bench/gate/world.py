@@ -1,0 +1,178 @@
+"""An aircraft and the Hangar in two network namespaces, with a poor line between them.
+
+The Hangar has a real sshd, with rrsync as the forced command of the aircraft's key, and a folder
+that is its repository. Needs root.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import subprocess
+import tempfile
+from contextlib import ExitStack
+from ipaddress import IPv4Address
+from pathlib import Path
+from socket import AF_INET
+from typing import Self
+
+from pyroute2 import NetNS
+
+from apps.common.testing import wait_until
+from apps.content_sync.carry import Account
+from bench.namespace import Namespace
+from bench.shaper import Order, Shaper
+
+HANGAR, AIRCRAFT, ELSEWHERE = (IPv4Address(f"10.24.0.{number}") for number in (1, 2, 3))
+INTERFACE = "ground0"
+HTTPS_PORT = 8443
+
+POOR = Order(rate=5e6, delay=0.15, loss=0.02)
+"""As many a gate is: 5 Mbit/s, 300 ms there and back, 2 % of packets vanish."""
+
+_NUMBERS = itertools.count()
+
+
+class World:
+    """Both, joined; a context manager.
+
+    Attributes:
+        folder: for whatever there is; its path is short.
+        repository: the Hangar's.
+    """
+
+    def __init__(self, order: Order = POOR) -> None:
+        self._order = order
+        self._stack = ExitStack()
+        self._sshd: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self._make()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def _make(self) -> None:
+        enter = self._stack.enter_context
+        self.folder = Path(enter(tempfile.TemporaryDirectory(prefix="ife-")))
+        self.folder.chmod(0o755)
+        self.repository = self.folder / "hangar/repository"
+        self.repository.mkdir(parents=True)
+        number = next(_NUMBERS)
+        self.hangar = enter(Namespace(f"h{number}"))
+        self.aircraft = enter(Namespace(f"a{number}"))
+        self.shaper = enter(Shaper(f"{self.aircraft.name}:{INTERFACE}", f"{self.hangar.name}:eth0"))
+        self.shaper.set(self._order)
+        self._stack.callback(self._end)
+        self.hangar.bring_up("lo")
+        self.hangar.bring_up("eth0", f"{HANGAR}/24")
+        self.aircraft.bring_up("lo")
+        self.aircraft.bring_up(INTERFACE, f"{AIRCRAFT}/24")
+        self._keys()
+        self.allow()
+        self.pin("hangar")
+        self.start_sshd()
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _end(self) -> None:
+        self.aircraft.kill_processes()
+        self.hangar.kill_processes()
+        if self._sshd is not None:
+            self._sshd.wait(timeout=10)
+
+    # -- the line -----------------------------------------------------------------------------
+
+    def set(self, order: Order) -> None:
+        """Have the line so."""
+        self._order = order
+        self.shaper.set(order)
+
+    def unplug(self) -> None:
+        """Both ends lose their carrier."""
+        self.shaper.set(self._order.model_copy(update={"up": False}))
+
+    def plug(self) -> None:
+        """The line is there again."""
+        self.shaper.set(self._order)
+
+    def carried(self) -> int:
+        """Bytes that the line has carried, both ways."""
+        counts = self.shaper.set(self._order)
+        return counts.there + counts.back
+
+    def move(self) -> None:
+        """The aircraft gets another address, and loses the one that it had."""
+        with NetNS(self.aircraft.name) as route:
+            (index,) = route.link_lookup(ifname=INTERFACE)
+            for message in route.get_addr(family=AF_INET, index=index):
+                had = IPv4Address(message.get_attr("IFA_LOCAL"))
+                new = ELSEWHERE if had == AIRCRAFT else AIRCRAFT
+                route.addr("del", index=index, address=f"{had}/24")
+                route.addr("add", index=index, address=f"{new}/24")
+
+    # -- the Hangar ---------------------------------------------------------------------------
+
+    def _keys(self) -> None:
+        for name in ("hangar", "aircraft", "another"):
+            subprocess.run(
+                ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", f"{name}.key"],
+                cwd=self.folder,
+                check=True,
+                timeout=10,
+            )
+        (self.folder / "sshd.conf").write_text(
+            f"ListenAddress {HANGAR}\nHostKey {self.folder}/hangar.key\n"
+            f"AuthorizedKeysFile {self.folder}/authorized_keys\nStrictModes no\n"
+            # An account that every Debian has and that has a shell, which a forced command takes.
+            "PermitRootLogin forced-commands-only\nPidFile none\n"
+            "ClientAliveInterval 5\nClientAliveCountMax 2\n"
+        )
+
+    def allow(self, key: str = "aircraft") -> None:
+        """Have the Hangar let in this key, and no other, to read the repository."""
+        line = (self.folder / f"{key}.key.pub").read_text()
+        allowed = f'restrict,command="rrsync -ro -no-lock {self.repository}" {line}'
+        (self.folder / "authorized_keys").write_text(allowed)
+
+    def pin(self, key: str) -> None:
+        """Have the aircraft trust this host key, and no other."""
+        text = (self.folder / f"{key}.key.pub").read_text()
+        (self.folder / "known_hosts").write_text(f"hangar {text}")
+
+    def account(self, bandwidth: int | None = None) -> Account:
+        """As which the aircraft logs in."""
+        return Account(
+            HANGAR,
+            22,
+            "root",
+            self.folder / "aircraft.key",
+            self.folder / "known_hosts",
+            INTERFACE,
+            bandwidth,
+        )
+
+    def start_sshd(self) -> None:
+        """Start it, and wait until it listens."""
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+        with (self.folder / "sshd.log").open("a") as log:
+            self._sshd = self.hangar.run(
+                subprocess.Popen,
+                ["/usr/sbin/sshd", "-D", "-e", "-f", self.folder / "sshd.conf"],
+                stderr=log,
+            )
+        wait_until(lambda: self._listens(22), "the Hangar's sshd listens")
+
+    def kill_hangar(self) -> None:
+        """End all that runs there by SIGKILL."""
+        self.hangar.kill_processes()
+        if self._sshd is not None:
+            self._sshd.wait(timeout=10)
+
+    def _listens(self, port: int) -> bool:
+        sockets = self.hangar.run(Path("/proc/thread-self/net/tcp").read_text)
+        return f":{port:04X} 00000000:0000 0A" in sockets
+
