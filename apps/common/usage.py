@@ -6,7 +6,7 @@ compressed and signed; docs/protocols/gate.md has the format. Nothing in here do
 A batch::
 
     ife-usage-1\n                       what it is
-    {"registration": ..., ...}\n        a `BatchHead`, at most `MAX_HEAD` bytes
+    {"registration": ..., ...}\n        its head, at most `MAX_HEAD` bytes
     ...                                 a zstd frame (RFC 8878) of the records, a line each
     64 bytes                            Ed25519 (RFC 8032) of all that comes before
 """
@@ -215,7 +215,7 @@ class BatchError(ValueError):
 
 
 class BatchHead(BaseModel):
-    """What a batch is. Its number is unique in its spool, and a spool's id in the world.
+    """Which batch it is. Its number is unique in its spool, and a spool's id in the world.
 
     A spool that has lost its memory begins as a new one, and so never gives a number twice.
     """
@@ -226,6 +226,11 @@ class BatchHead(BaseModel):
     spool: UUID
     number: Annotated[int, Field(ge=1, lt=2**53, strict=True)]
     kind: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z_]{0,31}$")]
+
+
+class _Sealed(BatchHead):
+    """The head as it travels: with how many records there are, and of how many bytes."""
+
     records: Annotated[int, Field(ge=1, le=MAX_RECORDS, strict=True)]
     unpacked: Annotated[int, Field(ge=1, le=MAX_UNPACKED, strict=True)]
 
@@ -248,21 +253,12 @@ def fitting(lines: Sequence[bytes]) -> int:
     return min(len(lines), MAX_RECORDS)
 
 
-def seal(
-    key: SigningKey, registration: str, spool: UUID, number: int, kind: str, lines: Sequence[bytes]
-) -> bytes:
+def seal(key: SigningKey, head: BatchHead, lines: Sequence[bytes]) -> bytes:
     """A batch of these records, of which there are as many as are `fitting`."""
     body = b"\n".join(lines)
-    head = BatchHead(
-        registration=registration,
-        spool=spool,
-        number=number,
-        kind=kind,
-        records=len(lines),
-        unpacked=len(body),
-    )
+    sealed = _Sealed.model_validate(dict(head) | {"records": len(lines), "unpacked": len(body)})
     packed = zstandard.ZstdCompressor(level=_LEVEL).compress(body)
-    signed = _MAGIC + head.model_dump_json().encode() + b"\n" + packed
+    signed = _MAGIC + sealed.model_dump_json().encode() + b"\n" + packed
     return signed + key.sign(signed).signature
 
 
@@ -302,7 +298,7 @@ def open_batch(batch: bytes, keys: Sequence[VerifyKey]) -> Batch:
     return Batch(head, lines)
 
 
-def _split(batch: bytes) -> tuple[BatchHead, bytes]:
+def _split(batch: bytes) -> tuple[_Sealed, bytes]:
     """The head and the compressed records."""
     if len(batch) > MAX_BATCH:
         raise BatchError("too-large", f"{len(batch)} bytes, {MAX_BATCH} may be")
@@ -312,7 +308,7 @@ def _split(batch: bytes) -> tuple[BatchHead, bytes]:
     if end < 0 or len(batch) < end + 1 + _SIGNATURE:
         raise BatchError("malformed", "it is cut off")
     try:
-        head = BatchHead.model_validate_json(batch[len(_MAGIC) : end])
+        head = _Sealed.model_validate_json(batch[len(_MAGIC) : end])
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         raise BatchError("malformed", f"the head: {first['loc']}: {first['msg']}") from None
