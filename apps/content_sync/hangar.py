@@ -95,7 +95,8 @@ class HangarClient:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             said = str(error) or type(error).__name__
             raise HangarError(f"the Hangar does not answer: {said}") from error
-        if answer.is_client_error:
+        # With 500 it stumbles over what we sent; behind that there may be something it takes.
+        if answer.is_client_error or answer.status_code == 500:
             raise _refusal(answer.status_code, text)
         if not answer.is_success:
             raise HangarError(f"the Hangar answers with status {answer.status_code}")

@@ -18,7 +18,7 @@ from uuid import uuid4
 from alembic import command
 from alembic.config import Config
 from nacl.signing import SigningKey
-from sqlalchemy import Connection, Engine, Row, text
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from apps.common import gate, usage
@@ -115,7 +115,7 @@ class Spool:
         """
         with self._transaction() as connection:
             spool, number = connection.execute(_LOCK).one()
-            rows = connection.execute(_TAKE, {"limit": CHUNK}).all()
+            rows = connection.execute(_TAKE, {"limit": CHUNK}).tuples().all()
             if not rows:
                 return 0
             by_kind = _checked(rows)
@@ -237,7 +237,7 @@ class Spool:
             raise SpoolError(str(error.__cause__ or error)) from error
 
 
-def _checked(rows: Iterable[Row[Any]]) -> dict[str, list[bytes]]:
+def _checked(rows: Iterable[tuple[Any, ...]]) -> dict[str, list[bytes]]:
     """The lines of the outbox by kind, in order, but for those that are no record."""
     by_kind: dict[str, list[bytes]] = {}
     wrong: list[RecordError] = []

@@ -16,7 +16,7 @@ from apps.common import gate, usage
 from apps.common.backoff import BackOff
 from apps.common.gate import BatchTaken
 from apps.content_sync.hangar import HangarError, RefusedError
-from apps.content_sync.spool import Sealed, Spool, SpoolError
+from apps.content_sync.spool import Sealed, Spool
 
 log = logging.getLogger(__name__)
 
