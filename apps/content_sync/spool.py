@@ -18,7 +18,7 @@ from uuid import uuid4
 from alembic import command
 from alembic.config import Config
 from nacl.signing import SigningKey
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, Row, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from apps.common import gate, usage
@@ -45,7 +45,7 @@ _ADD = text(
 _SET = text(
     "UPDATE usage_spool SET id = :id, next_number = :next_number, dropped = dropped + :dropped"
 )
-_WAITING = text("SELECT count(*) FROM (SELECT FROM usage_outbox LIMIT :limit) AS some")
+_WAITING = text("SELECT count(*) FROM (SELECT FROM usage_outbox LIMIT :limit) AS first")
 _DEPTH = text(
     "SELECT (SELECT count(*) FROM usage_outbox) + coalesce(sum(records), 0), count(*), "
     "coalesce(sum(size), 0), (SELECT dropped FROM usage_spool) FROM usage_batch"
@@ -115,7 +115,7 @@ class Spool:
         """
         with self._transaction() as connection:
             spool, number = connection.execute(_LOCK).one()
-            rows = connection.execute(_TAKE, {"limit": CHUNK}).tuples().all()
+            rows = connection.execute(_TAKE, {"limit": CHUNK}).all()
             if not rows:
                 return 0
             by_kind = _checked(rows)
@@ -237,7 +237,7 @@ class Spool:
             raise SpoolError(str(error.__cause__ or error)) from error
 
 
-def _checked(rows: Iterable[tuple[Any, ...]]) -> dict[str, list[bytes]]:
+def _checked(rows: Iterable[Row[*tuple[Any, ...]]]) -> dict[str, list[bytes]]:
     """The lines of the outbox by kind, in order, but for those that are no record."""
     by_kind: dict[str, list[bytes]] = {}
     wrong: list[RecordError] = []

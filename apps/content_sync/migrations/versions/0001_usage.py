@@ -21,11 +21,11 @@ def upgrade() -> None:
     op.execute("GRANT INSERT (kind, line) ON usage_outbox TO PUBLIC")
     op.create_table(
         "usage_spool",
-        sa.Column("only", sa.Boolean, primary_key=True, server_default=sa.true()),
+        sa.Column("one", sa.Boolean, primary_key=True, server_default=sa.true()),
         sa.Column("id", sa.Uuid, nullable=False, server_default=sa.func.gen_random_uuid()),
         sa.Column("next_number", sa.BigInteger, nullable=False, server_default="1"),
         sa.Column("dropped", sa.BigInteger, nullable=False, server_default="0"),
-        sa.CheckConstraint("only"),
+        sa.CheckConstraint("one"),
     )
     op.execute("INSERT INTO usage_spool DEFAULT VALUES")
     op.create_table(
