@@ -232,8 +232,8 @@ class PostgresServer:
 
     def __exit__(self, *_: object) -> None:
         if self._process is not None:
-            # Fast shutdown (postgres(1)).
-            self._process.send_signal(signal.SIGINT)
+            # Immediate shutdown (postgres(1)): nobody needs what it holds any more.
+            self._process.send_signal(signal.SIGQUIT)
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=10)
         self.kill()

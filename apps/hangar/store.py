@@ -19,7 +19,7 @@ from sqlalchemy.exc import DataError, SQLAlchemyError
 
 from apps.common.gate import MAX_REQUESTS, BatchTaken, Heartbeat, Request, RequestKind
 from apps.common.usage import Batch, Record
-from apps.hangar.tables import Asked, Heard, Taken, Usage
+from apps.hangar.tables import Asked, Heard, Taken
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -58,6 +58,18 @@ SELECT :registration, new.id, :kind, to_timestamp(new.at / 1000.0), CAST(new.rec
 FROM unnest(CAST(:ids AS uuid[]), CAST(:ats AS bigint[]), CAST(:records AS text[]))
     AS new (id, at, record)
 ON CONFLICT DO NOTHING
+""")
+
+_SOLD = text(r"""
+SELECT record->>'currency', sum((record->>'amount')\:\:bigint) FROM usage
+WHERE registration = :registration AND at BETWEEN :start AND :end AND kind = 'sale'
+GROUP BY 1
+""")
+
+_PLAYED = text(r"""
+SELECT record->>'media', count(*), sum((record->>'seconds')\:\:bigint) FROM usage
+WHERE registration = :registration AND at BETWEEN :start AND :end AND kind = 'play'
+GROUP BY 1 ORDER BY 3 DESC LIMIT 10
 """)
 
 
@@ -224,18 +236,17 @@ class Store:
                     taken_at=func.now(),
                 )
                 .on_conflict_do_nothing()
-            )
+                .returning(Taken.number)
+            ).one_or_none()
             this = [getattr(Taken, name) == value for name, value in key.items()]
-            if not added.rowcount:
+            if added is None:
                 there = connection.scalars(select(Taken.sha256).where(*this)).one()
                 if bytes(there) != digest:
                     raise OtherBatchError
             else:
                 new = self._add_records(connection, batch, records)
                 connection.execute(update(Taken).where(*this).values(records=new))
-        return BatchTaken(
-            **key, sha256=digest.hex(), records=len(records), again=not added.rowcount
-        )
+        return BatchTaken(**key, sha256=digest.hex(), records=len(records), again=added is None)
 
     def _add_records(self, connection: Connection, batch: Batch, records: list[Record]) -> int:
         """Those that are not there yet; how many they were."""
@@ -277,25 +288,14 @@ class Store:
 
     def flight(self, registration: str, start: datetime, end: datetime) -> Flight:
         """What was sold and played between two times."""
-        where = (Usage.registration == registration, Usage.at.between(start, end))
-        field = Usage.record
-        sold = (
-            select(field["currency"].astext, func.sum(field["amount"].as_integer()))
-            .where(*where, Usage.kind == "sale")
-            .group_by(field["currency"].astext)
-        )
-        seconds = func.sum(field["seconds"].as_integer())
-        played = (
-            select(field["media"].astext, func.count(), seconds)
-            .where(*where, Usage.kind == "play")
-            .group_by(field["media"].astext)
-            .order_by(seconds.desc())
-            .limit(10)
-        )
+        span = {"registration": registration, "start": start, "end": end}
         with _errors(), self._engine.connect() as connection:
             return Flight(
-                {currency: int(amount) for currency, amount in connection.execute(sold)},
-                [(title, count, int(each)) for title, count, each in connection.execute(played)],
+                {currency: int(amount) for currency, amount in connection.execute(_SOLD, span)},
+                [
+                    (title, plays, int(seconds))
+                    for title, plays, seconds in connection.execute(_PLAYED, span)
+                ],
             )
 
     def asked(self, registration: str, limit: int = 20) -> list[Any]:
