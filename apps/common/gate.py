@@ -21,6 +21,11 @@ HEARTBEATS_PATH = "/api/v1/heartbeats"
 BATCHES_PATH = "/api/v1/batches"
 """`PUT <this>/<number>` with a batch (`apps.common.usage`), get a `BatchTaken`."""
 
+LOGS_PATH = "/api/v1/logs"
+"""`PUT <this>/<id of a send_logs request>` with what was asked for, compressed (`LOGS_TYPE`)."""
+
+LOGS_TYPE = "application/zstd"
+
 HEARTBEAT_EVERY = 30.0
 """Seconds between two heartbeats while there is a link."""
 
@@ -30,6 +35,9 @@ OFFLINE_AFTER = 90.0
 MAX_HEARTBEAT = 32 * 1024
 MAX_ANSWER = 32 * 1024
 """Bytes of a body, either way; a batch's are in `apps.common.usage`."""
+
+MAX_LOGS = 8 * 1024 * 1024
+"""Bytes of logs, compressed."""
 
 MAX_REQUESTS = 8
 """Requests of one heartbeat's answer; the rest comes with the next."""

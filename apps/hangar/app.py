@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from uuid import UUID
 
 from flask import Flask, Response, jsonify, request
 
-from apps.common import log, manhole, usage, web
+from apps.common import gate, log, manhole, usage, web
 from apps.common.gate import AIRCRAFT_HEADER
 from apps.common.settings import SettingsError
 from apps.hangar import pages
@@ -61,6 +62,13 @@ def _for_aircraft(app: Flask, service: Hangar) -> None:
         certificate = request.headers.get(AIRCRAFT_HEADER, "")
         taken = service.take(certificate, number, request.get_data(cache=False))
         return web.answer(taken), 200 if taken.again else 201
+
+    @app.put("/api/v1/logs/<uuid:identifier>")
+    def logs(identifier: UUID) -> Response:
+        request.max_content_length = gate.MAX_LOGS
+        certificate = request.headers.get(AIRCRAFT_HEADER, "")
+        service.take_logs(certificate, identifier, request.get_data(cache=False))
+        return Response(status=204)
 
 
 def _for_operators(app: Flask, service: Hangar) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from apps.common import openapi, usage
+from apps.common import gate, openapi, usage
 from apps.common.gate import (
     AIRCRAFT_HEADER,
     OPERATOR_HEADER,
@@ -61,6 +61,12 @@ def _paths() -> dict[str, Any]:
         "required": True,
         "schema": {"type": "integer", "minimum": 1},
     }
+    identifier = {
+        "name": "identifier",
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string", "format": "uuid"},
+    }
     return {
         "/api/v1/heartbeats": {
             "post": {
@@ -90,6 +96,22 @@ def _paths() -> dict[str, Any]:
                     "200": content("It had been taken before", BatchTaken),
                     "201": content("It is taken, and on the disk", BatchTaken),
                     **problems(400, 403, 409, 413, 422, 503),
+                },
+            },
+        },
+        "/api/v1/logs/{identifier}": {
+            "parameters": [identifier],
+            "put": {
+                "summary": "An aircraft sends the logs that it was asked for",
+                "operationId": "putLogs",
+                "security": _AIRCRAFT,
+                "requestBody": {
+                    "required": True,
+                    "content": {gate.LOGS_TYPE: {"schema": {"type": "string", "format": "binary"}}},
+                },
+                "responses": {
+                    "204": {"description": "They are on the disk"},
+                    **problems(403, 404, 413, 503),
                 },
             },
         },

@@ -10,7 +10,7 @@ from flask import Blueprint, Response, current_app, redirect, render_template, r
 from pydantic import ValidationError
 from werkzeug.wrappers import Response as AnyResponse
 
-from apps.common.gate import Position, RequestKind
+from apps.common.gate import LOGS_TYPE, Position, RequestKind
 from apps.common.web import Problem, malformed
 from apps.hangar.fleet import FleetView
 from apps.hangar.guard import operator
@@ -86,6 +86,17 @@ def withdraw(registration: str, identifier: UUID) -> AnyResponse:
     """Take a request back."""
     service().withdraw(operator(), registration, identifier)
     return _to(registration)
+
+
+@pages.get("/aircraft/<registration>/logs/<uuid:identifier>")
+def logs(registration: str, identifier: UUID) -> Response:
+    """The logs that an aircraft sent, as a file."""
+    operator()
+    answer = Response(service().logs(registration, identifier), mimetype=LOGS_TYPE)
+    answer.headers["Content-Disposition"] = (
+        f'attachment; filename="{registration.lower()}-{identifier}.zst"'
+    )
+    return answer
 
 
 def _to(registration: str) -> AnyResponse:

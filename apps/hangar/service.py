@@ -29,6 +29,7 @@ from apps.common.web import Problem, malformed
 from apps.hangar import aircraft as fleet_file
 from apps.hangar import fleet
 from apps.hangar.fleet import AircraftView, FleetView
+from apps.hangar.logs import Logs
 from apps.hangar.published import Published, Repository
 from apps.hangar.settings import HangarSettings
 from apps.hangar.store import (
@@ -65,6 +66,7 @@ class AskedView(BaseModel):
     state: str
     why: str
     changed_at: datetime
+    has_logs: bool = False
 
 
 class TitleView(BaseModel):
@@ -109,6 +111,7 @@ class Hangar:
         }
         self._store = Store(settings.database_url)
         self._repository = Repository(settings.content_directory)
+        self._logs = Logs(settings.state_directory / "logs")
         self._database: str | None = "it was not asked yet"
         self._ticked_at = time.monotonic()
         self._closing = threading.Event()
@@ -179,6 +182,31 @@ class Hangar:
             problem = Problem(409, "other-batch", f"there is another batch {number} of this spool")
         raise self._refused(certificate, problem)
 
+    def take_logs(self, certificate: str, request: UUID, body: bytes) -> None:
+        """Take the logs that an aircraft was asked for; what returns is on the disk.
+
+        Args:
+            certificate: as for `heartbeat`.
+            request: that asked for them.
+            body: at most `gate.MAX_LOGS` bytes, else it is refused.
+        """
+        self._known(certificate)
+        if not self._stored(lambda: self._store.is_open(certificate, request, "send_logs")):
+            raise self._refused(
+                certificate, Problem(404, "no-request", "no such request is open: send no logs")
+            )
+        if len(body) > gate.MAX_LOGS:
+            raise self._refused(
+                certificate, Problem(413, "too-large", f"over {gate.MAX_LOGS} bytes")
+            )
+        try:
+            self._logs.keep(certificate, request, body)
+        except OSError as error:
+            log.exception("logs cannot be kept")
+            raise Problem(
+                503, "no-room", "the Hangar's disk refuses: try again", retry_after=60
+            ) from error
+
     # -- operators --------------------------------------------------------------------------
 
     def view(self) -> FleetView:
@@ -218,6 +246,9 @@ class Hangar:
                 for asked in self._stored(lambda: self._store.asked(registration))
             ],
         )
+        there = self._logs.of(registration)
+        for asked in shown.requests:
+            asked.has_logs = asked.id in there
         said = fleet.heartbeat_of(row) if row is not None else None
         if said is not None:
             shown.kinds = dict(said.content.kinds)
@@ -253,6 +284,17 @@ class Hangar:
             extra={"operator": operator, "aircraft": registration, "asked": request.kind},
         )
         return identifier
+
+    def logs(self, registration: str, request: UUID) -> bytes:
+        """What an aircraft sent, compressed by zstandard.
+
+        Raises:
+            Problem: it is not, or no longer, there.
+        """
+        data = self._logs.read(registration, request) if registration in self.fleet else None
+        if data is None:
+            raise Problem(404, "no-logs", "there are no such logs, or no longer")
+        return data
 
     def withdraw(self, operator: str, registration: str, identifier: UUID) -> None:
         """Take a request back.

@@ -194,6 +194,19 @@ class Store:
             )
         return identifier
 
+    def is_open(self, registration: str, identifier: UUID, kind: RequestKind) -> bool:
+        """Whether an aircraft may still answer this request of this kind."""
+        with _errors(), self._engine.connect() as connection:
+            found = connection.scalar(
+                select(Asked.id).where(
+                    Asked.id == identifier,
+                    Asked.registration == registration,
+                    Asked.kind == kind,
+                    Asked.state.in_(OPEN),
+                )
+            )
+        return found is not None
+
     def withdraw(self, registration: str, identifier: UUID, operator: str) -> bool:
         """Take a request back; whether it was open."""
         with _errors(), self._engine.begin() as connection:

@@ -101,6 +101,7 @@ def hangar(postgres: PostgresServer, database: str, tmp_path: Path) -> Iterator[
         HangarSettings(
             database_url=postgres.url(database, OWNER),
             fleet_file=fleet_file(tmp_path),
+            state_directory=tmp_path / "state",
             content_directory=tmp_path / "content",
         )
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 import threading
 from pathlib import Path
@@ -31,7 +32,7 @@ from apps.common.gate import (
 from apps.common.settings import SettingsError
 from apps.common.testing import PostgresServer, wait_until
 from apps.common.usage import BatchHead, Play, Sale, Stat
-from apps.hangar import aircraft
+from apps.hangar import aircraft, logs
 from apps.hangar.app import create_app
 from apps.hangar.service import Hangar
 from apps.hangar.settings import HangarSettings
@@ -180,6 +181,30 @@ def test_an_aircraft_answers_for_itself_only(client: FlaskClient, hangar: Hangar
     assert _beat(client, outcomes=(Outcome(id=identifier, state="done"),)).requests == ()
     shown = _get(client, "/api/v1/aircraft/EC-TWO")["requests"]
     assert shown[0]["state"] == "waiting"
+
+
+def test_logs_come_when_they_were_asked_for_and_an_operator_gets_them(
+    client: FlaskClient, hangar: Hangar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = hangar._store.ask("EC-LAB", "send_logs", "anna")
+    path = f"{gate.LOGS_PATH}/{asked}"
+    two = {AIRCRAFT_HEADER: "EC-TWO"}
+    assert client.put(path, data=b"logs", headers=two).status_code == 404
+    assert client.put(path, data=bytes(gate.MAX_LOGS), headers=EC_LAB).status_code == 204
+    assert client.put(path, data=b"logs", headers=EC_LAB).status_code == 204
+    page = f"/aircraft/EC-LAB/logs/{asked}"
+    assert client.get(page, headers=ANNA).data == b"logs"
+    assert client.get(page, headers=EC_LAB).status_code == 403
+    assert f'href="{page}"' in client.get("/aircraft/EC-LAB", headers=ANNA).text
+    assert client.put(path, data=bytes(gate.MAX_LOGS + 1), headers=EC_LAB).status_code == 413
+    _beat(client, outcomes=(Outcome(id=asked, state="done"),))
+    assert client.put(path, data=b"more", headers=EC_LAB).status_code == 404
+    monkeypatch.setattr(logs, "KEPT", 2)
+    for _ in range(3):
+        asked = hangar._store.ask("EC-LAB", "send_logs", "anna")
+        assert client.put(f"{gate.LOGS_PATH}/{asked}", data=b"x", headers=EC_LAB).status_code == 204
+        _beat(client, outcomes=(Outcome(id=asked, state="done"),))
+    assert client.get(page, headers=ANNA).status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -373,7 +398,7 @@ def test_a_page_of_another_site_asks_nothing(client: FlaskClient, headers: dict[
 def test_the_document_tells_every_path(client: FlaskClient) -> None:
     document = json.loads(client.get("/openapi.json").data)
     rules = {
-        rule.rule.replace("<int:number>", "{number}").replace("<registration>", "{registration}")
+        re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
         for rule in client.application.url_map.iter_rules()
         if rule.rule.startswith("/api/")
     }
@@ -386,7 +411,11 @@ def test_without_its_database_the_hangar_says_so_and_comes_back(tmp_path: Path) 
         PostgresServer(Path(folder)) as server,
     ):
         url = server.url(server.create("ife-hangar"), "ife-hangar")
-        hangar = Hangar(HangarSettings(database_url=url, fleet_file=fleet_file(tmp_path)))
+        hangar = Hangar(
+            HangarSettings(
+                database_url=url, fleet_file=fleet_file(tmp_path), state_directory=tmp_path
+            )
+        )
         hangar.start()
         client = create_app(hangar).test_client()
         try:
