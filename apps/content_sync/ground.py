@@ -20,6 +20,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
 
+from nacl.signing import SigningKey
+
 from apps.common import discretes, gate
 from apps.common.bus import Bus, Followed
 from apps.common.calls import Client, RefusedError, UnavailableError
@@ -29,7 +31,7 @@ from apps.common.gate import Fault, Heartbeat, Outcome, Request
 from apps.common.settings import SettingsError
 from apps.common.usage import now as unix_millis
 from apps.common.web import Problem
-from apps.content_sync import importer
+from apps.content_sync import importer, logs
 from apps.content_sync.carry import Account, StoppedError
 from apps.content_sync.hangar import HangarClient
 from apps.content_sync.heartbeat import Heartbeats, Requests
@@ -37,9 +39,11 @@ from apps.content_sync.importer import Importer
 from apps.content_sync.link import Gate, GateState, Link, LinkWatch
 from apps.content_sync.settings import ContentSyncSettings
 from apps.content_sync.source import Source
+from apps.content_sync.spool import Spool
 from apps.content_sync.store import Store
 from apps.content_sync.trust import Offer, Trust
 from apps.content_sync.turnaround import Turnaround
+from apps.content_sync.usage_out import UsageOut
 from apps.content_sync.worker import Tell, Worker
 
 log = logging.getLogger(__name__)
@@ -140,10 +144,20 @@ class Ground:
         self._tell = tell
         self._gate = Gate(needs_wow=settings.gate_needs_wow)
         self._lock = threading.Lock()
+        self._sending = threading.Lock()
         self._link = Link()
         self._wow: bool | None = None
         self.state = GateState(open=False)
         self._watch = LinkWatch(settings.ground_interface, settings.hangar_address, self._link_is)
+        self.usage = UsageOut(
+            Spool(
+                settings.usage_database_url,
+                settings.registration,
+                _signing_key(settings.usage_key),
+                settings.usage_spool * 1024 * 1024,
+            ),
+            self.connect,
+        )
         self._requests = Requests()
         self.heartbeats = Heartbeats(self.connect, self._heartbeat, self._requests, self._asked)
         self.turnaround = Turnaround(
@@ -151,7 +165,7 @@ class Ground:
                 settings.hangar_address,
                 settings.hangar_ssh_port,
                 settings.hangar_user,
-                settings.hangar_ssh_key,
+                settings.gate_ssh_key,
                 settings.hangar_known_hosts,
                 settings.ground_interface,
                 settings.gate_bandwidth * 1000 or None,
@@ -159,7 +173,7 @@ class Ground:
             settings.content_directory / "gate",
             settings.runtime_directory,
             on_board,
-            lambda seconds: None,
+            self.usage.wait_idle,
             settings.gate_minutes * 60.0,
             wall,
             tell,
@@ -171,6 +185,7 @@ class Ground:
         self._discretes = Followed(
             self._bus, discretes.TOPIC, Discretes, discretes.GOOD_FOR, lambda _: self.tick()
         )
+        self.usage.start()
         self.turnaround.start()
         self.heartbeats.start()
         self._watch.start()
@@ -180,6 +195,7 @@ class Ground:
         self._watch.close()
         self.heartbeats.close()
         self.turnaround.close()
+        self.usage.close()
 
     def connect(self) -> HangarClient:
         """The Hangar, by HTTPS.
@@ -192,8 +208,8 @@ class Ground:
             return HangarClient(
                 settings.hangar_url,
                 settings.hangar_authority,
-                settings.hangar_certificate,
-                settings.hangar_key,
+                settings.gate_certificate,
+                settings.gate_key,
             )
         except OSError as error:
             raise SettingsError(f"the certificates for the Hangar: {error}") from error
@@ -214,6 +230,7 @@ class Ground:
         log.info("the gate is %s", "open" if state.open else f"closed: {state.why}")
         self.turnaround.gate(state)
         self.heartbeats.link(state.open)
+        self.usage.link(state.open)
         self._tell()
 
     def _link_is(self, link: Link) -> None:
@@ -269,6 +286,7 @@ class Ground:
             versions=_versions(),
             content=content,
             space=gate.Space(free=store.free(), total=system.f_blocks * system.f_frsize),
+            spool=self.usage.depth(),
             bite=_bite(sorted(SOCKETS.glob("*.sock"))),
             outcomes=outcomes,
         )
@@ -280,6 +298,10 @@ class Ground:
             self.turnaround.sync_now(lambda: self._decide(request, "done"))
         elif request.kind == "open_tunnel":
             self._open_tunnel(request)
+        elif request.kind == "send_logs":
+            self._decide(request, "accepted")
+            # It takes a while.
+            threading.Thread(target=self._send_logs, args=(request,), daemon=True).start()
         else:
             self._decide(request, "refused", "this aircraft does not do that")
 
@@ -290,6 +312,19 @@ class Ground:
         # ife-tunnel.path sees it.
         (self._settings.runtime_directory / "open_tunnel").touch()
         self._decide(request, "done")
+
+    def _send_logs(self, request: Request) -> None:
+        with self._sending:
+            try:
+                client = self.connect()
+                try:
+                    client.put_logs(request.id, logs.collect())
+                finally:
+                    client.close()
+            except (logs.LogsError, OSError, SettingsError) as error:
+                self._decide(request, "refused", _line(str(error)))
+            else:
+                self._decide(request, "done")
 
     def _decide(self, request: Request, state: str, why: str = "") -> None:
         log.info("a request of the Hangar", extra={"request": request.kind, "outcome": state})
@@ -326,5 +361,16 @@ def _bite(sockets: Iterable[Path]) -> gate.Bite:
 
 def _fault(part: str, why: str) -> Fault:
     """What an app or a library says may be long, or have several lines."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in why).split())
-    return Fault(part=re.sub(r"[^A-Za-z0-9 ._-]", "-", part)[:64], why=line[:200])
+    return Fault(part=re.sub(r"[^A-Za-z0-9 ._-]", "-", part)[:64], why=_line(why))
+
+
+def _line(text: str) -> str:
+    """What a library says, as a `gate.Line`."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:200]
+
+
+def _signing_key(path: Path) -> SigningKey:
+    try:
+        return SigningKey(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"IFE_USAGE_KEY: {path}: {error}: see playbooks/pki.yml") from error

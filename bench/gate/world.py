@@ -7,7 +7,6 @@ that is its repository. Needs root.
 from __future__ import annotations
 
 import itertools
-
 import subprocess
 import tempfile
 from contextlib import ExitStack
@@ -175,4 +174,3 @@ class World:
     def _listens(self, port: int) -> bool:
         sockets = self.hangar.run(Path("/proc/thread-self/net/tcp").read_text)
         return f":{port:04X} 00000000:0000 0A" in sockets
-

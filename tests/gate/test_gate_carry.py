@@ -50,7 +50,9 @@ def is_right(carrier: Carrier, wanted: Wanted) -> bool:
     return hashlib.sha256(data).hexdigest() == wanted.digest
 
 
-def fetch(world: World, carrier: Carrier, *wanted: Wanted, bandwidth: int | None = None) -> list[str]:
+def fetch(
+    world: World, carrier: Carrier, *wanted: Wanted, bandwidth: int | None = None
+) -> list[str]:
     """In the aircraft's namespace: connect, and bring these."""
     with Line(world.account(bandwidth), world.folder) as line:
         return carrier.fetch(line, wanted)
@@ -135,7 +137,9 @@ many_or_few = pytest.mark.parametrize(
     ("cuts", "order"),
     [
         pytest.param(FEW_CUTS, QUICK, id="few"),
-        pytest.param(MANY_CUTS, POOR, id="many", marks=[pytest.mark.long, pytest.mark.timeout(900)]),
+        pytest.param(
+            MANY_CUTS, POOR, id="many", marks=[pytest.mark.long, pytest.mark.timeout(900)]
+        ),
     ],
 )
 
