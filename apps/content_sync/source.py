@@ -283,9 +283,12 @@ class _AnswerReader:
     def readinto(self, buffer: memoryview, /) -> int:
         """See `Reader`."""
         try:
-            return self._response.readinto(buffer)
+            count = self._response.readinto(buffer)
         except (OSError, http.client.HTTPException) as error:
             raise GoneError(f"{self._path}: {error or type(error).__name__}") from error
+        if not count and self._response.length:
+            raise GoneError(f"{self._path}: it broke off")
+        return count
 
 
 class _Connection(http.client.HTTPConnection):

@@ -129,10 +129,11 @@ class Store:
 
         Not one that is whole already, and not the one that the crew went back from.
         """
-        current, former = self.current, self.former
+        current, former, files = self.current, self.former, offer.files()
         if former is not None and former.version == offer.version:
-            return False
-        return current is None or current.version != offer.version or current.missing > 0
+            # Versions begin anew with another root, so what is in them is looked at, too.
+            return any(files.get(name) != file for name, file in former.files.items())
+        return current is None or current.version != offer.version or current.files != files
 
     def missing(self, files: Collection[SetFile]) -> dict[str, int]:
         """Digests of what is not on board, each once, with the bytes that are still to come."""

@@ -125,10 +125,10 @@ class DiskReader:
         self._path = path
 
     def __enter__(self) -> Self:
-        reader = self
+        reader: DiskReader = self
 
         class Handler(_Handler):
-            disk = reader
+            disk: DiskReader = reader
 
         self._server = _Server(str(self._path), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))

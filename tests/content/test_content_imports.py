@@ -1,0 +1,485 @@
+"""Imports that are cut off, filled up, lied to: what is in force is whole and signed throughout."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from apps.common.content import METADATA, object_path
+from apps.content_sync.importer import verify
+from apps.content_sync.source import (
+    FolderSource,
+    GoneError,
+    NotThereError,
+    Reader,
+    SocketSource,
+    Source,
+)
+from apps.content_sync.store import StoreError
+from apps.content_sync.trust import RefusedError
+from tests.content.helpers import Aircraft, DiskReader, Ground, shown
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="takes root rights")
+RANDOM = random.Random(7)  # noqa: S311 - a test is to be the same each time
+
+
+def _bytes(count: int) -> bytes:
+    return RANDOM.randbytes(count)
+
+
+def _signed(ground: Ground) -> dict[str, str]:
+    return {name: file.digest for name, file in ground.repository.files().items()}
+
+
+def _lengths(ground: Ground) -> int:
+    return sum({f.digest: f.length for f in ground.repository.files().values()}.values())
+
+
+# -- cut off ----------------------------------------------------------------------------------
+
+
+def test_a_disk_yanked_at_any_byte_goes_on_and_copies_nothing_twice(
+    ground: Ground, aircraft: Aircraft, short_tmp: Path
+) -> None:
+    for number in range(4):
+        ground.add("films", f"film-{number}", {f"{number}.mp4": _bytes(3_000_000)})
+    ground.publish("news", "today", {"today.pdf": _bytes(200_000)})
+    total, yanks = _lengths(ground), 0
+    with DiskReader(ground.published, short_tmp / "s") as disk:
+        while True:
+            disk.yank_after = disk.given + RANDOM.randrange(1_500_000)
+            source = SocketSource(short_tmp / "s", "disk")
+            try:
+                aircraft.load(source)
+                break
+            except GoneError:
+                yanks += 1
+            finally:
+                source.close()
+            assert set(aircraft.tree().items()) <= set(_signed(ground).items())
+            if yanks % 3 == 0:
+                aircraft.start()
+        # The catalogues are read to be believed, and once more to be kept.
+        catalogues = sum(
+            file.length for name, file in ground.repository.files().items() if "catalogue" in name
+        )
+        assert total <= disk.given <= total + (yanks + 1) * catalogues
+    assert yanks >= 8
+    assert aircraft.tree() == _signed(ground)
+
+
+def test_an_import_killed_at_any_moment(ground: Ground, tmp_path: Path) -> None:
+    """80 times: what is in force is always one of the sets, and the next import completes it."""
+    store = tmp_path / "store"
+    allowed: list[dict[str, str]] = [{}]
+    kills, number = 0, 0
+    while kills < 80:
+        number += 1
+        ground.add("films", f"film-{number % 3}", {f"{number % 3}.mp4": _bytes(2_000_000)})
+        ground.publish("news", "today", {"today.pdf": _bytes(50_000)})
+        new = _signed(ground)
+        # Today's news may be ahead of the films.
+        ahead = {n: d for n, d in allowed[-1].items() if not n.startswith("news/")}
+        ahead |= {n: d for n, d in new.items() if n.startswith("news/")}
+        allowed = [allowed[-1], ahead, new]
+        done = False
+        while not done:
+            child = os.fork()
+            if child == 0:
+                status = 1
+                try:
+                    Aircraft(store, ground.root).load(ground.source())
+                    status = 0
+                finally:
+                    os._exit(status)
+            time.sleep(RANDOM.uniform(0, 0.12))
+            os.kill(child, signal.SIGKILL)
+            _, status = os.waitpid(child, 0)
+            kills += status == signal.SIGKILL
+            done = status == 0
+            assert status in {0, signal.SIGKILL}
+            assert shown(store) in allowed
+    assert Aircraft(store, ground.root).tree() == _signed(ground)
+
+
+def test_what_a_power_cut_has_left_of_a_file_is_found_out(
+    ground: Ground, aircraft: Aircraft
+) -> None:
+    """A tail of zeros where the file system had a length, but no bytes yet."""
+    data = _bytes(3_000_000)
+    ground.publish("films", "film", {"film.mp4": data})
+    digest = ground.repository.files()["films/film.mp4"].digest
+    aircraft.store.partial(digest).write_bytes(data[:1_000_000] + bytes(500_000))
+    assert aircraft.load(ground.source()).in_force
+    assert aircraft.shows("films/film.mp4") == data
+
+
+# -- room -------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _small_disk(folder: Path, size: int) -> Iterator[Path]:
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)]
+    subprocess.run(command, check=True, timeout=10)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True, timeout=10)
+
+
+class _Filling(Source):
+    """Serves a folder, and fills the store's disk meanwhile."""
+
+    name = "filling"
+
+    def __init__(self, inner: Source, filler: Path) -> None:
+        self._inner = inner
+        self._filler = filler
+
+    def read(self, path: str, max_bytes: int) -> bytes:
+        return self._inner.read(path, max_bytes)
+
+    @contextmanager
+    def open(self, path: str, offset: int) -> Iterator[Reader]:
+        with self._inner.open(path, offset) as reader:
+            yield reader
+        if path.startswith("objects") and not self._filler.exists():
+            with self._filler.open("wb") as file, suppress(OSError):
+                while True:
+                    os.write(file.fileno(), bytes(65_536))
+
+
+@needs_root
+def test_a_disk_that_fills_up(ground: Ground, tmp_path: Path) -> None:
+    with _small_disk(tmp_path / "small", 12_000_000) as small:
+        ground.publish("films", "film", {"film.mp4": _bytes(1_000_000)})
+        aircraft = Aircraft(small / "store", ground.root)
+        aircraft.load(ground.source())
+        before = aircraft.tree()
+        ground.add("films", "film", {"film.mp4": _bytes(3_000_000)})
+        ground.publish("films", "other", {"other.mp4": _bytes(2_000_000)})
+        filler = small / "filler"
+        with pytest.raises(OSError, match="No space"):
+            aircraft.load(_Filling(ground.source(), filler))
+        assert aircraft.tree() == before
+        aircraft.start()
+        assert aircraft.tree() == before
+        filler.unlink()
+        assert aircraft.load(ground.source()).in_force
+        assert aircraft.tree() == _signed(ground)
+
+
+@needs_root
+def test_what_does_not_fit_is_refused_before_the_first_byte(ground: Ground, tmp_path: Path) -> None:
+    with _small_disk(tmp_path / "small", 12_000_000) as small:
+        ground.publish("films", "film", {"film.mp4": _bytes(1_000_000)})
+        aircraft = Aircraft(small / "store", ground.root)
+        aircraft.load(ground.source())
+        before = aircraft.tree()
+        ground.publish("films", "film", {"film.mp4": _bytes(15_000_000)})
+        with pytest.raises(StoreError, match="no room"):
+            aircraft.load(ground.source())
+        assert aircraft.tree() == before
+        assert list((small / "store/partial").iterdir()) == []
+
+
+@needs_root
+def test_the_former_set_makes_room(ground: Ground, tmp_path: Path) -> None:
+    """Two of three sets fit, and the oldest is not needed any more."""
+    with _small_disk(tmp_path / "small", 12_000_000) as small:
+        aircraft = Aircraft(small / "store", ground.root)
+        for _ in range(5):
+            ground.publish("films", "film", {"film.mp4": _bytes(5_000_000)})
+            aircraft.load(ground.source())
+            assert aircraft.tree() == _signed(ground)
+
+
+def test_a_film_of_ten_terabytes(ground: Ground, aircraft: Aircraft) -> None:
+    """Signed, it does not fit; as a sparse file in place of a small one, it is not read."""
+    ground.publish("films", "film", {"film.mp4": _bytes(100_000)})
+    path = ground.object("films/film.mp4")
+    path.unlink()
+    with path.open("wb") as file:
+        file.truncate(10 * 1024**4)
+    began = time.monotonic()
+    outcome = aircraft.load(ground.source())
+    assert (len(outcome.wrong), outcome.copied < 200_000) == (1, True)
+    signed = ground.load("films")
+    signed.signed.version += 1
+    signed.signed.targets["films/film.mp4"].length = 10 * 1024**4
+    ground.force("films", signed, "films")
+    with pytest.raises(StoreError, match="no room"):
+        aircraft.load(ground.source())
+    assert time.monotonic() - began < 10
+    assert aircraft.tree() == {}
+
+
+@pytest.mark.parametrize(
+    "count", [1500, pytest.param(100_000, marks=[pytest.mark.long, pytest.mark.timeout(900)])]
+)
+def test_many_tiny_files(ground: Ground, aircraft: Aircraft, count: int) -> None:
+    """Each in a sixtieth of a second at most; half of them are the same file."""
+    files = {f"{n}.txt": b"same" if n % 2 else str(n).encode() for n in range(count)}
+    names = sorted(files)
+    for begin in range(0, count, 10_000):
+        part = {name: files[name] for name in names[begin : begin + 10_000]}
+        ground.add("maps", f"tiles-{begin}", part)
+    ground.repository.sign()
+    began = time.monotonic()
+    aircraft.load(ground.source())
+    assert time.monotonic() - began < 2 + count / 60
+    assert aircraft.tree() == _signed(ground)
+    assert len(aircraft.tree()) == count + 1
+
+
+# -- what is in a folder ----------------------------------------------------------------------
+
+
+@needs_root
+@pytest.mark.parametrize("trick", ["link", "link to a folder", "pipe", "device", "socket"])
+def test_what_is_no_plain_file_is_not_there(
+    ground: Ground, aircraft: Aircraft, tmp_path: Path, trick: str
+) -> None:
+    """A link would have it read the server's own files, a pipe would have it wait for ever."""
+    ground.publish("films", "film", {"film.mp4": b"a film"})
+    path = ground.object("films/film.mp4")
+    kept = path.rename(tmp_path / "kept")
+    if trick == "link":
+        path.symlink_to(kept)
+    elif trick == "link to a folder":
+        (tmp_path / "folder").mkdir()
+        kept.rename(tmp_path / "folder" / path.name)
+        path.parent.rmdir()
+        path.parent.symlink_to(tmp_path / "folder")
+    elif trick == "pipe":
+        os.mkfifo(path)
+    elif trick == "device":
+        os.mknod(path, 0o600 | 0o020000, os.makedev(1, 5))  # /dev/zero
+    else:
+        os.mknod(path, 0o600 | 0o140000)
+    outcome = aircraft.load(ground.source())
+    assert len(outcome.absent) == 1
+    assert aircraft.tree() == {}
+
+
+def test_metadata_that_is_a_link_is_not_there(ground: Ground, aircraft: Aircraft) -> None:
+    path = ground.published / METADATA / "timestamp.json"
+    path.rename(path.with_name("x"))
+    path.symlink_to("x")
+    with pytest.raises(NotThereError):
+        aircraft.load(ground.source())
+
+
+def test_an_empty_folder_is_no_content(aircraft: Aircraft, tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"\xff\xfe name")).mkdir()
+    with pytest.raises(NotThereError):
+        aircraft.load(FolderSource(tmp_path, "folder"))
+
+
+@pytest.mark.parametrize(
+    "name", ["../../../etc/shadow", "..", "a/b", "/etc/shadow", "\udcff", ".hidden", "a\nb", ""]
+)
+def test_a_catalogue_with_a_name_that_is_none(
+    ground: Ground, aircraft: Aircraft, name: str
+) -> None:
+    """Though the desk has signed it."""
+    ground.add("news", "today", {"today.pdf": b"news"})
+    text = (
+        b'{"kind":"news","airline":"EXA","entries":[{"id":"x","titles":{"en":"X"},"files":'
+        b'[{"role":"data","name":' + json.dumps(name).encode() + b"}]}]}"
+    )
+    signed = ground.load("news")
+    signed.signed.version += 1
+    signed.signed.targets = ground.repository._targets("news")
+    file = ground.repository._add_bytes(text)
+    target = signed.signed.targets["news/catalogue.json"]
+    target.hashes["sha256"], target.length = file.digest, file.length
+    ground.force("news", signed, "news")
+    with pytest.raises(RefusedError) as caught:
+        aircraft.load(ground.source())
+    assert caught.value.slug == "malformed"
+    assert aircraft.tree() == {}
+
+
+# -- sets -------------------------------------------------------------------------------------
+
+
+def test_going_back_and_forward(ground: Ground, aircraft: Aircraft) -> None:
+    ground.publish("news", "today", {"today.pdf": b"first"})
+    aircraft.load(ground.source())
+    first = aircraft.tree()
+    with pytest.raises(StoreError):
+        aircraft.store.rollback()
+    ground.publish("news", "today", {"today.pdf": b"second"})
+    aircraft.load(ground.source())
+    second = aircraft.tree()
+    aircraft.store.rollback()
+    assert aircraft.tree() == first
+    # What the crew went back from does not come back by itself, also after a restart.
+    aircraft.start()
+    assert not aircraft.load(ground.source()).in_force
+    assert aircraft.tree() == first
+    aircraft.store.rollback()
+    assert aircraft.tree() == second
+    aircraft.store.rollback()
+    ground.publish("news", "today", {"today.pdf": b"third"})
+    aircraft.load(ground.source())
+    assert aircraft.shows("news/today.pdf") == b"third"
+    aircraft.store.rollback()
+    assert aircraft.tree() == first
+
+
+def test_the_news_do_not_wait_for_the_films(
+    ground: Ground, aircraft: Aircraft, short_tmp: Path
+) -> None:
+    ground.add("films", "film", {"film.mp4": b"an old film"})
+    ground.publish("news", "today", {"today.pdf": b"yesterday"})
+    aircraft.load(ground.source())
+    before = aircraft.tree()
+    ground.add("films", "film", {"film.mp4": _bytes(2_000_000)})
+    ground.publish("news", "today", {"today.pdf": b"today"})
+    with DiskReader(ground.published, short_tmp / "s") as disk:
+        disk.yank_after = 1_000_000
+        source = SocketSource(short_tmp / "s", "disk")
+        with pytest.raises(GoneError):
+            aircraft.load(source)
+        source.close()
+    assert aircraft.shows("news/today.pdf") == b"today"
+    assert aircraft.shows("films/film.mp4") == b"an old film"
+    assert aircraft.store.current is not None
+    assert aircraft.store.current.missing == 1
+    assert aircraft.load(ground.source()).in_force
+    assert aircraft.tree() == _signed(ground)
+    # It has grown in two steps, and goes back in one.
+    aircraft.store.rollback()
+    assert aircraft.tree() == before
+
+
+def test_part_of_a_kind_is_whole_entries(ground: Ground, aircraft: Aircraft) -> None:
+    """At the end of a turnaround: what is there of the films, each with all of its files."""
+    ground.add("films", "one", {"one.mp4": b"1", "one.srt": b"one"})
+    ground.publish("films", "two", {"two.mp4": b"2", "two.srt": b"two"})
+    ground.object("films/two.srt").unlink()
+    assert not aircraft.load(ground.source()).in_force
+    outcome = aircraft.load(ground.source(), kinds={"films"}, partly=True)
+    assert (outcome.in_force, len(outcome.absent)) == (True, 1)
+    assert set(aircraft.tree()) == {"films/catalogue.json", "films/one.mp4", "films/one.srt"}
+
+
+def test_one_kind_alone(ground: Ground, aircraft: Aircraft) -> None:
+    ground.add("films", "film", {"film.mp4": b"a film"})
+    ground.publish("news", "today", {"today.pdf": b"today"})
+    aircraft.load(ground.source(), kinds={"news"})
+    assert set(aircraft.tree()) == {"news/catalogue.json", "news/today.pdf"}
+    aircraft.load(ground.source(), kinds={"films"})
+    assert aircraft.tree() == _signed(ground)
+
+
+def test_an_older_disk_helps_a_newer_set(
+    ground: Ground, aircraft: Aircraft, tmp_path: Path
+) -> None:
+    """The gate has brought word of a newer set, the disk has most of its films."""
+    ground.add("films", "film", {"film.mp4": b"a film"})
+    ground.publish("news", "today", {"today.pdf": b"yesterday"})
+    disk = ground.disk(tmp_path / "disk")
+    ground.publish("news", "today", {"today.pdf": b"today"})
+    aircraft.trust.look(ground.source())
+    outcome = aircraft.load(disk)
+    assert not outcome.in_force
+    assert len(outcome.absent) == 1
+    ground.object("films/film.mp4").unlink()
+    assert aircraft.load(ground.source()).in_force
+    assert aircraft.tree() == _signed(ground)
+
+
+def test_files_of_ours_are_linked_not_copied(ground: Ground, aircraft: Aircraft) -> None:
+    """What the gate has brought lies on the store's file system already."""
+    ground.publish("films", "film", {"film.mp4": b"a film"})
+    inode = ground.object("films/film.mp4").stat().st_ino
+    aircraft.load(FolderSource(ground.published, "gate", ours=True))
+    digest = ground.repository.files()["films/film.mp4"].digest
+    assert aircraft.store.object(digest).stat().st_ino == inode
+    ground.publish("films", "film", {"film.mp4": b"another"})
+    path = ground.object("films/film.mp4")
+    path.write_bytes(b"changed")
+    outcome = aircraft.load(FolderSource(ground.published, "gate", ours=True))
+    assert outcome.wrong == (path.name,)
+    assert aircraft.shows("films/film.mp4") == b"a film"
+
+
+# -- what goes --------------------------------------------------------------------------------
+
+
+def test_what_no_set_needs_goes_but_not_while_it_is_read(
+    ground: Ground, aircraft: Aircraft
+) -> None:
+    for number in (b"one", b"two", b"three"):
+        ground.publish("films", "film", {"film.mp4": number})
+        digest = ground.repository.files()["films/film.mp4"].digest
+        if number == b"one":
+            first = digest
+        aircraft.load(ground.source())
+        if number == b"two":
+            watched = aircraft.store.object(first).open("rb")
+    with watched:
+        aircraft.store.collect()
+        assert aircraft.store.has(first)
+        assert watched.read() == b"one"
+    assert aircraft.store.collect() > 0
+    assert not aircraft.store.has(first)
+    assert aircraft.shows("films/film.mp4") == b"three"
+    aircraft.store.rollback()
+    assert aircraft.shows("films/film.mp4") == b"two"
+
+
+def test_a_file_that_decays_on_board_is_found_and_comes_again(
+    ground: Ground, aircraft: Aircraft
+) -> None:
+    ground.add("films", "one", {"one.mp4": b"1"})
+    ground.publish("films", "two", {"two.mp4": b"2"})
+    aircraft.load(ground.source())
+    stop = threading.Event()
+    assert verify(aircraft.store, aircraft.trust, lambda _: None, stop) == ()
+    digest = ground.repository.files()["films/two.mp4"].digest
+    aircraft.store.object(digest).chmod(0o640)
+    aircraft.store.object(digest).write_bytes(b"?")
+    assert verify(aircraft.store, aircraft.trust, lambda _: None, stop) == (digest,)
+    assert "films/two.mp4" not in aircraft.tree()
+    assert "films/one.mp4" in aircraft.tree()
+    assert aircraft.load(ground.source()).in_force
+    assert aircraft.tree() == _signed(ground)
+
+
+def test_another_root_begins_anew(ground: Ground, aircraft: Aircraft, tmp_path: Path) -> None:
+    """The airline has lost its root: aircraft get another by their configuration."""
+    ground.publish("news", "today", {"today.pdf": b"with the old root"})
+    aircraft.load(ground.source())
+    other = Ground(tmp_path / "other")
+    other.repository.begin("EXA")
+    other.publish("news", "today", {"today.pdf": b"with the new root"})
+    aircraft.root = other.repository.root_path.read_bytes()
+    aircraft.start()
+    assert aircraft.shows("news/today.pdf") == b"with the old root"
+    aircraft.load(other.source())
+    assert aircraft.shows("news/today.pdf") == b"with the new root"
+    with pytest.raises(RefusedError):
+        aircraft.load(ground.source())
+
+
+def test_a_missing_object_of_a_folder_is_told(ground: Ground, aircraft: Aircraft) -> None:
+    ground.publish("films", "film", {"film.mp4": b"a film"})
+    digest = ground.repository.files()["films/film.mp4"].digest
+    (ground.published / object_path(digest)).unlink()
+    outcome = aircraft.load(ground.source())
+    assert (outcome.absent, outcome.missing) == ((digest,), 1)
