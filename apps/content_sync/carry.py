@@ -39,6 +39,8 @@ from apps.common.content import METADATA, OBJECTS, object_path
 from apps.common.files import put_in_place
 
 log = logging.getLogger(__name__)
+# It tells of every command that it starts.
+logging.getLogger("sh").setLevel(logging.WARNING)
 
 CONNECT_TIMEOUT = 15
 ALIVE_EVERY, ALIVE_TRIES = 5, 3

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYetError
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -28,6 +29,7 @@ from apps.common.calls import Client, RefusedError, UnavailableError
 from apps.common.content import GateView, Kind
 from apps.common.discretes import Discretes
 from apps.common.gate import Fault, Heartbeat, Outcome, Request
+from apps.common.health import Check
 from apps.common.settings import SettingsError
 from apps.common.usage import now as unix_millis
 from apps.common.web import Problem
@@ -40,7 +42,7 @@ from apps.content_sync.link import Gate, GateState, Link, LinkWatch
 from apps.content_sync.settings import ContentSyncSettings
 from apps.content_sync.source import Source
 from apps.content_sync.spool import Spool
-from apps.content_sync.store import Store
+from apps.content_sync.store import Store, StoreError
 from apps.content_sync.trust import Offer, Trust
 from apps.content_sync.turnaround import Turnaround
 from apps.content_sync.usage_out import UsageOut
@@ -76,7 +78,12 @@ class OnBoard:
 
     def make_room(self, needed: int, offer: Offer) -> None:
         """See `turnaround.Board`."""
-        self._do(lambda _: self.store.make_room(needed, offer))
+
+        def make_room(_: Tell) -> None:
+            with suppress(StoreError):
+                self.store.make_room(needed, offer)
+
+        self._do(make_room)
 
     def take(self, source: Source, kinds: Collection[Kind]) -> importer.Outcome:
         """See `turnaround.Board`."""
@@ -173,7 +180,7 @@ class Ground:
             settings.content_directory / "gate",
             settings.runtime_directory,
             on_board,
-            self.usage.wait_idle,
+            self._usage_first,
             settings.gate_minutes * 60.0,
             wall,
             tell,
@@ -214,9 +221,14 @@ class Ground:
         except OSError as error:
             raise SettingsError(f"the certificates for the Hangar: {error}") from error
 
-    def trouble(self) -> str | None:
-        """A sentence, while something fails that should not."""
-        return self._watch.trouble or self.heartbeats.trouble or self.turnaround.trouble
+    def parts(self) -> dict[str, Check]:
+        """For `Health`: what may be away, and why it is."""
+        return {
+            "ground link": lambda: self._watch.trouble,
+            "gate": lambda: self.turnaround.trouble,
+            "heartbeats": lambda: self.heartbeats.trouble,
+            "usage": lambda: self.usage.trouble,
+        }
 
     def tick(self) -> None:
         """Judge anew. Called at each change, and each second, for time alone changes something."""
@@ -232,6 +244,13 @@ class Ground:
         self.heartbeats.link(state.open)
         self.usage.link(state.open)
         self._tell()
+
+    def _usage_first(self, seconds: float) -> None:
+        """Wait until usage has gone out; not for longer than that, nor where it does not go."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and self.state.open:
+            if self.usage.wait_idle(0.5) or self.usage.trouble:
+                return
 
     def _link_is(self, link: Link) -> None:
         with self._lock:
@@ -255,7 +274,7 @@ class Ground:
             rate=round(self.turnaround.rate.value),
             seconds_left=plan.seconds if plan else None,
             last_heartbeat=datetime.fromtimestamp(last, UTC) if last else None,
-            trouble=self.trouble(),
+            trouble=self.turnaround.trouble or self.heartbeats.trouble,
         )
 
     # -- what the Hangar is told, and asks for ------------------------------------------------

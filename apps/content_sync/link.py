@@ -24,7 +24,7 @@ from apps.common.backoff import BackOff
 
 log = logging.getLogger(__name__)
 
-SETTLE = 3.0
+SETTLE = 1.0
 """Seconds for which all has to be well until the gate is open: wheels bounce, plugs chatter."""
 
 _GROUPS = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE

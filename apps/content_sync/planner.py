@@ -8,6 +8,7 @@ who have: what is there of it then is not fetched again at the next gate.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ STALE_SOON = timedelta(days=3)
 NEWS_ARE_GOOD_FOR = timedelta(days=1)
 """News whose rights have no end are stale all the same."""
 
-BATCH_SECONDS = 20.0
+BATCH_SECONDS = 10.0
 """How long one run of rsync should take: its beginning and end take some 5 round trips, in which
 nothing comes, and within one run the order is that of the digests."""
 
@@ -73,6 +74,7 @@ class Plan:
 
     Attributes:
         order: all that is to come, but for what the disk has no room for.
+        no_room: the latter.
         fit: how many of these, from the first on, have the time to come whole.
         seconds: that are left at the gate; None: nobody knows.
         bytes_total: of all that was missing when the stop began.
@@ -82,6 +84,7 @@ class Plan:
     """
 
     order: tuple[Item, ...]
+    no_room: tuple[Item, ...]
     fit: int
     seconds: float | None
     bytes_total: int
@@ -126,8 +129,10 @@ def plan(
     time = math.inf if seconds is None else max(0.0, rate * seconds)
     fitting: list[Item] = []
     others: list[Item] = []
+    no_room: list[Item] = []
     for item in sorted(items, key=lambda item: _urgency(item, now)):
         if item.left > room:
+            no_room.append(item)
             continue
         room -= item.left
         if item.left <= time:
@@ -142,6 +147,7 @@ def plan(
             kinds[kind] = (sum(item.kind == kind for item in fitting), total)
     return Plan(
         order=(*order, *sorted(others, key=lambda item: item.left)),
+        no_room=tuple(no_room),
         fit=len(order),
         seconds=seconds,
         bytes_total=sum(item.size for item in items),
@@ -165,12 +171,13 @@ def _urgency(item: Item, now: datetime) -> tuple[bool, date, int, int, str]:
 def batch(order: Sequence[Item], rate: float) -> list[Piece]:
     """What the next run of rsync brings: some seconds' worth, and one object at least.
 
-    An object that is in several entries comes with the first.
+    All of it is of one kind. An object that is in several entries comes with the first.
     """
     most = max(BATCH_LEAST, rate * BATCH_SECONDS)
     found: dict[str, Piece] = {}
     count = 0
-    for piece in (piece for item in order for piece in item.pieces):
+    of_a_kind = itertools.takewhile(lambda item: item.kind == order[0].kind, order)
+    for piece in (piece for item in of_a_kind for piece in item.pieces):
         if piece.digest in found:
             continue
         if found and (

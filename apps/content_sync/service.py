@@ -111,7 +111,8 @@ class ContentSync:
         self.health.need(self._why_not)
         self.health.part("redis", lambda: self._bus.trouble)
         self.health.part("content", self._content_trouble)
-        self.health.part("gate", lambda: self.ground.trouble() if self.ground else None)
+        for part, check in (self.ground.parts() if self.ground else {}).items():
+            self.health.part(part, check)
 
     def start(self) -> None:
         """Begin to follow disks."""

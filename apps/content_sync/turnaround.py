@@ -30,7 +30,7 @@ from apps.common.content import (
     target_name,
 )
 from apps.common.files import write_whole
-from apps.content_sync import planner
+from apps.content_sync import planner, trust
 from apps.content_sync.ahead import MAX_ROUNDS, Ahead
 from apps.content_sync.carry import (
     MAX_METADATA,
@@ -44,8 +44,8 @@ from apps.content_sync.carry import (
 from apps.content_sync.importer import Outcome
 from apps.content_sync.link import GateState, received
 from apps.content_sync.planner import Item, Piece, Plan, Rate
-from apps.content_sync.source import FolderSource, Source
-from apps.content_sync.store import Store, StoreError
+from apps.content_sync.source import FolderSource, Source, SourceError
+from apps.content_sync.store import Store
 from apps.content_sync.trust import Offer
 
 log = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class Board(Protocol):
         """What a source offers; see `Trust.look`."""
 
     def make_room(self, needed: int, offer: Offer) -> None:
-        """See that there is room for so many bytes of it; see `Store.make_room`."""
+        """Make room for so many bytes of it, as much as can be; see `Store.make_room`."""
 
     def take(self, source: Source, kinds: Collection[Kind]) -> Outcome:
         """Put in force what is whole of these kinds; see `Importer.run`."""
@@ -207,7 +207,7 @@ class Turnaround:
                 self._failed(error)
                 delay = back_off.delay()
             else:
-                self.trouble = self._lost
+                self.trouble = self._lost or self._no_room()
                 back_off.reset()
                 delay = CHECK_EVERY
                 for done in asked:
@@ -223,7 +223,7 @@ class Turnaround:
                 lambda: self._closing or self._again or self._state != before, delay
             )
             if not self._state.open:
-                self.plan, self._coming = None, []
+                self.plan, self._coming, self.trouble = None, [], None
                 self._tell()
                 self._changed.wait_for(lambda: self._closing or self._state.open)
             self._again = False
@@ -232,7 +232,7 @@ class Turnaround:
 
     def _failed(self, error: Exception) -> None:
         why = str(error).partition("\n")[0] or type(error).__name__
-        known = isinstance(error, CarryError | StoreError | OSError)
+        known = isinstance(error, CarryError | SourceError | trust.RefusedError | OSError)
         log.warning("nothing comes", extra={"error": why}, exc_info=None if known else error)
         self.trouble = why
 
@@ -319,8 +319,7 @@ class Turnaround:
     def _make_room(self, offer: Offer) -> None:
         """See that all has room; where it has not, what has is brought."""
         needed = sum(coming.size for coming in self._coming)
-        with suppress(StoreError):
-            self._board.make_room(needed, offer)
+        self._board.make_room(needed, offer)
 
     # -- bring it ---------------------------------------------------------------------------
 
@@ -390,6 +389,14 @@ class Turnaround:
             first = title_of(lost[0].entry)
             self._lost = f"the Hangar does not have {first} as it is signed{more}"
             log.warning("not to be had", extra={"entries": len(lost), "first": lost[0].entry.id})
+
+    def _no_room(self) -> str | None:
+        if self.plan is None or not self.plan.no_room:
+            return None
+        count, needed = len(self.plan.no_room), sum(item.left for item in self.plan.no_room)
+        return f"there is no room for {self.plan.no_room[0].title}" + (
+            f" and {count - 1} more: {planner.size(needed)} are missing" if count > 1 else ""
+        )
 
     def _plan(self) -> Plan:
         seconds = self._opened + self._stay - time.monotonic()

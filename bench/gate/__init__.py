@@ -1,1 +1,1 @@
-"""What goes over the gate, measured against its peers."""
+"""A Hangar and aircraft on one machine, for benchmarks and tests of the gate."""

@@ -10,11 +10,17 @@ import itertools
 import subprocess
 import tempfile
 from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
 from socket import AF_INET
 from typing import Self
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from pyroute2 import NetNS
 
 from apps.common.testing import wait_until
@@ -43,7 +49,7 @@ class World:
     def __init__(self, order: Order = POOR) -> None:
         self._order = order
         self._stack = ExitStack()
-        self._sshd: subprocess.Popen[bytes] | None = None
+        self._sshd: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Self:
         try:
@@ -70,6 +76,7 @@ class World:
         self.aircraft.bring_up("lo")
         self.aircraft.bring_up(INTERFACE, f"{AIRCRAFT}/24")
         self._keys()
+        certify(self.folder)
         self.allow()
         self.pin("hangar")
         self.start_sshd()
@@ -162,6 +169,7 @@ class World:
                 subprocess.Popen,
                 ["/usr/sbin/sshd", "-D", "-e", "-f", self.folder / "sshd.conf"],
                 stderr=log,
+                text=True,
             )
         wait_until(lambda: self._listens(22), "the Hangar's sshd listens")
 
@@ -174,3 +182,55 @@ class World:
     def _listens(self, port: int) -> bool:
         sockets = self.hangar.run(Path("/proc/thread-self/net/tcp").read_text)
         return f":{port:04X} 00000000:0000 0A" in sockets
+
+
+def certify(folder: Path) -> None:
+    """Make ``root.crt``, and what it signs: the Hangar's ``https.crt``, EC-LAB's ``gate.crt``."""
+    root_key = ec.generate_private_key(ec.SECP256R1())
+    root_name = _name("Example Airline root")
+    root = _certificate(root_name, root_name, root_key, root_key).add_extension(
+        x509.BasicConstraints(ca=True, path_length=0), critical=True
+    )
+    _write(folder / "root.crt", root.sign(root_key, hashes.SHA256()))
+    for name, unit in (("https", "hangar"), ("gate", "EC-LAB")):
+        key = ec.generate_private_key(ec.SECP256R1())
+        certificate = _certificate(_name(name, unit), root_name, key, root_key).add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(HANGAR)]), critical=False
+        )
+        _write(folder / f"{name}.crt", certificate.sign(root_key, hashes.SHA256()))
+        path = folder / f"{name}.key"
+        path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        path.chmod(0o600)
+
+
+def _name(common: str, unit: str = "") -> x509.Name:
+    names = [(NameOID.COMMON_NAME, common), (NameOID.ORGANIZATIONAL_UNIT_NAME, unit)]
+    names.append((NameOID.ORGANIZATION_NAME, "Example Airline"))
+    return x509.Name([x509.NameAttribute(kind, name) for kind, name in names if name])
+
+
+def _certificate(
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePrivateKey,
+    issuer_key: ec.EllipticCurvePrivateKey,
+) -> x509.CertificateBuilder:
+    now = datetime.now(UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()),
+            critical=False,
+        )
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+
+
+def _write(path: Path, certificate: x509.Certificate) -> None:
+    path.write_bytes(certificate.public_bytes(Encoding.PEM))

@@ -13,6 +13,9 @@ from bench.shaper import Order
 QUICK = Order(rate=20e6, delay=0.005)
 """A line that is good enough for most tests."""
 
+LOST = 400_000
+"""Bytes that were on their way when they were cut off, in buffers here and there."""
+
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[World]:

@@ -6,7 +6,6 @@ import hashlib
 import os
 import random
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -27,7 +26,7 @@ from apps.content_sync.carry import (
 )
 from bench.gate.world import POOR, World
 from bench.shaper import Order
-from tests.gate.conftest import QUICK
+from tests.gate.conftest import LOST, QUICK
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="making namespaces takes root rights")
 
@@ -91,8 +90,6 @@ def test_over_a_poor_line_metadata_come_by_name_and_objects_whole(
 
 FEW_CUTS = ("unplug", "kill")
 MANY_CUTS = ("unplug", "kill", "move", "stop", "unplug") * 4
-LOST = 400_000
-"""Bytes that were on their way when they were cut off, in buffers here and there."""
 
 
 def cut(world: World, carrier: Carrier, how: str) -> None:
@@ -137,9 +134,7 @@ many_or_few = pytest.mark.parametrize(
     ("cuts", "order"),
     [
         pytest.param(FEW_CUTS, QUICK, id="few"),
-        pytest.param(
-            MANY_CUTS, POOR, id="many", marks=[pytest.mark.long, pytest.mark.timeout(900)]
-        ),
+        pytest.param(MANY_CUTS, POOR, id="20", marks=[pytest.mark.long, pytest.mark.timeout(900)]),
     ],
 )
 
@@ -171,27 +166,6 @@ def test_a_changed_object_is_made_of_its_former_version_also_after_cuts(
     assert (world.folder / "former").read_bytes() == former
 
 
-def test_it_ends_with_the_app(world: World, carrier: Carrier) -> None:
-    """Killed by SIGKILL, the app leaves nobody behind who goes on writing; what came is kept."""
-    wanted = put(world, RANDOM.randbytes(8 * MEGABYTE))
-    program = (
-        "import sys; from pathlib import Path; from ipaddress import IPv4Address\n"
-        "from apps.content_sync.carry import *\n"
-        f"with Line({world.account()!r}, Path({str(world.folder)!r})) as line:\n"
-        f"    Carrier(Path({str(carrier.staging)!r})).fetch(line, [{wanted!r}])\n"
-    ).replace("PosixPath", "Path")
-    app = world.aircraft.run(subprocess.Popen, [sys.executable, "-c", program], cwd=ROOT)
-    wait_until(lambda: carrier.has(wanted) > MEGABYTE, "it comes", 20)
-    app.kill()
-    app.wait()
-    wait_until(lambda: not world.aircraft.processes(), "nobody is left behind")
-    assert MEGABYTE < carrier.has(wanted) < wanted.length
-    before = world.carried()
-    assert begin(world, carrier, wanted).result(timeout=40) == [wanted.digest]
-    assert is_right(carrier, wanted)
-    assert world.carried() - before < 1.1 * (wanted.length - MEGABYTE)
-
-
 def test_a_hangar_of_another_key_is_not_spoken_to(world: World, carrier: Carrier) -> None:
     wanted = put(world, b"film")
     world.pin("another")
@@ -214,18 +188,18 @@ def test_what_the_hangar_has_wrong_does_not_get_its_name(world: World, carrier: 
     """Too short, too long, a link to another file, a folder: the others come all the same."""
     good = put(world, RANDOM.randbytes(5_000))
     short, long, link, folder = (put(world, RANDOM.randbytes(4_000)) for _ in range(4))
-    for wanted, make in {
-        short: lambda path: os.truncate(path, 3_999),
-        long: lambda path: path.write_bytes(RANDOM.randbytes(5_000)),
-        link: lambda path: (path.unlink(), path.symlink_to("/etc/passwd")),
-        folder: lambda path: (path.unlink(), path.mkdir(), (path / "more").write_text("more")),
-    }.items():
-        make(world.repository / wanted.path)
     every = [good, short, long, link, folder]
+    paths = [world.repository / wanted.path for wanted in every]
+    os.truncate(paths[1], 3_999)
+    paths[2].write_bytes(RANDOM.randbytes(5_000))
+    for path in paths[3:]:
+        path.unlink()
+    paths[3].symlink_to("/etc/passwd")
+    paths[4].mkdir()
+    (paths[4] / "more").write_text("more")
     assert begin(world, carrier, *every).result(timeout=20) == [good.digest]
     # Whatever came of them is no hindrance when the Hangar has them right.
-    for wanted in every[1:]:
-        path = world.repository / wanted.path
+    for path in paths[1:]:
         subprocess.run(["rm", "-rf", path], check=True, timeout=10)
     right = [put(world, RANDOM.randbytes(4_000)) for _ in range(2)]
     assert len(begin(world, carrier, *right).result(timeout=20)) == 2
@@ -266,7 +240,7 @@ def test_no_more_bandwidth_than_configured(world: World, carrier: Carrier) -> No
 
 def test_a_full_disk_is_told_and_what_came_is_kept(world: World, carrier: Carrier) -> None:
     wanted = put(world, RANDOM.randbytes(3 * MEGABYTE))
-    mount = ["mount", "-t", "tmpfs", "-o", "size=2M", "tmpfs", carrier.staging / "incoming"]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2M", "tmpfs", str(carrier.staging / "incoming")]
     subprocess.run(mount, check=True, timeout=10)
     try:
         with pytest.raises(DiskFullError, match="No space left on device"):
