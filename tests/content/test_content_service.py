@@ -97,9 +97,7 @@ def redis(short_tmp: Path) -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def board(
-    ground: Ground, short_tmp: Path, redis: RedisServer
-) -> Iterator[Callable[..., Aboard]]:
+def board(ground: Ground, short_tmp: Path, redis: RedisServer) -> Iterator[Callable[..., Aboard]]:
     """Makes the service."""
     with ExitStack() as stack:
 
