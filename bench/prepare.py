@@ -23,8 +23,9 @@ from bench.supervise import Program, configuration, program_of
 
 ROOT = Path(__file__).parent.parent
 UNITS = ROOT / "units"
-NOT_HERE = {"hangar", "player", "status", "tunnel"}
-"""Units that run on other machines, or need systemd; the cabin has the players."""
+NOT_HERE = {"content_sync", "hangar", "player", "status", "tunnel"}
+"""Units that run on other machines, need systemd, or have nothing to do here yet; the cabin has the
+players."""
 
 PLAYERS = 999
 """Supervisor's priority: last to start, first to stop."""

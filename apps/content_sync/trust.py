@@ -183,6 +183,8 @@ class Trust:
             except (RefusedError, SourceError) as error:
                 # The aircraft was given another root, say. What is in the slots plays on.
                 log.error("what was trusted is so no more", extra={"error": str(error)})  # noqa: TRY400
+                shutil.rmtree(self._cache)
+                self._cache.mkdir()
         try:
             self._updater(FolderSource(kept, "nothing"), self._cache, _BEGINNING)
         except RepositoryError as error:
@@ -268,7 +270,9 @@ def _kept(folder: Path, offer: Offer, catalogues: dict[Kind, bytes]) -> Iterator
     for root in (folder / _HISTORY).glob("*.root.json"):
         yield f"{METADATA}/{root.name}", root.read_bytes()
     yield f"{METADATA}/timestamp.json", (folder / "timestamp.json").read_bytes()
-    for role in ("snapshot", "targets", *offer.kinds):
+    # Also a kind that has nothing is signed.
+    there = [kind for kind in KINDS if (folder / f"{kind}.json").exists()]
+    for role in ("snapshot", "targets", *there):
         version = _signed(folder, role).version
         yield f"{METADATA}/{version}.{role}.json", (folder / f"{role}.json").read_bytes()
     for kind, text in catalogues.items():

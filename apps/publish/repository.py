@@ -490,13 +490,11 @@ class Repository:
 
     def _load_of(self, version: int | None, kind: Kind) -> Metadata[Any]:
         """A kind as it is in a set."""
-        try:
-            snapshot = self._load("snapshot", version or self.version).signed
-            return self._load(kind, snapshot.meta[f"{kind}.json"].version)
-        except Exception as error:
-            if isinstance(error.__cause__, OSError) or isinstance(error, OSError):
-                raise PublishError(f"there is no set {version}") from error
-            raise
+        snapshot = version or self.version
+        if not (self.published / METADATA / f"{snapshot}.snapshot.json").exists():
+            raise PublishError(f"there is no set {snapshot}")
+        meta = self._load("snapshot", snapshot).signed.meta[f"{kind}.json"]
+        return self._load(kind, meta.version)
 
 
 def _json(model: Strict) -> bytes:

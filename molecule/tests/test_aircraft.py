@@ -20,6 +20,7 @@ PUBLISHED = {
 }
 SERVICES = (
     "chrony",
+    "ife-content_sync",
     "ife-crew_web",
     "ife-pa_audio",
     "ife-seat_control",

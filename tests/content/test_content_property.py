@@ -87,7 +87,9 @@ class _Flights(RuleBasedStateMachine):
 
     @rule()
     def restart(self) -> None:
+        trusted = self.aircraft.trust.trusted
         self.aircraft.start()
+        assert self.aircraft.trust.trusted == trusted
 
     @rule()
     def collect(self) -> None:
@@ -111,7 +113,7 @@ def _run(empty: Path, examples: int, steps: int) -> None:
         pass
 
     Flights.empty = empty
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         Flights,
         settings=settings(
             max_examples=examples,

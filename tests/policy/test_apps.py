@@ -14,6 +14,9 @@ APPS = sorted(
     for folder in (ROOT / "apps").iterdir()
     if (folder / "__init__.py").exists() and folder.name != "common"
 )
+ON_THE_GROUND = {"publish"}
+"""Commands that people run on the ground: no aircraft has them, so there is no unit."""
+
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
@@ -35,12 +38,18 @@ def test_an_app_explains_itself(app: str) -> None:
 def test_an_app_has_tests_a_unit_and_an_extra(app: str) -> None:
     """One name: the folder, the import, the unit, the extra."""
     assert list((ROOT / "apps" / app / "tests").glob("test_*.py"))
-    assert (ROOT / "units" / f"ife-{app}.service").exists()
+    assert (ROOT / "units" / f"ife-{app}.service").exists() == (app not in ON_THE_GROUND)
     assert app in PROJECT["project"]["optional-dependencies"]
     assert (
         f"ife[{','.join(PROJECT['project']['optional-dependencies'])}]"
         in (PROJECT["dependency-groups"]["dev"])
     )
+
+
+@pytest.mark.parametrize("app", sorted(ON_THE_GROUND))
+def test_a_command_of_the_ground_is_installed_by_its_name(app: str) -> None:
+    """What people run is a command, not a module of Python."""
+    assert PROJECT["project"]["scripts"][f"ife-{app}"] == f"apps.{app}.__main__:main"
 
 
 @pytest.mark.parametrize("app", APPS)

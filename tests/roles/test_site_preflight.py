@@ -29,8 +29,9 @@ CHANNELS = {
 
 
 @pytest.fixture
-def right(pki: Pki) -> dict[str, Any]:
+def right(pki: Pki, tmp_path: Path) -> dict[str, Any]:
     """The variables of an aircraft that may be provisioned."""
+    (tmp_path / "root.json").write_text('{"signed": {"_type": "root"}, "signatures": []}')
     return {
         "ansible_connection": "local",
         "ansible_python_interpreter": sys.executable,
@@ -48,6 +49,8 @@ def right(pki: Pki) -> dict[str, Any]:
         "pa_audio_crew_input": "rtp:10.20.0.9@239.1.1.1:5006%cabin0",
         "vlc_stream_multicast_source": "10.20.0.1",
         "vlc_stream_channels": CHANNELS,
+        "content_sync_airline": "EXA",
+        "content_sync_root": str(tmp_path / "root.json"),
         "crew_web_crew": CREW,
         "hardening_ssh_authorities": [AUTHORITY],
     }
@@ -96,6 +99,9 @@ def test_a_right_inventory_passes(
             {"network_interfaces": _changed(0, address="10.30.0.1")},
             "network_interfaces: cabin: address 10.30.0.1 is not one for a host in its network",
         ),
+        ({"content_sync_root": "/nowhere"}, "content_sync_root must be the airline's"),
+        ({"content_sync_root": str(ROOT / "pyproject.toml")}, "content_sync_root must be the"),
+        ({"content_sync_airline": "Example"}, "content_sync_airline must be three"),
         ({"crew_web_crew": []}, "crew_web_crew must name somebody"),
         ({"network_interfaces": None}, "network_interfaces"),
         ({"nginx_revoked_serials": ["serial=12"]}, "nginx_revoked_serials must be"),

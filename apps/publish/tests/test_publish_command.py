@@ -1,0 +1,225 @@
+"""``ife-publish`` as it is installed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tuf.api.metadata import Metadata
+
+from apps.publish.keys import PASSPHRASE
+
+PROGRAM = Path(sys.executable).with_name("ife-publish")
+SECRET = "a passphrase of tests"
+ENTRY = {
+    "id": "metropolis",
+    "titles": {"en": "Metropolis", "de": "Metropolis"},
+    "rights": {"from": "2026-01-01T00:00:00Z", "until": "2027-01-01T00:00:00Z"},
+    "files": [{"name": "metropolis.mp4", "role": "video", "languages": ["de"]}],
+    "images": [{"name": "metropolis.jpg", "role": "poster"}],
+}
+
+
+def run(*arguments: object, secret: str | None = None, status: int = 0) -> str:
+    """Run the command; what it prints."""
+    done = subprocess.run(
+        [PROGRAM, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | {PASSPHRASE: SECRET if secret is None else secret},
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A repository, and a film beside it that is not in it yet."""
+    (tmp_path / "metropolis.json").write_text(json.dumps(ENTRY))
+    (tmp_path / "metropolis.mp4").write_bytes(b"a film" * 100_000)
+    (tmp_path / "metropolis.jpg").write_bytes(b"a picture")
+    run("init", tmp_path / "p", "--airline", "EXA")
+    return tmp_path
+
+
+def _objects(folder: Path) -> int:
+    return len(list(folder.glob("objects/??/*")))
+
+
+def test_from_an_empty_folder_to_a_crew_disk(folder: Path) -> None:
+    publisher = folder / "p"
+    assert "Next: ife-publish sign" in run("add", publisher, "films", folder / "metropolis.json")
+    said = run("sign", publisher)
+    assert "films 2 is published" in said
+    assert "The newest set is 2." in said
+    assert "Nothing has changed." in run("sign", publisher)
+    assert "expires" in run("status", publisher)
+    run("disk", publisher, folder / "disk")
+    assert _objects(folder / "disk") == 3
+    names = {path.name for path in (folder / "disk/metadata").iterdir()}
+    assert {"1.root.json", "timestamp.json", "2.snapshot.json", "2.films.json"} <= names
+    assert not {name for name in names if name.startswith(".")}
+    # Once more writes nothing anew.
+    times = {path: path.stat().st_mtime_ns for path in (folder / "disk/objects").rglob("*")}
+    run("disk", publisher, folder / "disk")
+    assert times == {path: path.stat().st_mtime_ns for path in (folder / "disk/objects").rglob("*")}
+
+
+def test_a_disk_as_a_file_system(folder: Path) -> None:
+    publisher, image = folder / "p", folder / "stick.img"
+    run("add", publisher, "films", folder / "metropolis.json")
+    run("sign", publisher)
+    run("disk", publisher, image, "--image")
+    subprocess.run(["e2fsck", "-fn", image], check=True, capture_output=True, timeout=60)
+    listing = subprocess.run(
+        ["debugfs", "-R", "ls -l metadata", image],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    ).stdout
+    assert "timestamp.json" in listing
+    catalogue = Metadata.from_file(str(publisher / "repository/metadata/2.films.json"))
+    digest = catalogue.signed.targets["films/metropolis.mp4"].hashes["sha256"]
+    subprocess.run(
+        ["debugfs", "-R", f"dump objects/{digest[:2]}/{digest} {folder / 'back'}", image],
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    assert (folder / "back").read_bytes() == b"a film" * 100_000
+
+
+def test_what_an_aircraft_would_fetch(folder: Path) -> None:
+    publisher = folder / "p"
+    run("add", publisher, "films", folder / "metropolis.json")
+    run("sign", publisher)
+    said = run("plan", publisher, "--rate", "0.1")
+    assert re.search(r"films +3 +600\.\d kB +48 s", said)
+    # The same film under another name is not carried twice.
+    entry = ENTRY | {"id": "again", "files": [{"name": "again.mp4", "role": "video"}], "images": []}
+    (folder / "again.json").write_text(json.dumps(entry))
+    (folder / "again.mp4").write_bytes(b"a film" * 100_000)
+    run("add", publisher, "films", folder / "again.json")
+    run("sign", publisher)
+    assert re.search(r"all +1 +\d{3} B", run("plan", publisher, "--has", "2"))
+    assert "there is no set 9" in run("plan", publisher, "--has", "9", status=1)
+
+
+def test_two_people_sign_firmware(folder: Path) -> None:
+    """Each with a folder of keys of her own."""
+    publisher = folder / "p"
+    (folder / "hers").mkdir()
+    (publisher / "keys/firmware-2.pem").rename(folder / "hers/firmware-2.pem")
+    run("add", publisher, "firmware", folder / "metropolis.json")
+    said = run("sign", publisher, status=1)
+    assert "firmware waits: it has 1 of 2 signatures." in said
+    assert "firmware waits for signatures" in run("status", publisher)
+    # Once more the same key is no more.
+    run("sign", publisher, "firmware", status=1)
+    said = run("--keys", folder / "hers", "sign", publisher, "firmware", status=1)
+    assert "firmware 2 is published." in said
+    assert "snapshot waits" in said
+    assert "The newest set is 2." in run("sign", publisher)
+
+
+def test_keys_are_rotated_and_expiry_is_set(folder: Path) -> None:
+    publisher = folder / "p"
+    assert "news 2 is published." in run("rotate", publisher, "news")
+    assert "root 2 is published." in run("rotate", publisher, "timestamp")
+    assert "root 3 is published." in run("rotate", publisher, "root", "--number", 3)
+    assert "there is no number 4" in run("rotate", publisher, "root", "--number", 4, status=1)
+    run("expire", publisher, "timestamp", "--days", 3)
+    timestamp = Metadata.from_file(str(publisher / "repository/metadata/timestamp.json")).signed
+    made = timestamp.unrecognized_fields["x-ife-made"]
+    assert (timestamp.expires - type(timestamp.expires).fromisoformat(made)).days == 3
+    # Without the offline keys nobody replaces a key.
+    (publisher / "offline").rename(folder / "safe")
+    assert "root waits: it has 0 of 2" in run("rotate", publisher, "snapshot", status=1)
+    said = run("--offline", folder / "safe", "sign", publisher, "news")
+    assert "root 4 is published." in said
+
+
+def test_what_is_retired_goes(folder: Path) -> None:
+    publisher = folder / "p"
+    run("add", publisher, "films", folder / "metropolis.json")
+    run("sign", publisher)
+    assert "there is no entry x" in run("retire", publisher, "films", "x", status=1)
+    run("retire", publisher, "films", "metropolis")
+    run("sign", publisher)
+    assert "3 files are gone" in run("prune", publisher)
+    run("disk", publisher, folder / "disk")
+    assert _objects(folder / "disk") == 1, "the empty catalogue"
+
+
+def test_keys_are_encrypted_and_private(folder: Path) -> None:
+    paths = [*folder.glob("p/keys/*.pem"), *folder.glob("p/offline/*.pem")]
+    assert len(paths) == 16
+    for path in paths:
+        assert "BEGIN ENCRYPTED PRIVATE KEY" in path.read_text()
+        assert path.stat().st_mode & 0o077 == 0
+    said = run("expire", folder / "p", "timestamp", "--days", 3, secret="another one", status=1)
+    assert "12 characters" in said
+    said = run("expire", folder / "p", "timestamp", "--days", 3, secret="x" * 20, status=1)
+    assert "is it that passphrase?" in said
+
+
+def test_the_passphrase_may_be_in_a_file(folder: Path) -> None:
+    (folder / "secret").write_text("a passphrase of tests\n")
+    run(
+        "--passphrase-file",
+        folder / "secret",
+        "expire",
+        folder / "p",
+        "timestamp",
+        "--days",
+        3,
+        secret="",
+    )
+    said = run("--passphrase-file", folder / "none", "sign", folder / "p", status=1)
+    assert "No such file" in said
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"id": "Not so"}, "id: String should match"),
+        ({"titles": {}}, "titles: "),
+        ({"files": [{"name": "nowhere.mp4", "role": "video"}]}, "nowhere.mp4 is not there"),
+        ({"more": 1}, "more: Extra"),
+    ],
+    ids=str,
+)
+def test_a_wrong_entry_is_told(folder: Path, change: dict[str, object], told: str) -> None:
+    (folder / "wrong.json").write_text(json.dumps(ENTRY | change))
+    assert told in run("add", folder / "p", "films", folder / "wrong.json", status=1)
+
+
+def test_a_name_belongs_to_one_file(folder: Path) -> None:
+    """Two entries may share one, but not two under its name."""
+    publisher = folder / "p"
+    run("add", publisher, "films", folder / "metropolis.json")
+    (folder / "other.json").write_text(json.dumps(ENTRY | {"id": "other"}))
+    run("add", publisher, "films", folder / "other.json")
+    (folder / "metropolis.jpg").write_bytes(b"another picture")
+    said = run("add", publisher, "films", folder / "metropolis.json", status=1)
+    assert "metropolis.jpg, which is not the same" in said
+
+
+def test_wrong_use(folder: Path) -> None:
+    assert "has a repository already" in run("init", folder / "p", "--airline", "EXA", status=1)
+    assert "no repository" in run("sign", folder, status=1)
+    assert "three capital letters" in run("init", folder / "q", "--airline", "ex", status=1)
+    assert "write firmware=2/3" in run(
+        "init", folder / "q", "--airline", "EXA", "--keys-of", "firmware", status=1
+    )
+    assert "3 of 2" in run(
+        "init", folder / "q", "--airline", "EXA", "--keys-of", "firmware=3/2", status=1
+    )
+    run("sing", folder, status=2)
