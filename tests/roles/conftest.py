@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.roles import ground as grounds
+from tests.roles.ground import Ground
 from tests.roles.helpers import LAYOUT, Pki, Run
 
 
@@ -32,3 +34,9 @@ def other_pki(pki: Pki) -> Pki:
     run = other.run()
     assert not run.failed, run.errors
     return other
+
+
+@pytest.fixture(scope="session")
+def ground(pki: Pki, other_pki: Pki, tmp_path_factory: pytest.TempPathFactory) -> Ground:
+    """The Hangar's keys, and those of the two aircraft."""
+    return grounds.make(tmp_path_factory.mktemp("ground"), pki, other_pki)
