@@ -18,14 +18,13 @@ from apps.content_sync.spool import Spool
 from apps.content_sync.usage_out import UsageOut
 
 
-def variables(database_url: str, registration: str, keys: Path, hangar_url: str) -> dict[str, str]:
-    """The environment of an aircraft whose keys the role pki made."""
+def variables(database_url: str, registration: str, keys: Path) -> dict[str, str]:
+    """The environment of an aircraft whose keys the role pki made, but for `GATE_HANGAR_URL`."""
     return {
         "PATH": os.environ["PATH"],
         "GATE_DATABASE_URL": database_url,
         "GATE_REGISTRATION": registration,
         "GATE_KEYS": str(keys),
-        "GATE_HANGAR_URL": hangar_url,
     }
 
 
