@@ -6,13 +6,16 @@ import json
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from apps.common.testing import wait_until
+import httpx
+
+from apps.common.testing import PostgresServer, wait_until
 from bench.gate.hangar import Keys
 from tests.roles.helpers import AIRLINE, ROOT, SESAME, Pki, ansible_playbook, render
 
@@ -41,6 +44,18 @@ class Ground:
     hangar: Path
     aircraft: dict[str, Path]
     fleet_file: Path
+
+    def certificate(self, name: str) -> Path | None:
+        """One by whose it is, ``EC-LAB/gate``, without its ending; none where there is no name."""
+        whose, _, path = name.partition("/")
+        return {"hangar": self.hangar, **self.aircraft}[whose] / path if name else None
+
+    def browser(self, url: str, certificate: str) -> httpx.Client:
+        """A client that trusts the root, with a certificate as `certificate` finds it."""
+        trust = ssl.create_default_context(cafile=self.hangar / "root.crt")
+        if found := self.certificate(certificate):
+            trust.load_cert_chain(found.with_suffix(".crt"), found.with_suffix(".key"))
+        return httpx.Client(base_url=url, verify=trust, trust_env=False, timeout=20)
 
     @property
     def keys(self) -> Keys:
@@ -74,6 +89,23 @@ def make(folder: Path, *aircraft: Pki) -> Ground:
     done = ansible_playbook(playbook, "--extra-vars", json.dumps(variables))
     assert done.returncode == 0, done.stdout + done.stderr
     return ground
+
+
+@dataclass(frozen=True)
+class HangarDatabase:
+    """The Hangar's database, and the server that it is in."""
+
+    server: PostgresServer
+    name: str
+
+    @property
+    def url(self) -> str:
+        """Where the Hangar finds it."""
+        return self.server.url(self.name, "ife-hangar")
+
+    def run(self, sql: str) -> str:
+        """As `PostgresServer.run`."""
+        return self.server.run(self.name, sql)
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,6 @@ import os
 import ssl
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from uuid import uuid4
 
@@ -18,7 +16,6 @@ from nacl.signing import SigningKey
 
 from apps.common import gate, usage
 from apps.common.gate import Heartbeat, Outcome, Space
-from apps.common.testing import PostgresServer, wait_until
 from apps.common.usage import BatchHead, Sale
 from apps.content_sync.hangar import HangarClient, HangarError, RefusedError
 from apps.hangar import aircraft
@@ -29,49 +26,8 @@ from tests.roles.helpers import render
 
 SPOOFED = {"Ife-Aircraft": "EC-LAB", "Ife-Operator": "mallory", "Ife_Operator": "mallory"}
 
-
-@pytest.fixture(scope="module")
-def hangar(ground: Ground) -> Iterator[Hangar]:
-    """A Hangar that EC-LAB and EC-TWO may come to, EC-TWO's certificate being revoked."""
-    with ExitStack() as stack:
-        folders = [
-            Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ife-"))) for _ in "ab"
-        ]
-        postgres = stack.enter_context(PostgresServer(folders[0]))
-        url = postgres.url(postgres.create("ife-hangar"), "ife-hangar")
-        revoked = subprocess.run(
-            ["openssl", "x509", "-noout", "-serial", "-in", ground.aircraft["EC-TWO"] / "gate.crt"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        ).stdout.strip()
-        hangar = stack.enter_context(
-            Hangar(
-                folders[1],
-                ground.keys,
-                url,
-                folders[1] / "content",
-                [revoked.removeprefix("serial=")],
-            )
-        )
-        with _client(ground, hangar, ground.hangar / "operators/anna") as anna:
-            wait_until(lambda: anna.get("/").status_code == 200, "the Hangar is up", 30)
-        yield hangar
-
-
-def _client(ground: Ground, hangar: Hangar, certificate: Path | None) -> httpx.Client:
-    """A client that trusts the root, with a certificate (named without its ending) or without."""
-    trust = ssl.create_default_context(cafile=ground.hangar / "root.crt")
-    if certificate:
-        trust.load_cert_chain(certificate.with_suffix(".crt"), certificate.with_suffix(".key"))
-    return httpx.Client(base_url=hangar.url, verify=trust, trust_env=False, timeout=20)
-
-
-def _certificate(ground: Ground, name: str) -> Path | None:
-    """One by whose it is, ``EC-LAB/gate``, without its ending; none where there is no name."""
-    whose, _, path = name.partition("/")
-    return {"hangar": ground.hangar, **ground.aircraft}[whose] / path if name else None
+# The first of them has the certificates made, by three runs of playbooks.
+pytestmark = pytest.mark.timeout(240)
 
 
 def _aircraft(ground: Ground, hangar: Hangar, name: str = "EC-LAB") -> HangarClient:
@@ -102,7 +58,7 @@ def test_an_aircraft_and_an_operator_meet(ground: Ground, hangar: Hangar) -> Non
     """All the way: the aircraft's own client, nginx, the app, the operator's browser."""
     client = _aircraft(ground, hangar)
     assert client.send_heartbeat(_heartbeat()).requests == ()
-    with _client(ground, hangar, ground.hangar / "operators/anna") as anna:
+    with ground.browser(hangar.url, "hangar/operators/anna") as anna:
         page = anna.get("/aircraft/EC-LAB")
         assert "online" in page.text
         asked = anna.post(
@@ -113,7 +69,7 @@ def test_an_aircraft_and_an_operator_meet(ground: Ground, hangar: Hangar) -> Non
         assert asked.status_code == 303
         (request,) = client.send_heartbeat(_heartbeat()).requests
         assert request.kind == "send_logs"
-        with _client(ground, hangar, ground.aircraft["EC-LAB"] / "gate") as lab:
+        with ground.browser(hangar.url, "EC-LAB/gate") as lab:
             sent = lab.put(f"{gate.LOGS_PATH}/{request.id}", content=bytes(5_000_000))
             assert sent.status_code == 204
         done = Outcome(id=request.id, state="done")
@@ -155,8 +111,7 @@ def test_refusals_reach_the_aircraft_with_their_kind(ground: Ground, hangar: Han
 def test_pages_are_for_operators(
     ground: Ground, hangar: Hangar, certificate: str, path: str, status: int
 ) -> None:
-    found = _certificate(ground, certificate)
-    with _client(ground, hangar, found) as client:
+    with ground.browser(hangar.url, certificate) as client:
         # What a client says of itself counts for nothing.
         assert client.get(path, headers=SPOOFED).status_code == status
 
@@ -168,9 +123,8 @@ def test_pages_are_for_operators(
 def test_only_an_aircraft_speaks_for_an_aircraft(
     ground: Ground, hangar: Hangar, certificate: str, path: str
 ) -> None:
-    found = _certificate(ground, certificate)
     method = "POST" if path == gate.HEARTBEATS_PATH else "PUT"
-    with _client(ground, hangar, found) as client:
+    with ground.browser(hangar.url, certificate) as client:
         answer = client.request(method, path, content=b"{}", headers=SPOOFED)
         assert answer.status_code in (401, 403)
         assert answer.headers["content-type"] == "application/problem+json"
@@ -190,7 +144,9 @@ def test_a_certificate_of_another_root_is_none(
         capture_output=True,
         timeout=10,
     )
-    with _client(ground, hangar, stranger) as client:
+    trust = ssl.create_default_context(cafile=ground.hangar / "root.crt")
+    trust.load_cert_chain(stranger.with_suffix(".crt"), stranger.with_suffix(".key"))
+    with httpx.Client(base_url=hangar.url, verify=trust, trust_env=False) as client:
         answer = client.post(gate.HEARTBEATS_PATH, content=_heartbeat().model_dump_json())
         assert answer.status_code == 403
 
