@@ -100,13 +100,11 @@ def _initialise(data: Path, programs: Path, host: Host) -> None:
 
 
 def _make_databases(data: Path, programs: Path, host: Host) -> None:
-    """Make what is missing; what is there stays, for PostgreSQL refuses a second one and goes on."""
+    """Make what is missing: PostgreSQL refuses to make another of what is there, and goes on."""
     databases = render.defaults("postgresql")["postgresql_databases"]
     roles = {role for each in databases for role in (each["owner"], *each["writers"])}
     statements = [f'CREATE ROLE "{role}" LOGIN;' for role in sorted(roles)]
-    statements += [
-        f'CREATE DATABASE "{each["name"]}" OWNER "{each["owner"]}";' for each in databases
-    ]
+    statements += [f'CREATE DATABASE "{db["name"]}" OWNER "{db["owner"]}";' for db in databases]
     run(
         [programs / "postgres", "--single", "-D", data, "postgres"],
         "make the databases",

@@ -19,7 +19,7 @@ async function refresh() {
 }
 
 setInterval(() => {
-  if (document.hidden) return;
+  if (document.hidden || !document.querySelector("[data-live]")) return;
   refresh().then(
     () => (alarm.textContent = ""),
     () => (alarm.textContent = "The Hangar does not answer: what you see is not fresh."),
