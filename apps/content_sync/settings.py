@@ -45,7 +45,7 @@ class ContentSyncSettings(Settings):
     hangar_url: Annotated[str, StringConstraints(pattern=r"^https://[a-z0-9.-]+(:[0-9]+)?$")] = (
         "https://hangar.invalid"
     )
-    hangar_authority: Path = Path("/etc/ife/root.crt")
+    hangar_authority: Path = Path("/etc/ife/hangar-root.crt")
     gate_certificate: Path = Path("/etc/ife/gate.crt")
     gate_key: Path = Path("/etc/ife/keys/gate.key")
     gate_ssh_key: Path = Path("/etc/ife/keys/gate_ssh.key")
