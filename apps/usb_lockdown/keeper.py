@@ -110,7 +110,8 @@ class Keeper:
     def state(self) -> Disks:
         """All that is to be told."""
         found = [disk for tracked in self._tracked.values() if (disk := _disk(tracked))]
-        # After a reset, or on two buses, a port can have two for a moment.
+        # A port with two has one that was not let in for that.
+        found.sort(key=lambda disk: disk.state != "refused")
         disks = {disk.port: disk for disk in found}
         return Disks(
             ports=tuple(dict.fromkeys(self._ports.values())),

@@ -49,10 +49,10 @@ class DiskReader:
         self.socket = str(at)
         self._on_change = on_change
         self._closed = False
-        self._control = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
         opened = _open(disk, unit)
         try:
             with _listen(at) as listener:
+                self._control = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
                 self._hand_over(starter, unit, opened, listener)
         finally:
             os.close(opened)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 import threading
 from types import TracebackType
 
@@ -84,12 +85,19 @@ class _Image(pytsk3.Img_Info):  # type: ignore[misc]  # it has no types
         return self._size
 
     def read(self, offset: int, count: int) -> bytes:
-        """As pread(2), as long as a look has some of its bytes left."""
+        """As pread(2); nothing when that fails, or a look has none of its bytes left.
+
+        The library takes what is too short for an error, and an exception for one of its own.
+        """
         if self.left is not None:
             self.left -= count
             if self.left < 0:
-                raise OSError("the file system is too tangled")
-        return os.pread(self._file, min(count, max(0, self._size - offset)), offset)
+                return b""
+        try:
+            return os.pread(self._file, min(count, max(0, self._size - offset)), offset)
+        except OSError as error:
+            print("the disk cannot be read:", error, file=sys.stderr)
+            return b""
 
     def close(self) -> None:
         """Nothing: the file is not ours."""
