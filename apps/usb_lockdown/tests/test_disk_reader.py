@@ -7,9 +7,10 @@ import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -320,8 +321,6 @@ def test_a_look_that_hangs_ends_the_process() -> None:
 
 
 def test_a_disk_that_may_be_written_to_is_not_taken(image: Path, at: Path, tmp_path: Path) -> None:
-    import socket
-
     ours, theirs = socket.socketpair()
     with ours, theirs, image.open("r+b") as writable:
         process = subprocess.Popen(
@@ -337,22 +336,6 @@ def test_a_disk_that_may_be_written_to_is_not_taken(image: Path, at: Path, tmp_p
 
 
 # -- from the other side ----------------------------------------------------------------------
-
-
-@pytest.fixture
-def starter(tmp_path: Path) -> Iterator[Path]:
-    """What systemd does for ife-usb_lockdown-reader.socket, by a program of systemd's."""
-    path = tmp_path / "starter.sock"
-    command = [sys.executable, "-m", "apps.usb_lockdown.reader"]
-    process = subprocess.Popen(
-        ["systemd-socket-activate", "--accept", "--inetd", f"--listen={path}", *command],
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    wait_until(path.exists, "it listens")
-    yield path
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait(5)
 
 
 def _disk_reader(starter: Path, image: Path, at: Path, device: str = "0:0") -> DiskReader:

@@ -77,7 +77,7 @@ def run(folder: Path, count: int) -> Counter[str]:
     for number in range(count):
         kind = images.KINDS[number % len(images.KINDS)]
         disk = bytearray(good[kind])
-        damage(disk, random.Random(f"{SEED} {number}"))
+        damage(disk, random.Random(f"{SEED} {number}"))  # noqa: S311
         image = folder / f"IFE_SEED={SEED}-{number}.img"
         image.write_bytes(disk)
         ask(image, folder / "disk.sock", seen)
