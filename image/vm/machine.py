@@ -217,6 +217,8 @@ def command(
         *("-serial", "chardev:console"),
         *("-device", "VGA"),
         *("-device", "virtio-rng-pci"),
+        # For sound and serial devices that are plugged in.
+        *("-audiodev", "none,id=silence", "-chardev", "null,id=silence"),
         # Where inventory/lab has it, whatever else the machine is made of.
         *("-device", "qemu-xhci,id=usb,addr=1d"),
         *_start(machine, files, cmdline),

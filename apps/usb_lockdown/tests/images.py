@@ -83,7 +83,7 @@ def _exfat(image: Path, tree: Tree) -> None:
 class _Exfat:
     def __init__(self, disk: bytearray) -> None:
         self._disk = disk
-        self._heap = struct.unpack_from("<I", disk, 88)[0] << disk[108]
+        self._heap = int(struct.unpack_from("<I", disk, 88)[0]) << disk[108]
         self._cluster = 1 << (disk[108] + disk[109])
         self._root = struct.unpack_from("<I", disk, 96)[0]
         at = self._at(self._root)
@@ -148,7 +148,7 @@ class _Exfat:
         return first
 
     def _at(self, cluster: int) -> int:
-        return int(self._heap + (cluster - 2) * self._cluster)
+        return self._heap + (cluster - 2) * self._cluster
 
 
 def _checksum(data: bytes) -> int:

@@ -57,7 +57,7 @@ class Reading:
             size = os.fstat(disk).st_size if self._size is None else self._size
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "apps.usb_lockdown.reader"],
-                stdin=theirs,
+                stdin=theirs.fileno(),
                 stderr=subprocess.DEVNULL,
             )
             order = json.dumps({"bytes": size}).encode()

@@ -325,7 +325,7 @@ def test_a_disk_that_may_be_written_to_is_not_taken(image: Path, at: Path, tmp_p
     with ours, theirs, image.open("r+b") as writable:
         process = subprocess.Popen(
             [sys.executable, "-m", "apps.usb_lockdown.reader"],
-            stdin=theirs,
+            stdin=theirs.fileno(),
             stderr=subprocess.PIPE,
         )
         files = [writable.fileno(), theirs.fileno()]
