@@ -21,6 +21,8 @@ NETWORKS = [
 ]
 
 
+PORT = "pci-0000:00:14.0-usb-0:2"
+
 CHANNELS = {
     "channels": {
         "news": {"names": {"en": "News"}, "group": "239.192.80.1", "playlist": ["news.ts"]},
@@ -48,6 +50,7 @@ def right(pki: Pki) -> dict[str, Any]:
         "pa_audio_crew_input": "rtp:10.20.0.9@239.1.1.1:5006%cabin0",
         "vlc_stream_multicast_source": "10.20.0.1",
         "vlc_stream_channels": CHANNELS,
+        "usb_lockdown_ports": {"front": [PORT], "aft": ["pci-0000:00:14.0-usb-0:3.1"]},
         "crew_web_crew": CREW,
         "hardening_ssh_authorities": [AUTHORITY],
     }
@@ -106,6 +109,9 @@ def test_a_right_inventory_passes(
         ({"hardening_ssh_authorities": ["ssh-rsa AAAA"]}, "hardening_ssh_authorities must be"),
         ({"hardening_ssh_authorities": []}, "hardening_ssh_authorities must have an authority"),
         ({"firewall_connections_rate": 0}, "firewall_connections_rate and"),
+        ({"usb_lockdown_ports": {"Front": []}}, "usb_lockdown_ports must have names"),
+        ({"usb_lockdown_ports": {"front": ["1-2"]}}, "usb_lockdown_ports must have lists of paths"),
+        ({"usb_lockdown_ports": {"a": [PORT], "b": [PORT]}}, "usb_lockdown_ports has a path twice"),
     ],
     ids=str,
 )
