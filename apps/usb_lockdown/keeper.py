@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 MAX_STEPS = 8
 """Steps a look: more than from being plugged in to being read."""
 
+SHOWN_AFTER = 30.0
+"""Seconds after which a device without a disk is told to have none; it is read once it has."""
+
 SHOWN_DESCRIPTORS = 512
 SHOWN_INTERFACES = 16
 
@@ -60,11 +63,12 @@ class _Tracked:
     """A device, as it was when it was plugged in.
 
     `refused`: why it is blocked, None while it is not. `inside`: it was let in, by us now or by
-    an earlier process of ours.
+    an earlier process of ours. `since`: when it was seen first.
     """
 
     device: UsbDevice
     decision: Decision
+    since: float
     refused: str | None = None
     unit: Unit | None = None
     reader: Reader | None = None
@@ -91,13 +95,15 @@ class Keeper:
         self._tracked: dict[tuple[str, int], _Tracked] = {}
         self._blocked: dict[tuple[str, int], Blocked] = {}
         self._blocked_ever = 0
+        self._now = 0.0
         self._refusals = Refusals(log)
         self.trouble: str | None = None
         """What the last look could not do, for people."""
 
-    def look(self) -> None:
-        """Bring every device as far on as it gets."""
+    def look(self, now: float) -> None:
+        """Bring every device as far on as it gets; `now` in seconds of any clock that goes on."""
         self.trouble = None
+        self._now = now
         for _ in range(MAX_STEPS):
             if not self._step():
                 return
@@ -109,7 +115,7 @@ class Keeper:
 
     def state(self) -> Disks:
         """All that is to be told."""
-        found = [disk for tracked in self._tracked.values() if (disk := _disk(tracked))]
+        found = [disk for tracked in self._tracked.values() if (disk := _disk(tracked, self._now))]
         # A port with two has one that was not let in for that.
         found.sort(key=lambda disk: disk.state != "refused")
         disks = {disk.port: disk for disk in found}
@@ -145,7 +151,8 @@ class Keeper:
     def _judge(self, device: UsbDevice) -> _Tracked:
         decision = policy.decide(device.path, device.descriptors, self._ports)
         # What the kernel lets in by itself (on a workstation) is not ours to shut out.
-        tracked = _Tracked(device, decision, inside=device.authorized and device.denies)
+        inside = device.authorized and device.denies
+        tracked = _Tracked(device, decision, self._now, inside=inside)
         if decision.let_in is None:
             self._refuse((device.name, device.number), tracked, decision.why)
         elif decision.port is not None and any(
@@ -180,8 +187,11 @@ class Keeper:
         if interface is None:
             return False
         if not interface.authorized:
-            self._usb.let_drive(interface.name)
+            self._usb.authorize(interface.name, True)
             return True
+        if not interface.is_driven:
+            self._usb.find_driver(interface.name)
+            return False
         return tracked.decision.let_in == "disk" and self._bring_disk_on(tracked, interface)
 
     def _interface(self, tracked: _Tracked, device: UsbDevice) -> UsbInterface | None:
@@ -261,7 +271,7 @@ def _stop_reader(tracked: _Tracked) -> None:
         tracked.reader = None
 
 
-def _disk(tracked: _Tracked) -> Disk | None:
+def _disk(tracked: _Tracked, now: float) -> Disk | None:
     """What is told of a device in a port for crew disks."""
     port, name = tracked.decision.port, tracked.device.label
     if port is None:
@@ -269,6 +279,9 @@ def _disk(tracked: _Tracked) -> Disk | None:
     if tracked.refused is not None:
         return Disk(port=port, name=name, state="refused", why=tracked.refused)
     reader, size = tracked.reader, None if tracked.unit is None else tracked.unit.bytes
+    if reader is None and now - tracked.since > SHOWN_AFTER:
+        why = "no disk has shown up in it: is there a card in its slot?"
+        return Disk(port=port, name=name, state="unreadable", why=why)
     if reader is None:
         return Disk(port=port, name=name, state="reading")
     if reader.state == "ready":

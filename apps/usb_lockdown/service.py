@@ -91,7 +91,7 @@ class UsbLockdown:
             self._wake.clear()
 
     def _look(self) -> None:
-        self._keeper.look()
+        self._keeper.look(time.monotonic())
         self._open_buses = self._usb.open_buses()
         self._looked = now = time.monotonic()
         state = self._keeper.state()

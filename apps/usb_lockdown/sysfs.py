@@ -53,6 +53,7 @@ class UsbInterface:
     name: str
     kind: tuple[int, int, int]
     authorized: bool
+    is_driven: bool
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,10 @@ class Sysfs:
                 authorized = _read(path / "authorized") == "1"
             except (OSError, ValueError):
                 continue
-            found.append(UsbInterface(path.name, (kind[0], kind[1], kind[2]), authorized))
+            is_driven = (path / "driver").exists()
+            found.append(
+                UsbInterface(path.name, (kind[0], kind[1], kind[2]), authorized, is_driven)
+            )
         return found
 
     def units(self, interface: str) -> list[Unit]:
@@ -120,17 +124,16 @@ class Sysfs:
                 continue
         return found
 
-    def authorize(self, device: str, let_in: bool) -> None:
-        """Let a device in, or take that back.
+    def authorize(self, name: str, let_in: bool) -> None:
+        """Let a device or an interface in, or take that back.
 
         Raises:
             OSError: the kernel, or the file's mode, does not let us, or the device is gone.
         """
-        self._write(self._bus / "devices" / device / "authorized", "1" if let_in else "0")
+        self._write(self._bus / "devices" / name / "authorized", "1" if let_in else "0")
 
-    def let_drive(self, interface: str) -> None:
-        """Authorise an interface and have the kernel find its driver; raises as `authorize`."""
-        self._write(self._bus / "devices" / interface / "authorized", "1")
+    def find_driver(self, interface: str) -> None:
+        """Have the kernel look for the driver of an interface; raises as `authorize`."""
         self._write(self._bus / "drivers_probe", interface)
 
     def _names(self) -> list[str]:

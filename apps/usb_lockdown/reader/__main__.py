@@ -31,6 +31,8 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     control = socket(fileno=os.dup(0))
     order, files, _, _ = recv_fds(control, MAX_ORDER, 2)
+    if len(files) != 2:
+        raise SystemExit("no disk has come")
     disk, listener = files
     if fcntl.fcntl(disk, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY:
         raise SystemExit("the disk must be open for reading alone")

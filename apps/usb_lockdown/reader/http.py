@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from concurrent.futures import ThreadPoolExecutor
+import threading
 from http.server import BaseHTTPRequestHandler
 from socket import socket
 from typing import Any
@@ -31,19 +31,23 @@ class _Problem(Exception):  # noqa: N818 - the RFC's word for it
 def serve(listener: socket, disk: CrewDisk) -> None:
     """Serve whoever connects, for as long as the process lives."""
     handler = type("Handler", (_Handler,), {"disk": disk})
-    with ThreadPoolExecutor(CLIENTS) as pool:
-        while True:
-            client, _ = listener.accept()
-            pool.submit(_serve_one, handler, client)
+    threads = [threading.Thread(target=_serve, args=(handler, listener)) for _ in range(CLIENTS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
-def _serve_one(handler: type[_Handler], client: socket) -> None:
-    with client:
-        try:
-            handler(client, ("", 0), None)
-        except OSError as error:
-            # The client is gone, or the disk in the middle of a file: it sees that by the end.
-            print("broken off:", error, file=sys.stderr)
+def _serve(handler: type[_Handler], listener: socket) -> None:
+    """Serve one after the other; whoever comes meanwhile waits in the socket's queue."""
+    while True:
+        client, _ = listener.accept()
+        with client:
+            try:
+                handler(client, ("", 0), None)
+            except OSError as error:
+                # The client is gone, or the disk in the middle of a file: it sees that by the end.
+                print("broken off:", error, file=sys.stderr)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from apps.common.testing import wait_until
+from apps.common.testing import listens, wait_until
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def starter(tmp_path: Path) -> Iterator[Path]:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    wait_until(path.exists, "it listens")
+    wait_until(lambda: listens(path), "it listens")
     yield path
     os.killpg(process.pid, signal.SIGKILL)
     process.wait(5)

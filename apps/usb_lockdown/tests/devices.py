@@ -167,13 +167,8 @@ class Kernel:
         return (self._list / name / "authorized").read_text().strip() == "1"
 
     def is_driven(self, name: str) -> bool:
-        """Whether its interface is authorised and its driver was asked for."""
-        interface = self._list / f"{name}:1.0"
-        return (
-            interface.exists()
-            and (interface / "authorized").read_text().strip() == "1"
-            and interface.name in (self.root / "bus/usb/drivers_probe").read_text()
-        )
+        """Whether its interface has a driver."""
+        return (self._list / f"{name}:1.0/driver").exists()
 
     def changes(self, name: str, descriptors: bytes) -> None:
         """It says something else of itself from now on."""
@@ -186,6 +181,10 @@ class Kernel:
                 continue
             for number, kind in enumerate(self._shown[name]):
                 self._make_interface(name, number, kind)
+            interface = self._list / f"{name}:1.0"
+            asked_for = (self.root / "bus/usb/drivers_probe").read_text() == interface.name
+            if asked_for and (interface / "authorized").read_text().strip() == "1":
+                (interface / "driver").mkdir(exist_ok=True)
             if self.is_driven(name):
                 self._make_units(name)
 

@@ -85,7 +85,7 @@ class _Exfat:
         self._disk = disk
         self._heap = int(struct.unpack_from("<I", disk, 88)[0]) << disk[108]
         self._cluster = 1 << (disk[108] + disk[109])
-        self._root = struct.unpack_from("<I", disk, 96)[0]
+        self._root = int(struct.unpack_from("<I", disk, 96)[0])
         at = self._at(self._root)
         entries = [bytes(disk[at + 32 * n : at + 32 * n + 32]) for n in range(8)]
         self._old = [entry for entry in entries if entry[0]]

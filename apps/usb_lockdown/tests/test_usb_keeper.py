@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from apps.common.disks import MAX_BLOCKED, Disk
-from apps.usb_lockdown.keeper import Keeper
+from apps.usb_lockdown.keeper import SHOWN_AFTER, Keeper
 from apps.usb_lockdown.sysfs import Sysfs, Unit
 from apps.usb_lockdown.tests.devices import BAD, DISK, HUB, KEYBOARD, PORTS, UAS, Kernel
 
@@ -30,6 +30,7 @@ class Bench:
     """A keeper on a kernel of files, and the readers that it has started."""
 
     def __init__(self, folder: Path, denies: bool = True) -> None:
+        self.now = 1000.0
         self.kernel = Kernel(folder, denies)
         self.readers: list[NotedReader] = []
         self.keeper = self.new_keeper()
@@ -42,9 +43,9 @@ class Bench:
     def look(self) -> None:
         """Look as often as the kernel does something new."""
         for _ in range(4):
-            self.keeper.look()
+            self.keeper.look(self.now)
             self.kernel.settle()
-        self.keeper.look()
+        self.keeper.look(self.now)
 
     def disk(self) -> Disk:
         (disk,) = self.keeper.state().disks
@@ -67,12 +68,13 @@ def bench(tmp_path: Path) -> Bench:
 @pytest.mark.parametrize("descriptors", [DISK, UAS])
 def test_a_disk_is_let_in_and_read(bench: Bench, descriptors: bytes) -> None:
     bench.kernel.plug("1-1", descriptors, medium=bench.medium)
-    bench.keeper.look()
+    bench.keeper.look(bench.now)
     assert bench.kernel.is_in("1-1")
     assert not bench.kernel.is_driven("1-1")
     assert bench.disk() == Disk(port="front", name="Stick", state="reading")
     bench.kernel.settle()
-    bench.keeper.look()
+    bench.keeper.look(bench.now)
+    bench.kernel.settle()
     assert bench.kernel.is_driven("1-1")
     bench.look()
     (reader,) = bench.readers
@@ -198,6 +200,13 @@ def test_a_slot_without_a_card_is_waited_for(bench: Bench) -> None:
     bench.look()
     assert bench.readers == []
     assert bench.disk().state == "reading"
+    bench.now += SHOWN_AFTER + 1
+    bench.look()
+    assert "is there a card" in (bench.disk().why or "")
+    for size in bench.kernel.root.glob("devices/*/*/*/*/*/host0/*/*/block/*/size"):
+        size.write_text("99\n")
+    bench.look()
+    assert len(bench.readers) == 1
 
 
 def test_a_bus_that_lets_everything_in_is_left_alone(tmp_path: Path) -> None:
@@ -234,7 +243,7 @@ def test_a_process_that_comes_after_another_takes_over(bench: Bench) -> None:
 def test_a_file_that_udev_has_not_given_us_yet_is_tried_again(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(sysfs: Sysfs, device: str, let_in: bool) -> None:
+    def refuse(sysfs: Sysfs, name: str, let_in: bool) -> None:
         raise PermissionError(13, "Permission denied")
 
     bench.kernel.plug("1-1", DISK, medium=bench.medium)
@@ -266,9 +275,9 @@ def test_a_device_that_comes_and_goes_does_not_fill_the_log(
 ) -> None:
     for _ in range(MAX_BLOCKED + 10):
         bench.kernel.plug("1-1", KEYBOARD, label="Kbd\n\x1b[31m\u202e" + "x" * 500)
-        bench.keeper.look()
+        bench.keeper.look(bench.now)
         bench.kernel.pull("1-1")
-    bench.keeper.look()
+    bench.keeper.look(bench.now)
     state = bench.keeper.state()
     assert len(state.blocked) == MAX_BLOCKED
     assert state.blocked_ever == MAX_BLOCKED + 10
@@ -282,7 +291,7 @@ def test_a_device_that_comes_and_goes_does_not_fill_the_log(
 
 def test_without_a_controller_there_is_nothing(tmp_path: Path) -> None:
     keeper = Keeper(Sysfs(tmp_path), PORTS, NotedReader)
-    keeper.look()
+    keeper.look(0)
     assert keeper.state().disks == ()
     assert keeper.state().ports == ("front", "aft")
 
