@@ -77,6 +77,10 @@ BAD = {
     "keyboard in a second configuration": device(configurations=2)
     + configuration(STORAGE)
     + configuration(interface(0, (3, 1, 1), (INTERRUPT,), HID)),
+    "disk in two configurations": device(configurations=2)
+    + configuration(STORAGE)
+    + configuration(STORAGE),
+    "disk with five endpoints": device() + configuration(interface(0, (8, 6, 0x62), (BULK,) * 5)),
     "a keyboard's alternate setting": device()
     + configuration(STORAGE, interface(0, (3, 1, 1), (INTERRUPT,), alternate=1), count=1),
     "disk with an interrupt": device()
