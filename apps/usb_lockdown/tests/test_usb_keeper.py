@@ -220,6 +220,17 @@ def test_a_bus_that_lets_everything_in_is_left_alone(tmp_path: Path) -> None:
     assert Sysfs(tmp_path).open_buses() == ["usb1"]
 
 
+def test_a_bus_that_udev_has_not_come_to_is_waited_for(bench: Bench) -> None:
+    default = bench.kernel.root / "bus/usb/devices/usb1/interface_authorized_default"
+    default.write_text("1\n")
+    bench.kernel.plug("1-1", DISK, medium=bench.medium)
+    bench.look()
+    assert not bench.kernel.is_in("1-1")
+    default.write_text("0\n")
+    bench.look()
+    assert len(bench.readers) == 1
+
+
 def test_what_was_let_in_by_somebody_else_is_shut_out_when_it_is_seen(bench: Bench) -> None:
     bench.kernel.plug("1-2", KEYBOARD)
     authorized = bench.kernel.root / "bus/usb/devices/1-2/authorized"
