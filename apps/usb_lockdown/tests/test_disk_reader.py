@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ import pytest
 from apps.common.testing import listens, wait_until
 from apps.usb_lockdown.reader import disk as reader_disk
 from apps.usb_lockdown.reader.disk import MAX_METADATA, CrewDisk, UnreadableError
+from apps.usb_lockdown.reader.http import CLIENTS
 from apps.usb_lockdown.reading import DiskReader
 from apps.usb_lockdown.sysfs import Unit
 from apps.usb_lockdown.tests import images
@@ -93,6 +95,13 @@ def test_one_connection_serves_many_requests(image: Path, at: Path) -> None:
             assert answer.read() == b'"s'
             assert answer.headers["Content-Range"] == "bytes 1-2/14"
         connection.close()
+
+
+def test_more_clients_than_are_served_wait_for_their_turn(image: Path, at: Path) -> None:
+    with Reading(image, at) as reading, ThreadPoolExecutor(2 * CLIENTS) as pool:
+        answers = pool.map(lambda _: reading.get(OBJECT), range(4 * CLIENTS))
+        assert set(answers) == {(200, FILM)}
+        assert reading.most_memory() < MEMORY
 
 
 @pytest.mark.parametrize("table", ["dos", "gpt"])
