@@ -78,6 +78,7 @@ class _Image(pytsk3.Img_Info):  # type: ignore[misc]  # it has no types
         self._file = file
         self._size = size
         self.left: int | None = None
+        self.is_gone = False
         super().__init__(url="")
 
     def get_size(self) -> int:
@@ -97,6 +98,7 @@ class _Image(pytsk3.Img_Info):  # type: ignore[misc]  # it has no types
             return os.pread(self._file, min(count, max(0, self._size - offset)), offset)
         except OSError as error:
             print("the disk cannot be read:", error, file=sys.stderr)
+            self.is_gone = True
             return b""
 
     def close(self) -> None:
@@ -152,8 +154,8 @@ class CrewDisk:
         """A file by its name, ``metadata/1.root.json``.
 
         Raises:
-            NotThereError: there is none, or it is not a plain file, or larger than can be.
-            OSError: the disk is gone or damaged.
+            NotThereError: there is none, or it is not a plain file, larger than can be, damaged.
+            OSError: the disk is gone.
         """
         if not NAMES.fullmatch(name):
             raise NotThereError("such names are not read of a disk")
@@ -162,9 +164,11 @@ class CrewDisk:
             try:
                 file = self._files.open(f"/{name}")
             except OSError as error:
+                if self._image.is_gone:
+                    raise
                 if "path not found" in str(error):
                     raise NotThereError("there is no such file") from error
-                raise
+                raise NotThereError("the file system is damaged there") from error
             finally:
                 self._image.left = None
         meta = file.info.meta

@@ -15,8 +15,8 @@ from apps.usb_lockdown.reader.disk import CHUNK, CrewDisk, DiskFile, NotThereErr
 CLIENTS = 4
 """So many are served at the same time; content_sync takes one or two."""
 
-CLIENT_TIMEOUT = 60.0
-"""Seconds for which a client may send, or take, nothing."""
+CLIENT_TIMEOUT = 600.0
+"""Seconds for which a client may send, or take, nothing. The crew may think about an import."""
 
 _RANGE = re.compile(r"bytes=(\d{1,15})-(\d{0,15})")
 
@@ -94,8 +94,7 @@ class _Handler(BaseHTTPRequestHandler):
         except NotThereError as error:
             raise _Problem(404, "not-there", str(error)) from error
         except OSError as error:
-            text = " ".join(str(error).split())
-            raise _Problem(500, "damaged", f"the disk is damaged there, or gone: {text}") from error
+            raise _Problem(500, "gone", "the disk cannot be read any more") from error
 
     def _wanted(self, size: int) -> tuple[int, int, bool]:
         """From where to where (not included), and whether that is a part that was asked for."""

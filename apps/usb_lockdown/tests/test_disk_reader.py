@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import http.client
 import json
@@ -191,7 +192,7 @@ def test_links_devices_and_pipes_are_not_files(tmp_path: Path, at: Path) -> None
     with Reading(image, at) as reading:
         for name in ("link", "passwd", "disk", "memory", "pipe", "folder"):
             assert reading.get(f"metadata/{name}.json")[0] == 404
-        assert reading.get(f"objects/00/00{NAME[2:]}")[0] != 200
+        assert reading.get(f"objects/00/00{NAME[2:]}")[0] == 404
         assert reading.get(OBJECT) == (200, FILM)
 
 
@@ -307,6 +308,26 @@ def test_a_disk_that_is_gone_in_the_middle_breaks_off(tmp_path: Path, at: Path) 
         os.truncate(image, 1 << 20)
         with pytest.raises(http.client.IncompleteRead):
             reading.get(OBJECT)
+
+
+def test_a_disk_that_is_gone_is_not_taken_for_an_empty_one(
+    image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    file = os.open(image, os.O_RDONLY)
+    try:
+        crew_disk = CrewDisk(file, image.stat().st_size)
+        film = crew_disk.open(OBJECT)
+        for at in range(0, len(FILM), 1 << 16):  # until the library remembers nothing else
+            film.read(at, 1)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "pread", fail)
+            with pytest.raises(OSError, match="open"):
+                crew_disk.open(ROOT)
+    finally:
+        os.close(file)
 
 
 def test_a_file_system_that_takes_too_much_reading_is_given_up(
