@@ -106,7 +106,7 @@ class _Exfat:
         self._disk[at : at + len(entries)] = entries
 
     def _folder(self, name: str, tree: Tree) -> bytes:
-        entries = b""
+        entries = bytearray()
         deeper: dict[str, dict[str, bytes]] = {}
         for path, data in tree.items():
             first, slash, rest = path.partition("/")
@@ -117,7 +117,7 @@ class _Exfat:
         for first, inside in deeper.items():
             entries += self._folder(first, inside)
         size = -(-len(entries) // self._cluster) * self._cluster
-        return self._entry(name, 0x10, entries.ljust(size, b"\0"))
+        return self._entry(name, 0x10, bytes(entries.ljust(size, b"\0")))
 
     def _entry(self, name: str, attributes: int, data: bytes) -> bytes:
         """The entries of a file whose clusters follow each other."""
