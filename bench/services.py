@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from bench import preflight, render
 from bench.host import Host, run
@@ -41,7 +42,7 @@ def redis(instance: Instance, host: Host) -> Program:
     configuration.write_text(text)
     return Program(
         name="redis",
-        argv=(_program("redis-server"), str(configuration)),
+        argv=(program("redis-server"), str(configuration)),
         user=host.user("redis"),
         priority=1,
     )
@@ -70,6 +71,7 @@ def postgresql(instance: Instance, host: Host) -> Program:
         "postgresql_pid_file": socket / "postgresql.pid",
         "postgresql_socket_directory": socket,
         "postgresql_auth_method": "peer" if host.as_root else "trust",
+        "postgresql_databases": databases(),
     }
     for name in ("postgresql.conf", "pg_hba.conf"):
         (etc / name).write_text(render.render("postgresql", f"{name}.j2", **variables))
@@ -99,12 +101,18 @@ def _initialise(data: Path, programs: Path, host: Host) -> None:
     aside.rename(data)
 
 
+def databases() -> list[dict[str, Any]]:
+    """The role's, and that of the Hangar, which has a server of its own on the ground."""
+    found: list[dict[str, Any]] = render.defaults("postgresql")["postgresql_databases"]
+    return [*found, {"name": "hangar", "owner": "ife-hangar", "writers": []}]
+
+
 def _make_databases(data: Path, programs: Path, host: Host) -> None:
     """Make what is missing: PostgreSQL refuses to make another of what is there, and goes on."""
-    databases = render.defaults("postgresql")["postgresql_databases"]
-    roles = {role for each in databases for role in (each["owner"], *each["writers"])}
+    wanted = databases()
+    roles = {role for each in wanted for role in (each["owner"], *each["writers"])}
     statements = [f'CREATE ROLE "{role}" LOGIN;' for role in sorted(roles)]
-    statements += [f'CREATE DATABASE "{db["name"]}" OWNER "{db["owner"]}";' for db in databases]
+    statements += [f'CREATE DATABASE "{db["name"]}" OWNER "{db["owner"]}";' for db in wanted]
     run(
         [programs / "postgres", "--single", "-D", data, "postgres"],
         "make the databases",
@@ -143,12 +151,17 @@ def nginx(instance: Instance, host: Host) -> Program:
     )
     configuration = paths.etc / "nginx.conf"
     configuration.write_text(text)
-    command = (_program("nginx"), "-e", "stderr", "-c", str(configuration))
+    command = (program("nginx"), "-e", "stderr", "-c", str(configuration))
     run([*command, "-q", "-t"], "configure nginx", 10)
     return Program(name="nginx", argv=(*command, "-g", "daemon off;"), priority=2)
 
 
-def _program(name: str) -> str:
+def program(name: str) -> str:
+    """Where a program is.
+
+    Raises:
+        BenchError: it is not installed.
+    """
     path = preflight.find(name)
     if path is None:
         raise BenchError(f"{name} is not installed: run `make install`")

@@ -20,7 +20,7 @@ import httpx
 
 from apps.common.cabin import CabinView
 from apps.common.protocol import CREW_HEADER
-from bench import layouts, network, people, preflight, prepare, processes
+from bench import ground, layouts, network, people, preflight, prepare, processes
 from bench.host import Host
 from bench.instance import BenchError, Instance, Paths, claim_directory, load_instance
 from bench.orders import Order, give
@@ -76,7 +76,12 @@ def running(instance: Instance, say: Say) -> Iterator[Bench]:
             made = prepare.media(instance)
             say(f"content: clips, announcements, music{'' if made else ', as before'}")
             made = prepare.certificates(instance, layout_file)
+            if instance.content:
+                made |= ground.certificates(instance)
             say(f"certificates: {len(layout.seats)} seats{'' if made else ', as before'}")
+            if instance.content:
+                made = prepare.ground_content(instance)
+                say(f"the ground: films and a newspaper{', signed' if made else ', as before'}")
             crew = people.ensure(paths.crew, paths.etc / "ife/crew.json")
             if not instance.loopback:
                 network.create(instance)

@@ -17,7 +17,7 @@ import pytest
 from apps.common.disks import Blocked, Disk, Disks
 from apps.common.testing import wait_until
 from apps.usb_lockdown.tests import images
-from apps.usb_lockdown.tests.devices import (
+from apps.usb_lockdown.testing import (
     BAD,
     DISK,
     DISK_AND_KEYBOARD,

@@ -9,7 +9,7 @@ import pytest
 from apps.common.disks import MAX_BLOCKED, Disk
 from apps.usb_lockdown.keeper import SHOWN_AFTER, Keeper
 from apps.usb_lockdown.sysfs import Sysfs, Unit
-from apps.usb_lockdown.tests.devices import BAD, DISK, HUB, KEYBOARD, PORTS, UAS, Kernel
+from apps.usb_lockdown.testing import BAD, DISK, HUB, KEYBOARD, PORTS, UAS, Kernel
 
 STORAGE, KEYS = (8, 6, 0x50), (3, 1, 1)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from apps.usb_lockdown.descriptors import DescriptorsError, ids, parse
 from apps.usb_lockdown.policy import PROTOCOLS, STORAGE, decide
 from apps.usb_lockdown.settings import UsbLockdownSettings
-from apps.usb_lockdown.tests.devices import (
+from apps.usb_lockdown.testing import (
     AFT,
     BAD,
     BULK,

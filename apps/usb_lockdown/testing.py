@@ -1,4 +1,4 @@
-"""USB devices for tests: what they say of themselves, and a sysfs that they are plugged into.
+"""USB devices for tests and the bench: what they say of themselves, and a sysfs for them.
 
 Only what the kernel does is played: it makes interfaces when a device is authorised, and a disk
 when an interface is and its driver was asked for. The folders and files are those of Linux 6.12.
