@@ -1,8 +1,9 @@
 """The ground beside the bench's aircraft: the Hangar, its nginx, and its sshd for rsync.
 
-The gate's cable is this machine's loopback interface; what opens the gate is weight on wheels (`ramp`).
-On the ground each aircraft has an account of its own for rsync; a workstation gets none, so here it
-is whoever runs the bench, with a key that may run nothing but rrsync on the repository.
+The gate's cable is this machine's loopback interface; what opens the gate is weight on wheels
+(`bench.ramp`). On the ground each aircraft has an account of its own for rsync; a workstation gets
+none, so here it is whoever runs the bench, with a key that may run nothing but rrsync on the
+repository.
 """
 
 from __future__ import annotations

@@ -211,11 +211,6 @@ class Paths:
         return self.run / "usb/orders.sock"
 
     @property
-    def reader_socket(self) -> Path:
-        """Where usb_lockdown gets a process to read a disk."""
-        return self.run / "reader/reader.sock"
-
-    @property
     def ramp_socket(self) -> Path:
         """Where the gate is opened and closed, see `bench.ramp`."""
         return self.run / "ramp/gate.sock"

@@ -30,7 +30,7 @@ CONTENT_UNITS = {"content_sync", "hangar", "usb_lockdown"}
 """Those of a bench with content."""
 
 READER = "usb_lockdown-reader@"
-"""Started once for each disk, by systemd's own program for that (`_reader`)."""
+"""Started once for each disk (`_reader`)."""
 
 PLAYERS = 999
 """Supervisor's priority: last to start, first to stop."""
@@ -254,7 +254,7 @@ def _write_content_settings(instance: Instance, everywhere: Mapping[str, object]
         aircraft
         | {
             "IFE_CREW_DISK_PORTS": usb.CREW_DISK_PORTS,
-            "IFE_READER_SOCKET": paths.reader_socket,
+            "IFE_READER_SOCKET": paths.run / "ife/usb_lockdown-reader.sock",
             "IFE_SYSFS": paths.sysfs,
             "IFE_DEVICES": paths.sysfs / "dev",
         },
@@ -310,7 +310,7 @@ def _content(instance: Instance, where: units.Where, host: Host) -> list[Program
     # Set-group-id, so that crew_web, of that group, may connect to the socket.
     host.own(paths.ramp_socket.parent, "ife-pa_audio", 0o2750, "ife")
     return [
-        _reader(instance, where, host),
+        _reader(where, host),
         Program(
             name="usb",
             argv=(python, "-m", "bench.usb", str(paths.sysfs), str(paths.usb_socket)),
@@ -330,17 +330,16 @@ def _content(instance: Instance, where: units.Where, host: Host) -> list[Program
     ]
 
 
-def _reader(instance: Instance, where: units.Where, host: Host) -> Program:
+def _reader(where: units.Where, host: Host) -> Program:
     """What starts a reader for each disk, as systemd does for its socket."""
     unit = units.load(UNITS, READER, where)
-    socket = instance.paths.reader_socket
-    # Set-group-id, so that usb_lockdown, of that group, may connect to the socket.
-    host.own(socket.parent, unit.user or "root", 0o2750, "ife-usb_lockdown")
+    program = program_of(unit, where.credentials, host.as_root)
+    assert unit.socket is not None  # noqa: S101 - units/ has it
+    python = str(Path(where.rewrite("/opt/ife")) / "bin/python")
     return replace(
-        program_of(unit, where.credentials, host.as_root),
-        name="usb_lockdown-reader",
-        argv=("systemd-socket-activate", "--accept", "--inetd", f"--listen={socket}", *unit.argv),
-        umask=0o007,
+        program,
+        name=READER.removesuffix("@"),
+        argv=(python, "-m", "bench.inetd", str(unit.socket.most), *program.argv),
     )
 
 

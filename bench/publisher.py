@@ -1,7 +1,7 @@
-"""The bench's airline, on the ground: a signed repository with three films, a newspaper, a shop, maps.
+"""The bench's airline, on the ground: films, a newspaper, a shop and a map, published and signed.
 
-It is made once in ``build/``, by ife-publish's own code; each bench goes on with a copy. Its keys lie
-beside it with a passphrase that everybody knows: nobody but this bench trusts them.
+It is made once in ``build/``, by ife-publish's own code; each bench goes on with a copy. Its keys
+lie beside it with a passphrase that everybody knows: nobody but this bench trusts them.
 """
 
 from __future__ import annotations

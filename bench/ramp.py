@@ -1,7 +1,7 @@
 """The ramp: has the bench's aircraft stand at the gate, or fly.
 
-It tells of weight on wheels each second on the bus, as the hardware app does. Orders come by HTTP at a
-Unix socket, from the crew's page or from ``python -m bench gate``: ``PUT /gate`` with
+It tells of weight on wheels each second on the bus, as the hardware app does. Orders come by HTTP
+at a Unix socket, from the crew's page or from ``python -m bench gate``: ``PUT /gate`` with
 ``{"open": true}``. ``python -m bench.ramp REDIS_URL SOCKET``
 """
 

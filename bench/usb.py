@@ -1,8 +1,9 @@
 """The USB of a bench: ports that crew disks are plugged into, and the kernel behind them.
 
 A workstation's own USB is not for a demo to let in and shut out, so the kernel is played, as
-files of sysfs (`apps.usb_lockdown.testing`). All above that is real: usb_lockdown reads these files,
-decides, and has the disk's image read by a reader of its own. ``python -m bench.usb SYSFS SOCKET``
+files of sysfs (`apps.usb_lockdown.testing`). All above that is real: usb_lockdown reads these
+files, decides, and has the disk's image read by a reader of its own.
+``python -m bench.usb SYSFS SOCKET``
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ def import_disk(port: str) -> Response:
 
 @content_pages.post("/content/rollback")
 def roll_back() -> Response:
-    """Ask to confirm a rollback; or put the former set in force, if it is the one that was shown."""
+    """Ask to confirm a rollback, or put the former set in force if it is the one that was shown."""
     state = service().content()
     if state is None:
         raise UnavailableError("it does not answer", maybe_done=False)

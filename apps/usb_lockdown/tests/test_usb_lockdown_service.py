@@ -23,8 +23,8 @@ from apps.usb_lockdown.app import CANNOT_LOAD, create_app
 from apps.usb_lockdown.openapi import document
 from apps.usb_lockdown.service import UsbLockdown
 from apps.usb_lockdown.settings import UsbLockdownSettings
-from apps.usb_lockdown.tests import images
 from apps.usb_lockdown.testing import DISK, KEYBOARD, PORTS, Kernel
+from apps.usb_lockdown.tests import images
 from apps.usb_lockdown.tests.reading import get
 
 CREW = {"Ife-Crew": "anna"}
