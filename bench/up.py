@@ -244,6 +244,11 @@ def _wait(bench: Bench, deadline: float, program: str, why_not: Callable[[], str
         )
 
 
+def is_ready(paths: Paths, app: str) -> bool:
+    """Whether an app is there, and ready."""
+    return _why_not_ready(paths, app) is None
+
+
 def _why_not_ready(paths: Paths, app: str) -> str | None:
     try:
         with local_client(paths, app) as client:

@@ -18,19 +18,22 @@ class Port:
         disk: what is in it; None: nothing.
         progress: of its import, while that is under way.
         place: in the queue, 1 is next; None: it does not wait.
+        is_readable: whether usb_lockdown can have it read.
     """
 
     name: str
     disk: DiskView | None = None
     progress: Progress | None = None
     place: int | None = None
+    is_readable: bool = False
 
     @property
     def may_be_imported(self) -> bool:
         """Whether the crew may have it imported, or tried once more."""
-        return self.disk is not None and (
-            self.disk.state in {"failed", "refused"}
-            or (self.disk.state == "waits" and self.disk.safe_to_remove)
+        if self.disk is None or not self.is_readable:
+            return False
+        return self.disk.state in {"failed", "refused"} or (
+            self.disk.state == "waits" and self.disk.safe_to_remove
         )
 
 
@@ -38,6 +41,7 @@ def ports(state: ContentState, disks: Disks | None) -> list[Port]:
     """Every port, those without a disk among them; `disks` None: usb_lockdown is silent."""
     found = {disk.port: disk for disk in state.disks}
     queue = [disk.port for disk in state.disks if disk.state == "queued"]
+    readable = {disk.port for disk in disks.disks if disk.state == "ready"} if disks else set()
     names: Iterable[str] = dict.fromkeys((*(disks.ports if disks else ()), *found))
     return [
         Port(
@@ -47,6 +51,7 @@ def ports(state: ContentState, disks: Disks | None) -> list[Port]:
             if state.progress and state.progress.source == f"disk {name}"
             else None,
             place=queue.index(name) + 1 if name in queue else None,
+            is_readable=name in readable,
         )
         for name in names
     ]

@@ -238,14 +238,14 @@ def content_now(word: str | None, percent: int | None) -> str:
     if word == "importing" and percent is not None:
         return _("Loading {percent} %").format(percent=percent)
     words = {
-        "importing": _("A disk is being loaded"),
-        "refused": _("A disk was not accepted"),
-        "failed": _("A disk was not loaded"),
-        "queued": _("A disk waits for its turn"),
-        "kept-out": _("A device is kept out"),
-        "gate": _("The gate brings content"),
+        "importing": _("Disk is loading"),
+        "refused": _("Disk not accepted"),
+        "failed": _("Disk not loaded"),
+        "queued": _("A disk waits"),
+        "kept-out": _("Device kept out"),
+        "gate": _("Gate is loading"),
         "waits": _("A disk is in"),
-        "done": _("Disk loaded: safe to remove"),
+        "done": _("Disk may go"),
         "fresh": _("up to date"),
         "expired": _("expired, plays on"),
         "none": _("none on board yet"),

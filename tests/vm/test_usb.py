@@ -16,13 +16,13 @@ import pytest
 
 from apps.common.disks import Blocked, Disk, Disks
 from apps.common.testing import wait_until
-from apps.usb_lockdown.tests import images
 from apps.usb_lockdown.testing import (
     BAD,
     DISK,
     DISK_AND_KEYBOARD,
     KEYBOARD,
 )
+from apps.usb_lockdown.tests import images
 from apps.usb_lockdown.tests.test_fuzzed_disks import damage
 from bench.site import NETWORKS
 from image.vm.machine import Machine
