@@ -118,8 +118,9 @@ def slow_reader(bench: Cabin) -> Iterator[None]:
             over.wait(0.005)
 
     thread = threading.Thread(target=hold)
+    thread.start()
     try:
-        yield thread.start()
+        yield
     finally:
         over.set()
         thread.join()
