@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -96,26 +97,25 @@ def button(page: Page | Locator, name: str) -> Locator:
 
 
 @contextmanager
-def slow_reader(bench: Cabin) -> Iterator[None]:
-    """Have disks read slowly: whatever reads one may do so for 5 ms of each 100."""
+def held_import(bench: Cabin) -> Iterator[None]:
+    """Have the next import stand still in its middle: what reads the disk is stopped there."""
     over = threading.Event()
 
-    def readers() -> list[int]:
-        found = processes.members(bench.instance.paths.pids / "usb_lockdown-reader")
-        lines = ((pid, Path(f"/proc/{pid}/cmdline").read_bytes()) for pid in found)
-        return [pid for pid, line in lines if b"apps.usb_lockdown.reader" in line[-60:]]
-
     def tell(number: signal.Signals) -> None:
-        with suppress(OSError):
-            for pid in readers():
-                os.kill(pid, number)
+        for pid in processes.members(bench.instance.paths.pids / "usb_lockdown-reader"):
+            with suppress(OSError):
+                if b"apps.usb_lockdown.reader" in Path(f"/proc/{pid}/cmdline").read_bytes()[-40:]:
+                    os.kill(pid, number)
 
     def hold() -> None:
-        while not over.is_set():
+        # Step by step, so that it cannot get to its end between two looks.
+        while not over.wait(0.05):
             tell(signal.SIGSTOP)
-            over.wait(0.095)
-            tell(signal.SIGCONT)
-            over.wait(0.005)
+            progress = state(bench).progress
+            if progress is None or progress.bytes_done == 0:
+                tell(signal.SIGCONT)
+                time.sleep(0.002)
+                tell(signal.SIGSTOP)
 
     thread = threading.Thread(target=hold)
     thread.start()
@@ -135,7 +135,7 @@ def test_a_disk_is_loaded_and_the_page_says_when_it_may_go(page: Page, bench: Ca
     bench.plug_disk()
     expect(front).to_contain_text("Do not remove", timeout=SOON)
     wait_until(lambda: bool(state(bench).disks), "content_sync hears of it", 20)
-    with slow_reader(bench):
+    with held_import(bench):
         expect(front.locator("progress")).to_be_visible(timeout=SOON)
         expect(front).to_contain_text("Do not remove")
         expect(front).to_contain_text(" MB")
