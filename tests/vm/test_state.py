@@ -84,7 +84,7 @@ def test_a_damaged_state_is_mended(new_vm: StartVm, provisioned: Provisioned) ->
 def test_a_destroyed_state_is_told_and_made_anew_where_that_is_asked_for(
     new_vm: StartVm, provisioned: Provisioned
 ) -> None:
-    vm = _boot(new_vm(Machine(provisioned.disk, networks=(CREW,), direct=True)))
+    vm = _boot(new_vm(Machine(provisioned.disk, networks=NETWORKS, direct=True)))
     place = _place(vm)
     vm.cut_power()
     _wipe(vm, *place)
