@@ -15,7 +15,7 @@ from tuf.api.metadata import Metadata
 from apps.publish.keys import PASSPHRASE
 
 PROGRAM = Path(sys.executable).with_name("ife-publish")
-SECRET = "a passphrase of tests"
+WORDS = "a passphrase of tests"
 ENTRY = {
     "id": "metropolis",
     "titles": {"en": "Metropolis", "de": "Metropolis"},
@@ -32,7 +32,7 @@ def run(*arguments: object, secret: str | None = None, status: int = 0) -> str:
         capture_output=True,
         text=True,
         timeout=60,
-        env=os.environ | {PASSPHRASE: SECRET if secret is None else secret},
+        env=os.environ | {PASSPHRASE: WORDS if secret is None else secret},
     )
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -171,7 +171,7 @@ def test_keys_are_encrypted_and_private(folder: Path) -> None:
 
 
 def test_the_passphrase_may_be_in_a_file(folder: Path) -> None:
-    (folder / "secret").write_text("a passphrase of tests\n")
+    (folder / "secret").write_text(WORDS)
     run(
         "--passphrase-file",
         folder / "secret",
