@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tuf.api.metadata import Metadata
+from tuf.api.metadata import Metadata, Targets
 
 from apps.publish.keys import PASSPHRASE
 
@@ -85,7 +85,7 @@ def test_a_disk_as_a_file_system(folder: Path) -> None:
         timeout=60,
     ).stdout
     assert "timestamp.json" in listing
-    catalogue = Metadata.from_file(str(publisher / "repository/metadata/2.films.json"))
+    catalogue = Metadata[Targets].from_file(str(publisher / "repository/metadata/2.films.json"))
     digest = catalogue.signed.targets["films/metropolis.mp4"].hashes["sha256"]
     subprocess.run(
         ["debugfs", "-R", f"dump objects/{digest[:2]}/{digest} {folder / 'back'}", image],
