@@ -202,7 +202,7 @@ class PostgresServer:
                 timeout=60,
                 user=self._user,
             )
-        command = [
+        command: list[str | Path] = [
             *(programs / "postgres", "-D", self._data, "-k", self._folder),
             *("-c", "listen_addresses=", "-c", "timezone=UTC", *options),
         ]
