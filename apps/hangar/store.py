@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,9 +13,9 @@ from uuid import UUID, uuid4
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, Engine, create_engine, func, select, text, update
+from sqlalchemy import Connection, Engine, Row, create_engine, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import DataError, SQLAlchemyError
+from sqlalchemy.exc import DataError, OperationalError, SQLAlchemyError
 
 from apps.common.gate import MAX_REQUESTS, BatchTaken, Heartbeat, Request, RequestKind
 from apps.common.usage import Batch, Record
@@ -109,9 +109,11 @@ class Store:
     """
 
     def __init__(self, database_url: str) -> None:
-        self._engine = _engine(database_url, "on")
-        # A heartbeat that a power cut takes back is told anew within 30 s.
-        self._soft = _engine(database_url, "off").execution_options(isolation_level="AUTOCOMMIT")
+        self._engine = _engine(database_url, "on", pool_pre_ping=True)
+        # A heartbeat that a power cut takes back is told anew within 30 s. It is one statement.
+        self._soft = _engine(
+            database_url, "off", isolation_level="AUTOCOMMIT", skip_autocommit_rollback=True
+        )
 
     def close(self) -> None:
         """Hang up."""
@@ -136,21 +138,27 @@ class Store:
         if heartbeat.outcomes:
             self._take_outcomes(heartbeat)
         told = heartbeat.model_dump_json(exclude={"outcomes"}, exclude_defaults=True)
-        with _errors(), self._soft.connect() as connection:
-            rows = connection.execute(
-                _HEARD,
-                {
-                    "registration": heartbeat.registration,
-                    "heartbeat": told,
-                    "offline_after": offline_after,
-                    "flight_after": FLIGHT_AFTER,
-                    "limit": MAX_REQUESTS,
-                },
-            ).all()
+        parameters = {
+            "registration": heartbeat.registration,
+            "heartbeat": told,
+            "offline_after": offline_after,
+            "flight_after": FLIGHT_AFTER,
+            "limit": MAX_REQUESTS,
+        }
+        with _errors():
+            try:
+                rows = self._tell(parameters)
+            except OperationalError:
+                # The connection may be one from before PostgreSQL was started again.
+                rows = self._tell(parameters)
         return tuple(
             Request(id=row.id, kind=row.kind, asked_at=int(row.asked_at.timestamp() * 1000))
             for row in rows
         )
+
+    def _tell(self, parameters: dict[str, Any]) -> Sequence[Row[Any]]:
+        with self._soft.connect() as connection:
+            return connection.execute(_HEARD, parameters).all()
 
     def _take_outcomes(self, heartbeat: Heartbeat) -> None:
         with _errors(), self._engine.begin() as connection:
@@ -335,13 +343,13 @@ def migrate(connection: Connection) -> None:
     command.upgrade(config, "head")
 
 
-def _engine(database_url: str, synchronous_commit: str) -> Engine:
+def _engine(database_url: str, synchronous_commit: str, **more: Any) -> Engine:
     return create_engine(
         database_url,
-        pool_size=4,
-        max_overflow=4,
+        pool_size=2,
+        max_overflow=2,
         pool_timeout=10,
-        pool_pre_ping=True,
+        **more,
         connect_args={
             "connect_timeout": 3,
             "options": "-c statement_timeout=20000 -c lock_timeout=10000 "
