@@ -185,6 +185,5 @@ def test_what_a_newer_peer_says_besides_is_passed_over() -> None:
     }
     assert Heartbeat.model_validate(beat).space.free == 1
     asked = {"id": str(uuid4()), "kind": "dance", "asked_at": 1}
-    assert (
-        HeartbeatAnswer.model_validate({"at": 1, "requests": [asked]}).requests[0].kind == "dance"
-    )
+    answer = HeartbeatAnswer.model_validate({"at": 1, "requests": [asked]})
+    assert answer.requests[0].kind == "dance"
