@@ -23,7 +23,7 @@ from bench.supervise import Program, configuration, program_of
 
 ROOT = Path(__file__).parent.parent
 UNITS = ROOT / "units"
-NOT_HERE = {"content_sync", "player", "status", "tunnel"}
+NOT_HERE = {"content_sync", "hangar", "player", "status", "tunnel"}
 """Units that run on other machines, need systemd, or have nothing to do here yet; the cabin has the
 players."""
 
@@ -183,7 +183,8 @@ def _write_settings(instance: Instance, layout_file: Path) -> None:
         everywhere
         | to_the_cabin
         | {
-            "IFE_DATABASE_URL": services.database_url(paths),
+            "IFE_DATABASE_URL": services.database_url(paths, "ife", "ife-seat_control"),
+            "IFE_USAGE_DATABASE_URL": services.database_url(paths, "usage", "ife-seat_control"),
             "IFE_MULTICAST_GROUP": MULTICAST_GROUP,
             "IFE_MULTICAST_PORT": instance.multicast_port,
             "IFE_MULTICAST_TTL": 1,

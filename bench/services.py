@@ -23,11 +23,9 @@ def postgresql_folder(paths: Paths) -> Path:
     return paths.run / "postgresql"
 
 
-def database_url(paths: Paths) -> str:
-    """What seat control finds its database by."""
-    (database,) = render.defaults("postgresql")["postgresql_databases"]
-    host = postgresql_folder(paths)
-    return f"postgresql+psycopg://{database['owner']}@/{database['name']}?host={host}"
+def database_url(paths: Paths, database: str, user: str) -> str:
+    """What an app that runs as `user` finds a database by."""
+    return f"postgresql+psycopg://{user}@/{database}?host={postgresql_folder(paths)}"
 
 
 def redis(instance: Instance, host: Host) -> Program:
@@ -60,6 +58,7 @@ def postgresql(instance: Instance, host: Host) -> Program:
     data = parent / programs.parent.name
     if not data.exists():
         _initialise(data, programs, host)
+    _make_databases(data, programs, host)
     # Whoever comes in is asked who they are; where they are trusted, nobody else comes in.
     socket = host.own(postgresql_folder(paths), "postgres", 0o755 if host.as_root else 0o700)
     etc = paths.etc / "postgresql"
@@ -97,23 +96,22 @@ def _initialise(data: Path, programs: Path, host: Host) -> None:
         PGDATA=str(aside),
         LC_ALL="C.UTF-8",
     )
+    aside.rename(data)
+
+
+def _make_databases(data: Path, programs: Path, host: Host) -> None:
+    """Make what is missing: PostgreSQL refuses to make another of what is there, and goes on."""
     databases = render.defaults("postgresql")["postgresql_databases"]
-    statements = [
-        statement
-        for database in databases
-        for statement in (
-            f'CREATE ROLE "{database["owner"]}" LOGIN;',
-            f'CREATE DATABASE "{database["name"]}" OWNER "{database["owner"]}";',
-        )
-    ]
+    roles = {role for each in databases for role in (each["owner"], *each["writers"])}
+    statements = [f'CREATE ROLE "{role}" LOGIN;' for role in sorted(roles)]
+    statements += [f'CREATE DATABASE "{db["name"]}" OWNER "{db["owner"]}";' for db in databases]
     run(
-        [programs / "postgres", "--single", "-D", aside, "postgres"],
+        [programs / "postgres", "--single", "-D", data, "postgres"],
         "make the databases",
         INITDB_TIMEOUT,
         user=host.user("postgres"),
         stdin="\n".join(statements) + "\n",
     )
-    aside.rename(data)
 
 
 def nginx(instance: Instance, host: Host) -> Program:

@@ -61,6 +61,13 @@ def test_a_full_state_is_told_and_the_rest_goes_on(
     vm.run("until /opt/ife/bin/ife-status >/dev/null; do sleep 1; done", timeout=240)
 
 
+def test_the_state_grows_with_its_disk(new_vm: StartVm, provisioned: Provisioned) -> None:
+    """As when its image was copied to a larger one."""
+    vm = _boot(new_vm(Machine(provisioned.disk, disk_gib=12, networks=NETWORKS, direct=True)))
+    size = int(vm.run("df --output=size --block-size=1G /var | tail -1").stdout)
+    assert size > Machine.disk_gib
+
+
 def test_a_damaged_state_is_mended(new_vm: StartVm, provisioned: Provisioned) -> None:
     """The first superblock is gone; the file system has others."""
     vm = _boot(new_vm(Machine(provisioned.disk, networks=NETWORKS, direct=True)))
