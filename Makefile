@@ -57,6 +57,7 @@ bench-media: packages $(STAMPS) ## Measure the PA and the streams against their 
 
 bench-content: packages .venv/stamp ## Measure imports of content against cp and sha256sum, into docs/benchmarks.md
 	$(BIN)/python -m bench.imports --gigabytes=20
+
 bench-gate: packages .venv/stamp ## Measure usage and heartbeats at the gate, into docs/benchmarks.md
 	$(BIN)/python -m bench.gate
 
