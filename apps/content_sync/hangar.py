@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 from pathlib import Path
 from typing import TypeVar
+from uuid import UUID
 
 import httpx
 from pydantic import BaseModel, ValidationError
@@ -13,6 +15,9 @@ from apps.common import gate, usage
 from apps.common.gate import BatchTaken, Heartbeat, HeartbeatAnswer
 
 M = TypeVar("M", bound=BaseModel)
+
+# It tells of every request.
+logging.getLogger("httpx").setLevel(logging.WARNING)
 
 CONNECT_TIMEOUT = 10.0
 TIMEOUT = 30.0
@@ -86,7 +91,22 @@ class HangarClient:
         path = f"{gate.BATCHES_PATH}/{number}"
         return self._ask("PUT", path, batch, usage.CONTENT_TYPE, BatchTaken)
 
+    def put_logs(self, request: UUID, logs: bytes) -> None:
+        """Hand over the logs that were asked for.
+
+        Raises:
+            HangarError: it did not answer, or refused.
+        """
+        self._exchange("PUT", f"{gate.LOGS_PATH}/{request}", logs, gate.LOGS_TYPE)
+
     def _ask(self, method: str, path: str, body: bytes, kind: str, model: type[M]) -> M:
+        text = self._exchange(method, path, body, kind)
+        try:
+            return model.model_validate_json(text)
+        except ValidationError as error:
+            raise HangarError("the Hangar's answer is not one that we understand") from error
+
+    def _exchange(self, method: str, path: str, body: bytes, kind: str) -> bytes:
         try:
             with self._client.stream(
                 method, path, content=body, headers={"Content-Type": kind}
@@ -100,10 +120,7 @@ class HangarClient:
             raise _refusal(answer.status_code, text)
         if not answer.is_success:
             raise HangarError(f"the Hangar answers with status {answer.status_code}")
-        try:
-            return model.model_validate_json(text)
-        except ValidationError as error:
-            raise HangarError("the Hangar's answer is not one that we understand") from error
+        return text
 
 
 def _bounded(answer: httpx.Response) -> bytes:
