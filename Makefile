@@ -58,6 +58,12 @@ bench-media: packages $(STAMPS) ## Measure the PA and the streams against their 
 	$(BIN)/python -m bench.media.pa_latency
 	$(BIN)/python -m bench.media.streaming
 
+bench-content: packages .venv/stamp ## Measure imports of content against cp and sha256sum, into docs/benchmarks.md
+	$(BIN)/python -m bench.imports --gigabytes=20
+
+bench-gate: packages .venv/stamp ## Measure usage and heartbeats at the gate, into docs/benchmarks.md
+	$(BIN)/python -m bench.gate
+
 bench-image: packages image-packages vm-packages .venv/stamp ## Measure the built image and its provisioning
 	@$(AS_ROOT) $(BIN)/python -B -m bench.appliance
 
@@ -96,7 +102,7 @@ image-packages:
 vm-packages:
 	@bench/install_packages.sh image/vm/packages.txt tests/vm/packages.txt
 
-.PHONY: help demo demo-disk demo-down install build lint test bench-seats bench-media bench-image image image-check vm test-vm test-all clean \
+.PHONY: help demo demo-disk demo-down install build lint test bench-seats bench-media bench-content bench-gate bench-image image image-check vm test-vm test-all clean \
 	packages test-packages image-packages vm-packages
 
 # -- what is newer than what it is made of takes no time ---------------------------------------

@@ -54,8 +54,8 @@ class _ProblemDocument(BaseModel):
 class _Connection(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=TIMEOUT)
+    def __init__(self, path: Path, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
         self._path = path
 
     def connect(self) -> None:
@@ -64,7 +64,7 @@ class _Connection(http.client.HTTPConnection):
         try:
             self.sock.settimeout(CONNECT_TIMEOUT)
             self.sock.connect(str(self._path))
-            self.sock.settimeout(TIMEOUT)
+            self.sock.settimeout(self.timeout)
         except OSError:
             self.close()
             raise
@@ -75,10 +75,15 @@ class Client:
 
     Each call has a connection of its own: on a kept one, the restart of the other app would
     fail the next call. A subclass has a method for each request that is made of that app.
+
+    Args:
+        path: of the socket.
+        timeout: seconds for an answer.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, timeout: float = TIMEOUT) -> None:
         self._path = path
+        self._timeout = timeout
 
     def health(self) -> HealthReport:
         """How the app is."""
@@ -115,7 +120,7 @@ class Client:
     def _exchange(
         self, method: str, path: str, headers: dict[str, str], content: bytes | None
     ) -> tuple[int, bytes]:
-        with closing(_Connection(self._path)) as connection:
+        with closing(_Connection(self._path, self._timeout)) as connection:
             try:
                 connection.connect()
             except OSError as error:

@@ -30,25 +30,30 @@ AT_ONCE = 500
 RETRY_FIRST = 0.5
 RETRY_MAX = 30.0
 
+LOADING = threading.Lock()
+"""Held while a thread loads what an app does not wait for: two at once find SQLAlchemy's modules
+half loaded."""
+
 INSERT = "INSERT INTO usage_outbox (kind, line) VALUES (%s, %s)"
 
 
 def connect(database_url: str, application: str) -> Engine:
     """An engine for the database of usage; nothing is asked of PostgreSQL yet."""
     # Here, for it takes an app a second to load, which its users need not wait for.
-    from sqlalchemy import create_engine
+    with LOADING:
+        from sqlalchemy import create_engine
 
-    return create_engine(
-        database_url,
-        pool_size=1,
-        max_overflow=1,
-        pool_pre_ping=True,
-        connect_args={
-            "connect_timeout": 2,
-            "options": "-c statement_timeout=20000 -c lock_timeout=5000",
-            "application_name": application,
-        },
-    )
+        return create_engine(
+            database_url,
+            pool_size=1,
+            max_overflow=1,
+            pool_pre_ping=True,
+            connect_args={
+                "connect_timeout": 2,
+                "options": "-c statement_timeout=20000 -c lock_timeout=5000",
+                "application_name": application,
+            },
+        )
 
 
 def write(engine: Engine, records: Sequence[Record]) -> None:

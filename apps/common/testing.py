@@ -149,6 +149,12 @@ class PostgresServer:
         """What SQLAlchemy finds a database by."""
         return f"postgresql+psycopg://{user}@/{database}?host={self._folder}"
 
+    @property
+    def pid(self) -> int:
+        """The number of its first process."""
+        assert self._process is not None, "it was not started"  # noqa: S101 - a test's helper
+        return self._process.pid
+
     def create(self, owner: str) -> str:
         """Make a new database, and its owner where there is none; its name."""
         self._databases += 1
@@ -202,7 +208,7 @@ class PostgresServer:
                 timeout=60,
                 user=self._user,
             )
-        command = [
+        command: list[str | Path] = [
             *(programs / "postgres", "-D", self._data, "-k", self._folder),
             *("-c", "listen_addresses=", "-c", "timezone=UTC", *options),
         ]

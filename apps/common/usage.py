@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 from uuid import UUID, uuid4
 
-import zstandard
 from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -195,11 +194,15 @@ def parse(kind: str, text: bytes) -> Record:
     if b"\n" in text:
         raise RecordError("the record is not one line")
     try:
-        return KINDS[kind].model_validate_json(text)
+        record = KINDS[kind].model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(map(str, first["loc"])) or "the record"
         raise RecordError(f"{where}: {first['msg']}") from None
+    # What has them by default here has other ones each time.
+    if not record.model_fields_set >= {"id", "at"}:
+        raise RecordError("the record has no id, or no time")
+    return record
 
 
 # -- batches --------------------------------------------------------------------------------
@@ -257,6 +260,9 @@ def seal(key: SigningKey, head: BatchHead, lines: Sequence[bytes]) -> bytes:
     """A batch of these records, of which there are as many as are `fitting`."""
     body = b"\n".join(lines)
     sealed = _Sealed.model_validate(dict(head) | {"records": len(lines), "unpacked": len(body)})
+    # Here, for apps that only append records have no need of it.
+    import zstandard
+
     packed = zstandard.ZstdCompressor(level=_LEVEL).compress(body)
     signed = _MAGIC + sealed.model_dump_json().encode() + b"\n" + packed
     return signed + key.sign(signed).signature
@@ -285,6 +291,8 @@ def open_batch(batch: bytes, keys: Sequence[VerifyKey]) -> Batch:
     signed, signature = batch[:-_SIGNATURE], batch[-_SIGNATURE:]
     if not any(_is_signed(key, signed, signature) for key in keys):
         raise BatchError("forged", "the signature is none of this aircraft's")
+    import zstandard
+
     try:
         # The frame says how large it is; more than that is not unpacked.
         if zstandard.frame_content_size(packed) != head.unpacked:

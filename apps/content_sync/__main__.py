@@ -16,12 +16,14 @@ WHO = "ife-content"
 """In whose name it asks: the log has it."""
 
 POLL = 0.5
+TIMEOUT = 20.0
+"""Seconds; it may just be starting."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     options = _parser().parse_args(arguments)
-    client = Client(options.socket)
+    client = Client(options.socket, TIMEOUT)
     try:
         match options.command:
             case "status":

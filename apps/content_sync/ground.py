@@ -13,13 +13,10 @@ import re
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as NotYetError
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TypeVar
 
 from nacl.signing import SigningKey
 
@@ -32,9 +29,8 @@ from apps.common.gate import Fault, Heartbeat, Outcome, Request
 from apps.common.health import Check
 from apps.common.settings import SettingsError
 from apps.common.usage import now as unix_millis
-from apps.common.web import Problem
 from apps.content_sync import importer, logs
-from apps.content_sync.carry import Account, StoppedError
+from apps.content_sync.carry import Account
 from apps.content_sync.hangar import HangarClient
 from apps.content_sync.heartbeat import Heartbeats, Requests
 from apps.content_sync.importer import Importer
@@ -46,79 +42,52 @@ from apps.content_sync.store import Store, StoreError
 from apps.content_sync.trust import Offer, Trust
 from apps.content_sync.turnaround import Turnaround
 from apps.content_sync.usage_out import UsageOut
-from apps.content_sync.worker import Tell, Worker
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 SOCKETS = Path("/run/ife")
 TUNNEL = Path("/etc/ife/tunnel.env")
 """There is one where there is a tunnel (roles/tunnel)."""
 
-TITLE = "gate"
-"""What the worker's jobs for the gate are called, for people."""
-
 
 class OnBoard:
-    """What the gate needs of the rest of this app: the worker does it, in its turn."""
+    """What the gate needs of the rest of this app.
 
-    def __init__(self, store: Store, trust: Trust, worker: Worker) -> None:
+    Args:
+        store, trust: of this app.
+        turn: to be held by whoever uses them.
+        stop: set when the app ends.
+    """
+
+    def __init__(
+        self, store: Store, trust: Trust, turn: threading.Lock, stop: threading.Event
+    ) -> None:
         self.store = store
         self._trust = trust
-        self._worker = worker
+        self._turn = turn
+        self._stop = stop
 
     def root_version(self) -> int:
         """See `turnaround.Board`."""
-        return self._do(lambda _: self._trust.root_version)
+        with self._turn:
+            return self._trust.root_version
 
     def look(self, source: Source) -> Offer:
         """See `turnaround.Board`."""
-        return self._do(lambda _: self._trust.look(source))
+        with self._turn:
+            return self._trust.look(source)
 
     def make_room(self, needed: int, offer: Offer) -> None:
         """See `turnaround.Board`."""
-
-        def make_room(_: Tell) -> None:
-            with suppress(StoreError):
-                self.store.make_room(needed, offer)
-
-        self._do(make_room)
+        with self._turn, suppress(StoreError):
+            self.store.make_room(needed, offer)
 
     def take(self, source: Source, kinds: Collection[Kind]) -> importer.Outcome:
         """See `turnaround.Board`."""
-        stop = self._worker.stop
-        return self._do(
-            lambda tell: Importer(self.store, self._trust, tell, stop).run(
+        with self._turn:
+            return Importer(self.store, self._trust, stop=self._stop).run(
                 source, kinds, partly=True
             )
-        )
-
-    def _do(self, work: Callable[[Tell], T]) -> T:
-        """Have it done when its turn comes, and wait for that.
-
-        Raises:
-            StoppedError: the app ends.
-            Exception: as `work` does.
-        """
-        result: Future[T] = Future()
-
-        def job(tell: Tell) -> str:
-            result.set_result(work(tell))
-            return ""
-
-        try:
-            self._worker.do(
-                TITLE, job, lambda error, _: result.set_exception(error) if error else None
-            )
-        except Problem as problem:
-            raise OSError(problem.detail) from problem
-        while True:
-            try:
-                return result.result(timeout=1)
-            except NotYetError:
-                if self._worker.stop.is_set():
-                    raise StoppedError("the app ends") from None
 
 
 class Ground:

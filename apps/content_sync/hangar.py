@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 from pathlib import Path
 from typing import TypeVar
@@ -14,6 +15,9 @@ from apps.common import gate, usage
 from apps.common.gate import BatchTaken, Heartbeat, HeartbeatAnswer
 
 M = TypeVar("M", bound=BaseModel)
+
+# It tells of every request.
+logging.getLogger("httpx").setLevel(logging.WARNING)
 
 CONNECT_TIMEOUT = 10.0
 TIMEOUT = 30.0

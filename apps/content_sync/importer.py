@@ -292,7 +292,7 @@ class _Copy:
                 self._copy(path, file)
             self._checked[file.digest] = file.length
         except NotThereError as error:
-            log.warning("not there", extra={"source": self._source.name, "error": str(error)})
+            log.debug("not there", extra={"source": self._source.name, "error": str(error)})
             self.absent.append(file.digest)
         except WrongBytesError as error:
             log.warning("wrong bytes", extra={"source": self._source.name, "error": str(error)})

@@ -97,6 +97,8 @@ class Plan:
         """``42 min at the gate, 2.1 GB of 3.4 GB: all news, 3 of 5 films``."""
         if not self.bytes_total:
             return "nothing is missing"
+        if not self.order and not self.no_room:
+            return f"all of it is on board, {size(self.bytes_total)}"
         time = (
             "as long as the gate is open"
             if self.seconds is None

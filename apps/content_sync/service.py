@@ -90,11 +90,13 @@ class ContentSync:
         except ValueError as error:
             raise SettingsError(f"IFE_REDIS_URL: {error}") from error
         self.worker = Worker(self.publish_soon)
+        self.turn = threading.Lock()
+        """Held by whoever looks at a source or imports: trust and objects have one user each."""
         self.ground = (
             Ground(
                 settings,
                 self._bus,
-                OnBoard(self.store, self.trust, self.worker),
+                OnBoard(self.store, self.trust, self.turn, self.worker.stop),
                 lambda: self.trust.reference,
                 self.publish_soon,
             )
@@ -173,17 +175,12 @@ class ContentSync:
     def import_folder(self, request: ImportRequest) -> Job:
         """Import the repository in a folder. Raises Problem."""
         source = FolderSource(Path(request.folder), request.folder)
-        return self.worker.do(
-            f"import from {request.folder}",
-            lambda tell: self._import(source, tell),
-        )
+        title = f"import from {request.folder}"
+        return self.worker.do(title, lambda tell: self._import(source, tell))
 
     def verify(self) -> Job:
         """Read all that is on board again. Raises Problem."""
-        return self.worker.do(
-            "check of what is on board",
-            lambda tell: _verified(verify(self.store, self.trust, tell, self.worker.stop)),
-        )
+        return self.worker.do("check of what is on board", self._verify)
 
     def import_disk(self, crew: str, port: str) -> ContentState:
         """Import a disk that waits for the crew's word, or that was refused or broke off.
@@ -278,7 +275,8 @@ class ContentSync:
     # -- how ----------------------------------------------------------------------------------
 
     def _import(self, source: Source, tell: Tell) -> str:
-        outcome = Importer(self.store, self.trust, tell, self.worker.stop).run(source)
+        with self.turn:
+            outcome = Importer(self.store, self.trust, tell, self.worker.stop).run(source)
         current = self.store.current
         if outcome.missing:
             raise JobFailed(
@@ -290,6 +288,15 @@ class ContentSync:
         if current is not None and current.version == outcome.version:
             return f"Nothing new: set {outcome.version} is on board already."
         return f"Set {outcome.version} is the one that was gone back from. It was left alone."
+
+    def _verify(self, tell: Tell) -> str:
+        with self.turn:
+            damaged = verify(self.store, self.trust, tell, self.worker.stop)
+        if damaged:
+            raise JobFailed(
+                f"{len(damaged)} files were damaged and are out of the set: import it again"
+            )
+        return "All that is on board is as it was signed."
 
     def _freshness(self, trusted: Offer | None) -> Freshness:
         sure = self._clock.is_sure()
@@ -340,14 +347,6 @@ class ContentSync:
         self.health.notify()
         if self._why_not() is None:
             self.health.alive()
-
-
-def _verified(damaged: tuple[str, ...]) -> str:
-    if damaged:
-        raise JobFailed(
-            f"{len(damaged)} files were damaged and are out of the set: import it again"
-        )
-    return "All that is on board is as it was signed."
 
 
 def _disk_view(port: _Port) -> DiskView:

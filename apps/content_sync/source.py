@@ -15,7 +15,7 @@ import stat
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -334,15 +334,17 @@ class _PacedFile(io.RawIOBase):
 
     def readinto(self, buffer: object, /) -> int:
         """What has come."""
-        began = time.monotonic()
-        count = 0
-        with suppress(TimeoutError):
+        while True:
+            began = time.monotonic()
             self._sock.settimeout(self._pace.left())
-            count = self._sock.recv_into(cast("memoryview", buffer))
+            try:
+                count = self._sock.recv_into(cast("memoryview", buffer))
+            except TimeoutError:
+                # Whether that is too slow is for the pace to say.
+                self._pace.count(time.monotonic() - began, 0)
+                continue
             self._pace.count(time.monotonic() - began, count)
             return count
-        self._pace.count(time.monotonic() - began, 0)
-        raise TooSlowError("it gives nothing")
 
     def close(self) -> None:
         """Close it."""

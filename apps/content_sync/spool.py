@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -241,7 +242,7 @@ def _checked(rows: Iterable[Row[*tuple[Any, ...]]]) -> dict[str, list[bytes]]:
     """The lines of the outbox by kind, in order, but for those that are no record."""
     by_kind: dict[str, list[bytes]] = {}
     wrong: list[RecordError] = []
-    for _, kind, text_ in sorted(rows):
+    for _, kind, text_ in sorted(rows, key=itemgetter(0)):
         line = text_.encode()
         try:
             usage.parse(kind, line)

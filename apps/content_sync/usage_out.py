@@ -16,7 +16,7 @@ from apps.common import gate, usage
 from apps.common.backoff import BackOff
 from apps.common.gate import BatchTaken
 from apps.content_sync.hangar import HangarError, RefusedError
-from apps.content_sync.spool import Sealed, Spool
+from apps.content_sync.spool import CHUNK, Sealed, Spool
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +142,8 @@ class UsageOut:
     def _seal(self) -> None:
         """In flight what makes full batches, for a batch costs a round trip; with a link all."""
         while not self._closing and (self._is_up or self._spool.has_full_batch()):
-            if not self._spool.seal():
+            # Not until there is nothing: apps write meanwhile, and these would be tiny batches.
+            if self._spool.seal() < CHUNK:
                 break
         self._depth = self._spool.depth()
 

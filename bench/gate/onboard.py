@@ -18,7 +18,6 @@ from apps.common.testing import RedisServer, listens, wait_until
 from bench.gate.world import HANGAR, HTTPS_PORT, INTERFACE, World
 
 ROOT = Path(__file__).parents[2]
-KEY = bytes(range(32))
 
 
 class OnBoard:
@@ -42,7 +41,6 @@ class OnBoard:
         self._socket = folder / "content_sync.sock"
         self._process: subprocess.Popen[str] | None = None
         (folder / "root.json").write_bytes(root)
-        (folder / "usage.key").write_bytes(KEY)
         account = world.account()
         self._environment = {
             "PATH": os.environ["PATH"],
@@ -58,13 +56,13 @@ class OnBoard:
             "IFE_HANGAR_USER": account.user,
             "IFE_HANGAR_KNOWN_HOSTS": str(account.known_hosts),
             "IFE_HANGAR_URL": f"https://{HANGAR}:{HTTPS_PORT}",
-            "IFE_HANGAR_AUTHORITY": str(world.folder / "root.crt"),
-            "IFE_GATE_CERTIFICATE": str(world.folder / "gate.crt"),
-            "IFE_GATE_KEY": str(world.folder / "gate.key"),
+            "IFE_HANGAR_AUTHORITY": str(world.folder / "keys/root.crt"),
+            "IFE_GATE_CERTIFICATE": str(world.folder / "keys/gate.crt"),
+            "IFE_GATE_KEY": str(world.folder / "keys/gate.key"),
             "IFE_GATE_SSH_KEY": str(account.key),
             "IFE_GATE_NEEDS_WOW": "false",
             "IFE_GROUND_INTERFACE": INTERFACE,
-            "IFE_USAGE_KEY": str(folder / "usage.key"),
+            "IFE_USAGE_KEY": str(world.folder / "keys/usage.key"),
             "IFE_USAGE_DATABASE_URL": f"postgresql+psycopg:///usage?host={folder}",
             **(more or {}),
         }
@@ -108,7 +106,7 @@ class OnBoard:
             self._process.kill()
             self._process.wait(timeout=10)
             self._process = None
-            wait_until(lambda: not self._world.aircraft.processes(), "nobody is left behind")
+            wait_until(lambda: not self._world.aircraft.processes(), "nobody is left", 30)
 
     @property
     def state(self) -> ContentState | None:

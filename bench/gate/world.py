@@ -6,14 +6,18 @@ that is its repository. Needs root.
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import itertools
+import socket
 import subprocess
 import tempfile
+import threading
+from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
-from socket import AF_INET
 from typing import Self
 
 from cryptography import x509
@@ -21,6 +25,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
+from nacl.signing import SigningKey
 from pyroute2 import NetNS
 
 from apps.common.testing import wait_until
@@ -30,6 +35,7 @@ from bench.shaper import Order, Shaper
 
 HANGAR, AIRCRAFT, ELSEWHERE = (IPv4Address(f"10.24.0.{number}") for number in (1, 2, 3))
 INTERFACE = "ground0"
+AIRLINE = "Example Airline"
 HTTPS_PORT = 8443
 
 POOR = Order(rate=5e6, delay=0.15, loss=0.02)
@@ -76,7 +82,7 @@ class World:
         self.aircraft.bring_up("lo")
         self.aircraft.bring_up(INTERFACE, f"{AIRCRAFT}/24")
         self._keys()
-        certify(self.folder)
+        certify(self.folder / "keys")
         self.allow()
         self.pin("hangar")
         self.start_sshd()
@@ -114,7 +120,7 @@ class World:
         """The aircraft gets another address, and loses the one that it had."""
         with NetNS(self.aircraft.name) as route:
             (index,) = route.link_lookup(ifname=INTERFACE)
-            for message in route.get_addr(family=AF_INET, index=index):
+            for message in route.get_addr(family=socket.AF_INET, index=index):
                 had = IPv4Address(message.get_attr("IFA_LOCAL"))
                 new = ELSEWHERE if had == AIRCRAFT else AIRCRAFT
                 route.addr("del", index=index, address=f"{had}/24")
@@ -173,6 +179,13 @@ class World:
             )
         wait_until(lambda: self._listens(22), "the Hangar's sshd listens")
 
+    @contextlib.contextmanager
+    def relay(self, port: int) -> Iterator[None]:
+        """Who comes to the Hangar's HTTPS port, comes to a port of this machine's own."""
+        server = self.hangar.run(socket.create_server, (str(HANGAR), HTTPS_PORT))
+        with _Relay(server, port):
+            yield
+
     def kill_hangar(self) -> None:
         """End all that runs there by SIGKILL."""
         self.hangar.kill_processes()
@@ -185,27 +198,36 @@ class World:
 
 
 def certify(folder: Path) -> None:
-    """Make ``root.crt``, and what it signs: the Hangar's ``https.crt``, EC-LAB's ``gate.crt``."""
+    """Make keys and certificates as the role pki does, of one root and of the airline `AIRLINE`.
+
+    They are the Hangar's, an operator's (``anna``), and EC-LAB's: for TLS and for usage.
+    """
+    folder.mkdir()
     root_key = ec.generate_private_key(ec.SECP256R1())
-    root_name = _name("Example Airline root")
+    root_name = _name("root")
     root = _certificate(root_name, root_name, root_key, root_key).add_extension(
         x509.BasicConstraints(ca=True, path_length=0), critical=True
     )
     _write(folder / "root.crt", root.sign(root_key, hashes.SHA256()))
-    for name, unit in (("https", "hangar"), ("gate", "EC-LAB")):
+    for name, unit in (("hangar", "hangar"), ("anna", "operators"), ("gate", "EC-LAB")):
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = _certificate(_name(name, unit), root_name, key, root_key).add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(HANGAR)]), critical=False
+            x509.SubjectAlternativeName([x509.IPAddress(HANGAR), x509.DNSName("localhost")]),
+            critical=False,
         )
         _write(folder / f"{name}.crt", certificate.sign(root_key, hashes.SHA256()))
         path = folder / f"{name}.key"
         path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         path.chmod(0o600)
+    usage = SigningKey.generate()
+    (folder / "usage.key").write_bytes(bytes(usage))
+    public = base64.urlsafe_b64encode(bytes(usage.verify_key)).decode().rstrip("=")
+    (folder / "usage.pub").write_text(f"{public}\n")
 
 
 def _name(common: str, unit: str = "") -> x509.Name:
-    names = [(NameOID.COMMON_NAME, common), (NameOID.ORGANIZATIONAL_UNIT_NAME, unit)]
-    names.append((NameOID.ORGANIZATION_NAME, "Example Airline"))
+    names = [(NameOID.ORGANIZATION_NAME, AIRLINE), (NameOID.ORGANIZATIONAL_UNIT_NAME, unit)]
+    names.append((NameOID.COMMON_NAME, common))
     return x509.Name([x509.NameAttribute(kind, name) for kind, name in names if name])
 
 
@@ -234,3 +256,47 @@ def _certificate(
 
 def _write(path: Path, certificate: x509.Certificate) -> None:
     path.write_bytes(certificate.public_bytes(Encoding.PEM))
+
+
+class _Relay:
+    """Takes who comes to a listening socket to a port of this machine's own; a context manager."""
+
+    def __init__(self, server: socket.socket, port: int) -> None:
+        self._server = server
+        self._port = port
+        self._sockets = [server]
+        self._threads = [threading.Thread(target=self._accept)]
+
+    def __enter__(self) -> Self:
+        self._threads[0].start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for thread in self._threads:
+            for sock in self._sockets:
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+            thread.join(timeout=10)
+        for sock in self._sockets:
+            sock.close()
+
+    def _accept(self) -> None:
+        # Ends when the server is shut down.
+        with contextlib.suppress(OSError):
+            while True:
+                near = self._server.accept()[0]
+                self._sockets.append(near)
+                far = socket.create_connection(("127.0.0.1", self._port))
+                self._sockets.append(far)
+                for pair in ((near, far), (far, near)):
+                    thread = threading.Thread(target=_pump, args=pair)
+                    self._threads.append(thread)
+                    thread.start()
+
+
+def _pump(source: socket.socket, to: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            to.sendall(data)
+    with contextlib.suppress(OSError):
+        to.shutdown(socket.SHUT_WR)

@@ -328,6 +328,17 @@ def test_a_source_that_trickles(
     assert flying.tree() == before
 
 
+def test_a_source_that_is_slow_but_not_as_slow_as_that(
+    ground: Ground, flying: Aircraft, short_tmp: Path
+) -> None:
+    ground.publish("news", "today", {"today.pdf": b"second" * 10})
+    with DiskReader(ground.published, short_tmp / "s") as disk:
+        disk.trickle = object_path(ground.repository.files()["news/today.pdf"].digest)
+        source = SocketSource(short_tmp / "s", "slow", slow_after=0.15, slowest=5)
+        assert flying.load(source).in_force
+        source.close()
+
+
 # -- keys -------------------------------------------------------------------------------------
 
 

@@ -16,7 +16,7 @@ from bench.gate.onboard import OnBoard
 from bench.gate.world import POOR, World
 from bench.shaper import Order
 from tests.content.helpers import Ground, shown
-from tests.gate.conftest import LOST, QUICK
+from tests.gate.conftest import LOST, QUICK, again
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="making namespaces takes root rights")
 
@@ -24,37 +24,10 @@ RANDOM = random.Random(0)  # noqa: S311 - the same at each run
 TODAY = RANDOM.randbytes(150_000)
 
 
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository with its keys, made once."""
-    folder = tmp_path_factory.mktemp("ground") / "ground"
-    ground = Ground(folder)
-    ground.repository.begin("EXA")
-    shutil.copy(ground.repository.root_path, folder / "root.json")
-    return folder
-
-
-@pytest.fixture
-def desk(world: World, empty: Path) -> Ground:
-    """What the airline publishes; the Hangar has it at once."""
-    folder = world.folder / "hangar"
-    shutil.rmtree(folder)
-    shutil.copytree(empty, folder)
-    return Ground(folder)
-
-
 @pytest.fixture
 def aircraft(world: World, desk: Ground, tmp_path_factory: pytest.TempPathFactory) -> OnBoard:
     """Its server, not started yet."""
     return OnBoard(world, world.folder / tmp_path_factory.mktemp("a").name, desk.root)
-
-
-def again(world: World, aircraft: OnBoard) -> None:
-    """The gate closes, and opens again."""
-    world.unplug()
-    wait_until(lambda: aircraft.gate and not aircraft.gate.open, "the gate is closed")
-    world.plug()
-    wait_until(lambda: aircraft.gate and aircraft.gate.open, "the gate is open")
 
 
 def is_right(desk: Ground, aircraft: OnBoard) -> bool:
@@ -132,12 +105,12 @@ def test_a_hangar_that_lies_is_told_and_changes_nothing(
     tomorrow, film = RANDOM.randbytes(140_000), RANDOM.randbytes(400_000)
     desk.publish("news", "today", {"today.pdf": tomorrow})
     with aircraft:
-        wait_until(lambda: aircraft.version() == (3, 0), "all is on board", 30)
+        wait_until(lambda: aircraft.version() == (3, 0), "all is on board", 60)
 
         new = desk.published.rename(world.folder / "new")
         old.rename(desk.published)
         again(world, aircraft)
-        wait_until(lambda: trouble(aircraft, "older than what this aircraft knows"), "told", 20)
+        wait_until(lambda: trouble(aircraft, "older than what this aircraft knows"), "told", 60)
         assert aircraft.shows("news/today.pdf") == tomorrow
 
         shutil.rmtree(desk.published)
@@ -166,13 +139,13 @@ def test_wrong_bytes_are_told_and_made_right(world: World, desk: Ground, aircraf
     desk.publish("news", "today", {"today.pdf": TODAY})
     desk.object("films/metropolis.mp4").write_bytes(film[:-1] + b"?")
     with aircraft:
-        wait_until(lambda: trouble(aircraft, "does not have Metropolis"), "it is told", 30)
+        wait_until(lambda: trouble(aircraft, "does not have Metropolis"), "it is told", 60)
         assert is_right(desk, aircraft)
         assert aircraft.shows("news/today.pdf") == TODAY
 
         desk.object("films/metropolis.mp4").write_bytes(film)
         again(world, aircraft)
-        wait_until(lambda: aircraft.version() == (2, 0), "all is on board", 30)
+        wait_until(lambda: aircraft.version() == (2, 0), "all is on board", 60)
         assert is_right(desk, aircraft)
 
 
@@ -187,12 +160,12 @@ def test_what_has_no_room_does_not_keep_out_what_has(
     subprocess.run(mount, check=True, timeout=10)
     try:
         with aircraft:
-            wait_until(lambda: trouble(aircraft, "no room"), "it is told", 30)
+            wait_until(lambda: trouble(aircraft, "no room"), "it is told", 60)
             assert aircraft.shows("news/today.pdf") == TODAY
             remount = [*mount[:4], "remount,size=80M", *mount[5:]]
             subprocess.run(remount, check=True, timeout=10)
             again(world, aircraft)
-            wait_until(lambda: aircraft.version() == (2, 0), "all is on board", 40)
+            wait_until(lambda: aircraft.version() == (2, 0), "all is on board", 60)
     finally:
         subprocess.run(["umount", aircraft.content], check=True, timeout=10)
 

@@ -99,7 +99,7 @@ def ansible_playbook(
         env=os.environ | environment,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=150,
         check=False,
     )
 

@@ -141,7 +141,7 @@ def test_an_acknowledgement_of_something_else_drops_nothing(
     out: UsageOut, url: str, hangar: Hangar, lie: dict[str, object]
 ) -> None:
     hangar.answer = lambda taken: taken.model_copy(update=lie)
-    wait_until(lambda: _waiting(url) == 0, "the tables are there")
+    wait_until(lambda: _waiting(url) == 0, "the tables are there", 30)
     _append(url, _sale())
     out.link(up=True)
     wait_until(lambda: len(hangar.came) > 2, "it is tried again")
@@ -164,7 +164,7 @@ def test_an_acknowledgement_of_another_batch_of_ours_drops_neither(
         truth.append(taken)
         return truth[0]
 
-    wait_until(lambda: _waiting(url) == 0, "the tables are there")
+    wait_until(lambda: _waiting(url) == 0, "the tables are there", 30)
     _append(url, _sale(), Play(media="film", seconds=1))
     hangar.answer = late
     out.link(up=True)
@@ -180,7 +180,7 @@ def test_a_batch_that_is_refused_stays_and_holds_no_other_up(
             raise RefusedError(422, "wrong-record", "what is that?")
         return taken
 
-    wait_until(lambda: _waiting(url) == 0, "the tables are there")
+    wait_until(lambda: _waiting(url) == 0, "the tables are there", 30)
     hangar.answer = refuse_sales
     _append(url, _sale(), Stat(name="n", value=1))
     out.link(up=True)
@@ -201,7 +201,7 @@ def test_a_number_that_was_given_twice_is_given_anew(
             raise RefusedError(409, "other-batch", "there is another batch 1")
         return taken
 
-    wait_until(lambda: _waiting(url) == 0, "the tables are there")
+    wait_until(lambda: _waiting(url) == 0, "the tables are there", 30)
     hangar.answer = knows_another
     sale = _sale()
     _append(url, sale)
@@ -216,7 +216,7 @@ def test_a_hangar_that_is_away_is_tried_again(out: UsageOut, url: str, hangar: H
     def away(_taken: BatchTaken) -> BatchTaken:
         raise HangarError("the Hangar does not answer")
 
-    wait_until(lambda: _waiting(url) == 0, "the tables are there")
+    wait_until(lambda: _waiting(url) == 0, "the tables are there", 30)
     hangar.answer = away
     _append(url, _sale())
     out.link(up=True)

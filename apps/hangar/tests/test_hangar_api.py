@@ -344,6 +344,10 @@ def test_a_batch_that_was_cut_off_or_changed_is_refused(
         ("member", b"{}"),
         ("sale", b"{}"),
         ("stat", b'{"id": "1", "at": 1, "name": "n", "value": 1}'),
+        ("stat", b'{"at": 1, "name": "n", "value": 1}'),
+        ("stat", b'{"id": "00000000-0000-4000-8000-000000000000", "name": "n", "value": 1}'),
+        # What one reads as a UUID the other may not.
+        ("stat", usage.line(Stat(name="n", value=1)).replace(b'"id":"', b'"id":"urn:uuid:')),
         # PostgreSQL has no null character, and no number as large as that.
         ("stat", usage.line(Stat(name="n", value=1))[:-1] + b',"new":"\\u0000"}'),
         ("stat", usage.line(Stat(name="n", value=1))[:-1] + b',"new":1e999999}'),

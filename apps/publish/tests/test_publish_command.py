@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from tuf.api.metadata import Metadata
+from tuf.api.metadata import Metadata, Targets
 
 from apps.publish.keys import PASSPHRASE
 
 PROGRAM = Path(sys.executable).with_name("ife-publish")
-SECRET = "a passphrase of tests"
+WORDS = "a passphrase of tests"
 ENTRY = {
     "id": "metropolis",
     "titles": {"en": "Metropolis", "de": "Metropolis"},
@@ -32,7 +32,7 @@ def run(*arguments: object, secret: str | None = None, status: int = 0) -> str:
         capture_output=True,
         text=True,
         timeout=60,
-        env=os.environ | {PASSPHRASE: SECRET if secret is None else secret},
+        env=os.environ | {PASSPHRASE: WORDS if secret is None else secret},
     )
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -85,7 +85,7 @@ def test_a_disk_as_a_file_system(folder: Path) -> None:
         timeout=60,
     ).stdout
     assert "timestamp.json" in listing
-    catalogue = Metadata.from_file(str(publisher / "repository/metadata/2.films.json"))
+    catalogue = Metadata[Targets].from_file(str(publisher / "repository/metadata/2.films.json"))
     digest = catalogue.signed.targets["films/metropolis.mp4"].hashes["sha256"]
     subprocess.run(
         ["debugfs", "-R", f"dump objects/{digest[:2]}/{digest} {folder / 'back'}", image],
@@ -171,7 +171,7 @@ def test_keys_are_encrypted_and_private(folder: Path) -> None:
 
 
 def test_the_passphrase_may_be_in_a_file(folder: Path) -> None:
-    (folder / "secret").write_text("a passphrase of tests\n")
+    (folder / "secret").write_text(WORDS)
     run(
         "--passphrase-file",
         folder / "secret",
