@@ -123,7 +123,8 @@ class Kernel:
         for name in ("authorized_default", "interface_authorized_default"):
             (self._usb / name).write_text(default)
         (self._list / "usb1").symlink_to(self._usb)
-        self._link("1-0:1.0", self._usb / "1-0:1.0")
+        (self._usb / "1-0:1.0").mkdir()
+        (self._list / "1-0:1.0").symlink_to(self._usb / "1-0:1.0")
         self._media: dict[str, Path | None] = {}
         self._units: dict[str, tuple[str, ...]] = {}
         self._shown: dict[str, tuple[tuple[int, int, int], ...]] = {}
@@ -150,13 +151,15 @@ class Kernel:
         """
         self._number += 1
         folder = self._usb.joinpath(*_way(name))
-        self._link(name, folder)
+        folder.mkdir(parents=True)
         (folder / "descriptors").write_bytes(descriptors)
         (folder / "devnum").write_text(f"{self._number}\n")
         (folder / "product").write_text(f"{label}\n")
         denies = (self._usb / "authorized_default").read_text() == "0"
         (folder / "authorized").write_text("0\n" if denies else "1\n")
         self._media[name], self._units[name], self._shown[name] = medium, units, shows
+        # With all that is in it at once, as the kernel does it.
+        (self._list / name).symlink_to(folder)
 
     def pull(self, name: str) -> None:
         """Pull it out."""
@@ -197,34 +200,35 @@ class Kernel:
         if (self._list / interface).exists():
             return
         folder = (self._list / name).resolve() / interface
-        self._link(interface, folder)
+        folder.mkdir()
         for part, value in zip(("Class", "SubClass", "Protocol"), kind, strict=True):
             (folder / f"bInterface{part}").write_text(f"{value:02x}\n")
         (folder / "authorized").write_text("0\n")
+        (self._list / interface).symlink_to(folder)
 
     def _make_units(self, name: str) -> None:
         for number, kind in enumerate(self._units[name]):
             unit = (self._list / f"{name}:1.0").resolve() / f"host0/target0:0:0/0:0:0:{number}"
             if unit.exists():
                 continue
-            unit.mkdir(parents=True)
-            (unit / "type").write_text(f"{kind}\n")
-            medium = self._media[name]
-            if kind != "0":
-                continue
-            disk = f"sd{chr(ord('a') + self._number)}{'ab'[number]}"
-            block = unit / "block" / disk
-            block.mkdir(parents=True)
-            size = 0 if medium is None else medium.stat().st_size // 512
-            (block / "size").write_text(f"{size}\n")
-            # A plain file has no number; where it is a device, that of the device.
-            (block / "dev").write_text("0:0\n")
-            if medium is not None:
-                (self.dev / disk).symlink_to(medium)
+            new = self.root / "new"
+            new.mkdir()
+            (new / "type").write_text(f"{kind}\n")
+            if kind == "0":
+                self._make_disk(new, f"sd{chr(ord('a') + self._number)}{'ab'[number]}", name)
+            unit.parent.mkdir(parents=True, exist_ok=True)
+            new.rename(unit)
 
-    def _link(self, name: str, folder: Path) -> None:
-        folder.mkdir(parents=True)
-        (self._list / name).symlink_to(folder)
+    def _make_disk(self, unit: Path, disk: str, name: str) -> None:
+        medium = self._media[name]
+        block = unit / "block" / disk
+        block.mkdir(parents=True)
+        size = 0 if medium is None else medium.stat().st_size // 512
+        (block / "size").write_text(f"{size}\n")
+        # A plain file has no number; where it is a device, that of the device.
+        (block / "dev").write_text("0:0\n")
+        if medium is not None:
+            (self.dev / disk).symlink_to(medium)
 
 
 def _way(name: str) -> list[str]:
