@@ -1,79 +1,32 @@
-"""The gunicorn worker that seat control runs under: uvicorn's HTTP server on asyncio's own loop.
+"""The gunicorn worker that seat control runs under.
 
-uvloop is faster still, but under load it leaves some connections unserved for up to a second,
-and a seat that is late is a seat that looks lost (docs/benchmarks.md).
+The arbiter imports this module, and tells systemd that the service is there once it has. So what
+takes long to load, the server and the app, is imported where the worker's own process needs it.
 """
 
 from __future__ import annotations
 
-import logging
-from typing import Any
+import signal
+import sys
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
-from uvicorn_worker import UvicornWorker
-
-from apps.common.protocol import MAX_STATUS_BODY
-from apps.common.web import Problem
-from apps.seat_control.asgi import headers_of, is_status
-from apps.seat_control.service import HttpAnswer
-
-log = logging.getLogger(__name__)
+from gunicorn.arbiter import Arbiter
+from gunicorn.workers.base import Worker as BaseWorker
 
 
-class StatusProtocol(HttpToolsProtocol):
-    """Answers a seat's status in the moment in which it is whole.
+class Worker(BaseWorker):  # type: ignore[misc]  # it carries no types
+    """Hands the sockets to `apps.seat_control.server`."""
 
-    uvicorn makes a task of each request, which runs when the loop comes round again; that is a
-    fifth of what a status takes. Everything else, and whatever has to wait, goes uvicorn's way.
-    """
+    def init_signals(self) -> None:
+        """The server takes care of those that it obeys."""
+        for number in self.SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
 
-    _whole_first: Any = None
-    """A status of which some is still to come: uvicorn's RequestResponseCycle."""
+    def run(self) -> None:
+        """Serve until the arbiter ends it."""
+        from apps.seat_control.server import serve
 
-    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
-        if cycle.more_body and not cycle.waiting_for_100_continue and is_status(cycle.scope):
-            self._whole_first = cycle
-        else:
-            super()._start_asgi_task(cycle, app)
+        if not serve(self.wsgi, self.sockets, self.cfg.keepalive, self._alive, self.timeout):
+            sys.exit(Arbiter.WORKER_BOOT_ERROR)
 
-    def on_body(self, body: bytes) -> None:
-        """Some of a body came; one that is too long is read, and refused, by the app."""
-        super().on_body(body)
-        cycle = self._whole_first
-        if cycle is not None and len(cycle.body) > MAX_STATUS_BODY:
-            self._whole_first = None
-            super()._start_asgi_task(cycle, self.app)
-
-    def on_message_complete(self) -> None:
-        """A request is whole."""
-        super().on_message_complete()
-        cycle, self._whole_first = self._whole_first, None
-        if cycle is None:
-            return
-        front: Any = self.app  # an `apps.seat_control.asgi.Front`, no middleware around it
-        try:
-            answer = front.receive_status(cycle.scope, bytes(cycle.body))
-        except Exception:
-            log.exception("a status failed")
-            answer = HttpAnswer.of(Problem(500, "internal-server-error", "see the log"))
-        if answer.after_writing or self.flow.write_paused or not cycle.keep_alive:
-            super()._start_asgi_task(cycle, front.giving(answer))
-            return
-        head = (b"%b: %b\r\n" % header for header in headers_of(answer))
-        self.transport.write(b"".join([STATUS_LINE[answer.status], *head, b"\r\n", answer.body]))
-        cycle.response_started = cycle.response_complete = True
-        self.on_response_complete()
-
-
-class Worker(UvicornWorker):  # type: ignore[misc]  # it carries no types
-    """Answers carry nothing that nobody reads: no `Date`, no `Server`."""
-
-    CONFIG_KWARGS = {  # noqa: RUF012 - uvicorn's own name and type
-        "loop": "asyncio",
-        "http": StatusProtocol,
-        "lifespan": "on",
-        "ws": "none",
-        "proxy_headers": False,
-        "date_header": False,
-        "server_header": False,
-    }
+    async def _alive(self) -> None:
+        self.notify()

@@ -44,11 +44,12 @@ def test_a_full_state_is_told_and_the_rest_goes_on(
     new_vm: StartVm, provisioned: Provisioned
 ) -> None:
     vm = _boot(new_vm(Machine(provisioned.disk, networks=NETWORKS, direct=True)))
-    # All of it: also what is kept back for root. Most of it at once, the rest byte by byte.
+    # All of it, also what is kept back for root: in pieces that get smaller, without writing any.
     vm.run(
-        "fallocate --length $(($(stat --file-system --format '%f * %S' /var) * 98 / 100)) /var/f"
+        "mkdir /var/full && for size in 1G 64M 4M 256K 16K 4K; do"
+        " while fallocate --length $size /var/full/$((n += 1)) 2>/dev/null; do :; done; done; sync",
+        timeout=300,
     )
-    vm.run("dd if=/dev/zero of=/var/full bs=1M 2>/dev/null; sync", timeout=300, check=False)
     assert vm.run("df --output=avail /var | tail -1").stdout.strip() == "0"
     vm.cut_power()
     _boot(vm)
@@ -57,8 +58,15 @@ def test_a_full_state_is_told_and_the_rest_goes_on(
     assert told.returncode == 1
     assert "/var is nearly full" in told.stdout
     # It mends itself once there is room.
-    vm.run("rm /var/f /var/full")
+    vm.run("rm -r /var/full")
     vm.run("until /opt/ife/bin/ife-status >/dev/null; do sleep 1; done", timeout=240)
+
+
+def test_the_state_grows_with_its_disk(new_vm: StartVm, provisioned: Provisioned) -> None:
+    """As when its image was copied to a larger one."""
+    vm = _boot(new_vm(Machine(provisioned.disk, disk_gib=12, networks=NETWORKS, direct=True)))
+    size = int(vm.run("df --output=size --block-size=1G /var | tail -1").stdout)
+    assert size > Machine.disk_gib
 
 
 def test_a_damaged_state_is_mended(new_vm: StartVm, provisioned: Provisioned) -> None:
@@ -76,7 +84,7 @@ def test_a_damaged_state_is_mended(new_vm: StartVm, provisioned: Provisioned) ->
 def test_a_destroyed_state_is_told_and_made_anew_where_that_is_asked_for(
     new_vm: StartVm, provisioned: Provisioned
 ) -> None:
-    vm = _boot(new_vm(Machine(provisioned.disk, networks=(CREW,), direct=True)))
+    vm = _boot(new_vm(Machine(provisioned.disk, networks=NETWORKS, direct=True)))
     place = _place(vm)
     vm.cut_power()
     _wipe(vm, *place)
