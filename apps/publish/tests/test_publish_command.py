@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +15,7 @@ from pathlib import Path
 import pytest
 from tuf.api.metadata import Metadata, Targets
 
+from apps.publish.__main__ import main
 from apps.publish.keys import PASSPHRASE
 
 PROGRAM = Path(sys.executable).with_name("ife-publish")
@@ -25,26 +29,48 @@ ENTRY = {
 }
 
 
-def run(*arguments: object, secret: str | None = None, status: int = 0) -> str:
-    """Run the command; what it prints."""
+def run(*arguments: object, secret: str = WORDS, status: int = 0) -> str:
+    """Run the command in this process; what it prints."""
+    said = io.StringIO()
+    os.environ[PASSPHRASE] = secret
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        try:
+            found = main([str(argument) for argument in arguments])
+        except SystemExit as error:
+            found = int(error.code or 0)
+    assert found == status, said.getvalue()
+    return said.getvalue()
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `run` puts there is gone after the test."""
+    monkeypatch.setenv(PASSPHRASE, "")
+
+
+@pytest.fixture(scope="session")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with its keys, made once, by the command as it is installed."""
+    folder = tmp_path_factory.mktemp("publisher") / "p"
     done = subprocess.run(
-        [PROGRAM, *map(str, arguments)],
+        [PROGRAM, "init", folder, "--airline", "EXA"],
         capture_output=True,
         text=True,
         timeout=60,
-        env=os.environ | {PASSPHRASE: WORDS if secret is None else secret},
+        env=os.environ | {PASSPHRASE: WORDS},
     )
-    assert done.returncode == status, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    assert done.returncode == 0, done.stderr
+    assert f"move {folder}/offline to where nobody gets at it" in done.stdout
+    return folder
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(empty: Path, tmp_path: Path) -> Path:
     """A repository, and a film beside it that is not in it yet."""
     (tmp_path / "metropolis.json").write_text(json.dumps(ENTRY))
     (tmp_path / "metropolis.mp4").write_bytes(b"a film" * 100_000)
     (tmp_path / "metropolis.jpg").write_bytes(b"a picture")
-    run("init", tmp_path / "p", "--airline", "EXA")
+    shutil.copytree(empty, tmp_path / "p")
     return tmp_path
 
 
