@@ -152,7 +152,7 @@ def test_usb_lockdown_understands_the_ports_that_its_role_writes(
         "usb_lockdown",
         "usb_lockdown.env.j2",
         registration="EC-LAB",
-        usb_lockdown_ports=ports,
+        usb_lockdown_places=ports,
     )
     for name, value in dotenv_values(file).items():
         assert value is not None

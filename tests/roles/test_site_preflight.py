@@ -53,7 +53,7 @@ def right(pki: Pki, tmp_path: Path) -> dict[str, Any]:
         "vlc_stream_channels": CHANNELS,
         "content_sync_airline": "EXA",
         "content_sync_root": str(tmp_path / "root.json"),
-        "usb_lockdown_ports": {"front": [PORT], "aft": ["pci-0000:00:14.0-usb-0:3.1"]},
+        "usb_lockdown_places": {"front": [PORT], "aft": ["pci-0000:00:14.0-usb-0:3.1"]},
         "crew_web_crew": CREW,
         "hardening_ssh_authorities": [AUTHORITY],
     }
@@ -118,9 +118,9 @@ def test_a_right_inventory_passes(
         ({"hardening_ssh_authorities": ["ssh-rsa AAAA"]}, "hardening_ssh_authorities must be"),
         ({"hardening_ssh_authorities": []}, "hardening_ssh_authorities must have an authority"),
         ({"firewall_connections_rate": 0}, "firewall_connections_rate and"),
-        ({"usb_lockdown_ports": {"Front": []}}, "usb_lockdown_ports must have names"),
-        ({"usb_lockdown_ports": {"front": ["1-2"]}}, "usb_lockdown_ports must have lists of paths"),
-        ({"usb_lockdown_ports": {"a": [PORT], "b": [PORT]}}, "usb_lockdown_ports has a path twice"),
+        ({"usb_lockdown_places": {"Front": []}}, "usb_lockdown_places must have names"),
+        ({"usb_lockdown_places": {"front": ["1-2"]}}, "usb_lockdown_places must have lists of paths"),
+        ({"usb_lockdown_places": {"a": [PORT], "b": [PORT]}}, "usb_lockdown_places has a path twice"),
     ],
     ids=str,
 )
