@@ -139,6 +139,18 @@ def _digest(instance: Instance, layout_file: Path) -> str:
     return digest.hexdigest()
 
 
+def usage_tables(instance: Instance, host: Host) -> None:
+    """Have what content_sync makes for the others, where it is not there; see that module."""
+    paths = instance.paths
+    url = services.database_url(paths, "usage", "ife-content_sync")
+    run(
+        [paths.venv / "bin/python", "-m", "bench.usage_tables", url],
+        "make the tables of usage",
+        UV_TIMEOUT,
+        user=host.user("ife-content_sync"),
+    )
+
+
 def configure(instance: Instance, layout: Layout, layout_file: Path, host: Host) -> list[Program]:
     """Write all configuration anew, and what starts with it; what is to run.
 
