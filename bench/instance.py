@@ -26,8 +26,8 @@ FIRST_MULTICAST_PORT = 5773
 REGISTRATION = "EC-LAB"
 AIRLINE = "Bench Airline"
 
-MAX_DIRECTORY = 62
-"""Characters: the path of a Unix socket holds 107, and ours lie up to 45 below the folder."""
+MAX_DIRECTORY = 70
+"""Characters: the path of a Unix socket holds 107, and ours lie up to 35 below the folder."""
 
 
 class BenchError(Exception):

@@ -139,6 +139,18 @@ def _digest(instance: Instance, layout_file: Path) -> str:
     return digest.hexdigest()
 
 
+def usage_tables(instance: Instance, host: Host) -> None:
+    """Have what content_sync makes for the others, where it is not there; see that module."""
+    paths = instance.paths
+    url = services.database_url(paths, "usage", "ife-content_sync")
+    run(
+        [paths.venv / "bin/python", "-m", "bench.usage_tables", url],
+        "make the tables of usage",
+        UV_TIMEOUT,
+        user=host.user("ife-content_sync"),
+    )
+
+
 def configure(instance: Instance, layout: Layout, layout_file: Path, host: Host) -> list[Program]:
     """Write all configuration anew, and what starts with it; what is to run.
 
@@ -266,6 +278,8 @@ def _write_content_settings(instance: Instance, everywhere: Mapping[str, object]
             "IFE_AIRLINE": publisher.AIRLINE,
             "IFE_CONTENT_ROOT": paths.ground / "root.json",
             "IFE_USAGE_DATABASE_URL": services.database_url(paths, "usage", "ife-content_sync"),
+            # Shorter than the unit's: ssh adds to the path of its socket there.
+            "IFE_RUNTIME_DIRECTORY": paths.run / "gate",
         }
         | ground.gate_settings(instance, paths.run / "credentials/content_sync"),
     )
@@ -306,6 +320,7 @@ def _content(instance: Instance, where: units.Where, host: Host) -> list[Program
     ):
         copy = where.credentials / "content_sync" / name
         _entrust(paths.pki / source, copy, "ife-content_sync", host)
+    host.own(paths.run / "gate", "ife-content_sync", 0o700)
     host.own(paths.usb_socket.parent, "ife-usb_lockdown", 0o700)
     # Set-group-id, so that crew_web, of that group, may connect to the socket.
     host.own(paths.ramp_socket.parent, "ife-pa_audio", 0o2750, "ife")

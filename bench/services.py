@@ -12,6 +12,8 @@ from bench.instance import AIRLINE, REGISTRATION, BenchError, Instance, Paths
 from bench.supervise import Program
 
 INITDB_TIMEOUT = 120
+MADE = "ife-databases"
+"""Tells, in the folder of PostgreSQL, which databases were made there."""
 
 
 def redis_socket(paths: Paths) -> Path:
@@ -110,6 +112,10 @@ def databases() -> list[dict[str, Any]]:
 def _make_databases(data: Path, programs: Path, host: Host) -> None:
     """Make what is missing: PostgreSQL refuses to make another of what is there, and goes on."""
     wanted = databases()
+    # Inside, so that it goes with what it tells of.
+    made = data / MADE
+    if made.exists() and made.read_text() == repr(wanted):
+        return
     roles = {role for each in wanted for role in (each["owner"], *each["writers"])}
     statements = [f'CREATE ROLE "{role}" LOGIN;' for role in sorted(roles)]
     statements += [f'CREATE DATABASE "{db["name"]}" OWNER "{db["owner"]}";' for db in wanted]
@@ -120,6 +126,7 @@ def _make_databases(data: Path, programs: Path, host: Host) -> None:
         user=host.user("postgres"),
         stdin="\n".join(statements) + "\n",
     )
+    made.write_text(repr(wanted))
 
 
 def nginx(instance: Instance, host: Host) -> Program:

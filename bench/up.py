@@ -89,6 +89,8 @@ def running(instance: Instance, say: Say) -> Iterator[Bench]:
             programs = prepare.configure(instance, layout, layout_file, Host.here())
             bench = Bench(instance, crew, _supervisor(paths))
             say(f"programs: {', '.join(program.name for program in programs)}")
+            if not instance.content:
+                prepare.usage_tables(instance, Host.here())
             _wait_until_ready(bench, say)
             yield bench
         finally:

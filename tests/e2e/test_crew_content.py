@@ -183,7 +183,7 @@ def test_the_gate_shows_its_plan_and_brings_the_news(page: Page, bench: Cabin) -
     newest = publisher.open_folder(bench.instance.paths.ground).version
     button(page, "Open the gate").click()
     expect(gate).to_contain_text("Gate open", timeout=SOON)
-    expect(gate.locator(".plan")).to_contain_text("all news", timeout=SOON)
+    expect(gate.locator(".plan")).to_contain_text("All of it fits", timeout=SOON)
     expect(version(page, "current")).to_have_text(str(newest), timeout=SOON)
     expect(version(page, "former")).to_have_text(str(before.version))
     expect(gate).to_contain_text("The Hangar last answered at")
