@@ -28,11 +28,13 @@ def socket(ground: Ground, short_tmp: Path) -> Iterator[Path]:
         environment = os.environ | {
             "IFE_REGISTRATION": "EC-LAB",
             "IFE_REDIS_URL": redis.url,
+            "IFE_BOOT_ID": "0" * 32,
+            "IFE_RUNTIME_DIRECTORY": str(short_tmp),
             "IFE_AIRLINE": "EXA",
             "IFE_CONTENT_DIRECTORY": str(short_tmp / "store"),
             "IFE_CONTENT_ROOT": str(ground.folder / "root.json"),
         }
-        unit = load(UNITS, "content_sync", Where({}, {"S": "/var/lib", "b": ""}, short_tmp))
+        unit = load(UNITS, "content_sync", Where({}, {"S": "/var/lib", "b": "", "t": "/run"}, short_tmp))
         process = subprocess.Popen(
             [BIN / "gunicorn", *unit.argv[1:], f"--bind=unix:{path}"],
             env=environment,
@@ -106,6 +108,8 @@ def test_a_wrong_setting_ends_it_with_a_line_that_names_it(tmp_path: Path) -> No
         env=os.environ
         | {
             "IFE_REGISTRATION": "EC-LAB",
+            "IFE_BOOT_ID": "0" * 32,
+            "IFE_RUNTIME_DIRECTORY": str(tmp_path),
             "IFE_AIRLINE": "EXA",
             "IFE_CONTENT_DIRECTORY": str(tmp_path),
             "IFE_CONTENT_ROOT": "/dev/null",
