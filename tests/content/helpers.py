@@ -23,7 +23,9 @@ from apps.publish.disk import to_folder
 from apps.publish.keys import Keys
 from apps.publish.repository import Repository, Signed
 
-NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
+NOW = datetime.now(UTC).replace(microsecond=0)
+"""Today, so that what is signed in a test is fresh for processes too, which have no other clock."""
+
 PASSPHRASE = b"a passphrase of tests"
 
 

@@ -14,7 +14,7 @@ import pytest
 from apps.common.content import ContentState, Job
 from apps.common.testing import RedisServer, listens, wait_until
 from bench.units import Where, load
-from tests.content.helpers import Ground, shown
+from tests.content.helpers import NOW, Ground, shown
 
 BIN = Path(sys.executable).parent
 UNITS = Path(__file__).parents[2] / "units"
@@ -34,7 +34,9 @@ def socket(ground: Ground, short_tmp: Path) -> Iterator[Path]:
             "IFE_CONTENT_DIRECTORY": str(short_tmp / "store"),
             "IFE_CONTENT_ROOT": str(ground.folder / "root.json"),
         }
-        unit = load(UNITS, "content_sync", Where({}, {"S": "/var/lib", "b": "", "t": "/run"}, short_tmp))
+        unit = load(
+            UNITS, "content_sync", Where({}, {"S": "/var/lib", "b": "", "t": "/run"}, short_tmp)
+        )
         process = subprocess.Popen(
             [BIN / "gunicorn", *unit.argv[1:], f"--bind=unix:{path}"],
             env=environment,
@@ -69,7 +71,7 @@ def test_from_nothing_to_a_rollback(ground: Ground, socket: Path) -> None:
     assert "Nothing new" in _run(socket, "import", ground.published)
     assert "as it was signed" in _run(socket, "verify")
     said = _run(socket, "status")
-    assert "In force: set 3 of 2026-11-28, 2 files" in said
+    assert f"In force: set 3 of {NOW:%Y-%m-%d}, 2 files" in said
     assert "Former:   set 2" in said
     assert "In force: set 2" in _run(socket, "rollback")
     assert "gone back from" in _run(socket, "import", ground.published)
