@@ -46,7 +46,7 @@ def connect(database_url: str, application: str) -> Engine:
         return create_engine(
             database_url,
             pool_size=1,
-            max_overflow=1,
+            max_overflow=2,
             pool_pre_ping=True,
             connect_args={
                 "connect_timeout": 2,

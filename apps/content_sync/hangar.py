@@ -45,7 +45,7 @@ class _Problem(BaseModel):
 
 
 class HangarClient:
-    """Speaks to one Hangar. One thread at a time may use it.
+    """Speaks to one Hangar. Threads may share it.
 
     Args:
         url: the Hangar's, ``https://hangar.example``.
@@ -66,7 +66,7 @@ class HangarClient:
             verify=trust,
             trust_env=False,
             timeout=httpx.Timeout(TIMEOUT, connect=CONNECT_TIMEOUT),
-            limits=httpx.Limits(max_connections=1, keepalive_expiry=60),
+            limits=httpx.Limits(max_connections=2, keepalive_expiry=60),
         )
 
     def close(self) -> None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
 from apps.common import gate, usage
@@ -23,12 +25,16 @@ log = logging.getLogger(__name__)
 EVERY = 10.0
 """Seconds between two looks for new records."""
 
+IN_FLIGHT = 2
+"""Batches that are under way at once: while one travels the Hangar takes the other, and a link of
+300 ms is not idle."""
+
 RETRY_FIRST = 1.0
 RETRY_MAX = 60.0
 
 
 class TakesBatches(Protocol):
-    """The Hangar, as far as usage goes (`apps.content_sync.hangar.HangarClient`)."""
+    """The Hangar, as far as usage goes (`apps.content_sync.hangar.HangarClient`), for threads."""
 
     def put_batch(self, number: int, batch: bytes) -> BatchTaken:
         """Hand over a batch."""
@@ -151,12 +157,18 @@ class UsageOut:
         """Hand over each batch once; whether we came to the end."""
         if self._hangar is None:
             self._hangar = self._connect()
-        sealed = self._spool.next()
-        while sealed is not None:
-            if self._closing or not self._is_up:
-                return False
-            self._give(self._hangar, sealed)
-            sealed = self._spool.next(sealed)
+        with ThreadPoolExecutor(IN_FLIGHT, "batch") as threads:
+            under_way: deque[Future[None]] = deque()
+            sealed = self._spool.next()
+            while sealed is not None:
+                if self._closing or not self._is_up:
+                    return False
+                if len(under_way) == IN_FLIGHT:
+                    under_way.popleft().result()
+                under_way.append(threads.submit(self._give, self._hangar, sealed))
+                sealed = self._spool.next(sealed)
+            for each in under_way:
+                each.result()
         self._depth = self._spool.depth()
         self._refusals = self._spool.refusals()
         return True

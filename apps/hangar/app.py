@@ -12,6 +12,7 @@ from apps.common.gate import AIRCRAFT_HEADER
 from apps.common.settings import SettingsError
 from apps.hangar import pages
 from apps.hangar.guard import operator
+from apps.hangar.lane import Lane
 from apps.hangar.openapi import document
 from apps.hangar.service import AskRequest, Hangar
 from apps.hangar.settings import HangarSettings
@@ -48,15 +49,11 @@ def create_app(service: Hangar | None = None) -> Flask:
     def openapi() -> Response:
         return jsonify(document())
 
+    app.wsgi_app = Lane(app.wsgi_app, service)  # type: ignore[method-assign]
     return app
 
 
 def _for_aircraft(app: Flask, service: Hangar) -> None:
-    @app.post("/api/v1/heartbeats")
-    def heartbeat() -> Response:
-        certificate = request.headers.get(AIRCRAFT_HEADER, "")
-        return web.answer(service.heartbeat(certificate, request.get_data(cache=False)))
-
     @app.put("/api/v1/batches/<int:number>")
     def batch(number: int) -> tuple[Response, int]:
         certificate = request.headers.get(AIRCRAFT_HEADER, "")

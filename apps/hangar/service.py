@@ -20,6 +20,7 @@ from apps.common.gate import (
     Fault,
     Heartbeat,
     HeartbeatAnswer,
+    Request,
     RequestKind,
 )
 from apps.common.health import Health
@@ -42,8 +43,8 @@ from apps.hangar.store import (
 
 log = logging.getLogger(__name__)
 
-TICK = 5.0
-"""Seconds between two looks whether PostgreSQL is there."""
+TICK = 1.0
+"""Seconds between two times that heartbeats are written, and requests are looked for."""
 
 STUCK_AFTER = 60.0
 
@@ -113,6 +114,10 @@ class Hangar:
         self._repository = Repository(settings.content_directory)
         self._logs = Logs(settings.state_directory / "logs")
         self._database: str | None = "it was not asked yet"
+        self._lock = threading.Lock()
+        self._heard: dict[str, str] = {}
+        """The newest heartbeat of each aircraft that the database does not have yet."""
+        self._requests: dict[str, tuple[Request, ...]] = {}
         self._ticked_at = time.monotonic()
         self._closing = threading.Event()
         self._ticker = threading.Thread(target=self._tick_until_closed, name="tick", daemon=True)
@@ -133,7 +138,7 @@ class Hangar:
     # -- aircraft ---------------------------------------------------------------------------
 
     def heartbeat(self, certificate: str, body: bytes) -> HeartbeatAnswer:
-        """Take a heartbeat.
+        """Take a heartbeat; the database has it within a second, outcomes in it at once.
 
         Args:
             certificate: the aircraft that the client certificate is for; empty without one.
@@ -153,8 +158,13 @@ class Hangar:
                 certificate,
                 Problem(403, "other-aircraft", f"the certificate is of {certificate}"),
             )
-        requests = self._stored(lambda: self._store.heard(heartbeat, gate.OFFLINE_AFTER))
-        return HeartbeatAnswer(at=usage.now(), requests=requests)
+        if heartbeat.outcomes:
+            self._stored(lambda: self._store.take_outcomes(certificate, heartbeat.outcomes))
+            self._look_for_requests()
+        told = heartbeat.model_dump_json(exclude={"outcomes"}, exclude_defaults=True)
+        with self._lock:
+            self._heard[certificate] = told
+        return HeartbeatAnswer(at=usage.now(), requests=self._requests.get(certificate, ()))
 
     def take(self, certificate: str, number: int, body: bytes) -> BatchTaken:
         """Take a batch of usage; what this returns is on the disk.
@@ -211,6 +221,7 @@ class Hangar:
 
     def view(self) -> FleetView:
         """All aircraft."""
+        self._stored(self._write_heard)
         published = self._repository.published()
         now = self._stored(self._store.now)
         heard = self._stored(self._store.all_heard)
@@ -232,6 +243,7 @@ class Hangar:
         """
         if registration not in self.fleet:
             raise Problem(404, "unknown-aircraft", f"the fleet file has no {registration}")
+        self._stored(self._write_heard)
         published = self._repository.published()
         now = self._stored(self._store.now)
         row = self._stored(self._store.all_heard).get(registration)
@@ -279,6 +291,7 @@ class Hangar:
             raise Problem(
                 409, "asked-already", "that was asked, and is not done: wait for it, or withdraw it"
             ) from None
+        self._look_for_requests()
         log.info(
             "a request",
             extra={"operator": operator, "aircraft": registration, "asked": request.kind},
@@ -304,6 +317,7 @@ class Hangar:
         """
         if not self._stored(lambda: self._store.withdraw(registration, identifier, operator)):
             raise Problem(404, "no-request", "there is no such request that is open")
+        self._look_for_requests()
         log.info("a request is withdrawn", extra={"operator": operator, "aircraft": registration})
 
     # -- what is alike ----------------------------------------------------------------------
@@ -334,6 +348,22 @@ class Hangar:
                 503, "no-database", "the Hangar's database is away: try again", retry_after=10
             ) from error
 
+    def _look_for_requests(self) -> None:
+        """At once, here; another worker sees it within a second."""
+        self._requests = self._stored(self._store.open_requests)
+
+    def _write_heard(self) -> None:
+        with self._lock:
+            told, self._heard = self._heard, {}
+        if not told:
+            return
+        try:
+            self._store.heard(told, gate.OFFLINE_AFTER)
+        except StoreError:
+            with self._lock:
+                self._heard = told | self._heard
+            raise
+
     # -- by the clock -----------------------------------------------------------------------
 
     def _stuck(self) -> str | None:
@@ -348,7 +378,8 @@ class Hangar:
                 if not migrated:
                     self._store.migrate()
                     migrated = True
-                self._store.check()
+                self._write_heard()
+                self._requests = self._store.open_requests()
             except StoreError as error:
                 self._database = str(error) or "it does not say why"
             except Exception as error:

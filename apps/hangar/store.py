@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,11 +13,11 @@ from uuid import UUID, uuid4
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, Engine, Row, create_engine, func, select, text, update
+from sqlalchemy import Connection, Engine, create_engine, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import DataError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DataError, SQLAlchemyError
 
-from apps.common.gate import MAX_REQUESTS, BatchTaken, Heartbeat, Request, RequestKind
+from apps.common.gate import MAX_REQUESTS, BatchTaken, Outcome, Request, RequestKind
 from apps.common.usage import Batch, Record
 from apps.hangar.tables import Asked, Heard, Taken
 
@@ -32,24 +32,20 @@ OPEN = ("waiting", "accepted")
 _MIGRATING = 4_738_211
 """An advisory lock's number: workers that start at once migrate one after the other."""
 
-# One round trip and one transaction, for this is what a thousand aircraft send each 30 s.
+# All that were heard since the last time, in one statement. A JSON object's members come in one
+# order, so that two workers wait for each other's rows in turn.
 _HEARD = text("""
-WITH told AS (
-    INSERT INTO heard AS was (registration, heard_at, online_since, heartbeat)
-    VALUES (:registration, now(), now(), CAST(:heartbeat AS jsonb))
-    ON CONFLICT (registration) DO UPDATE SET
-        heard_at = now(),
-        heartbeat = excluded.heartbeat,
-        online_since = CASE WHEN was.heard_at < now() - :offline_after * interval '1 second'
-            THEN now() ELSE was.online_since END,
-        flight_from = CASE WHEN was.heard_at < now() - :flight_after * interval '1 second'
-            THEN was.heard_at ELSE was.flight_from END,
-        flight_to = CASE WHEN was.heard_at < now() - :flight_after * interval '1 second'
-            THEN now() ELSE was.flight_to END
-)
-SELECT id, kind, asked_at FROM asked
-WHERE registration = :registration AND state IN ('waiting', 'accepted')
-ORDER BY asked_at LIMIT :limit
+INSERT INTO heard AS was (registration, heard_at, online_since, heartbeat)
+SELECT key, now(), now(), value FROM jsonb_each(CAST(:told AS jsonb))
+ON CONFLICT (registration) DO UPDATE SET
+    heard_at = now(),
+    heartbeat = excluded.heartbeat,
+    online_since = CASE WHEN was.heard_at < now() - :offline_after * interval '1 second'
+        THEN now() ELSE was.online_since END,
+    flight_from = CASE WHEN was.heard_at < now() - :flight_after * interval '1 second'
+        THEN was.heard_at ELSE was.flight_from END,
+    flight_to = CASE WHEN was.heard_at < now() - :flight_after * interval '1 second'
+        THEN now() ELSE was.flight_to END
 """)
 
 # PostgreSQL takes the lines apart in half the time that Python takes to hand them over one by one.
@@ -109,11 +105,9 @@ class Store:
     """
 
     def __init__(self, database_url: str) -> None:
-        self._engine = _engine(database_url, "on", pool_pre_ping=True)
-        # A heartbeat that a power cut takes back is told anew within 30 s. It is one statement.
-        self._soft = _engine(
-            database_url, "off", isolation_level="AUTOCOMMIT", skip_autocommit_rollback=True
-        )
+        self._engine = _engine(database_url, "on")
+        # A heartbeat that a power cut takes back is told anew within 30 s.
+        self._soft = _engine(database_url, "off")
 
     def close(self) -> None:
         """Hang up."""
@@ -126,48 +120,45 @@ class Store:
             connection.execute(select(func.pg_advisory_xact_lock(_MIGRATING)))
             migrate(connection)
 
-    def check(self) -> None:
-        """Whether PostgreSQL answers."""
-        with _errors(), self._engine.connect() as connection:
-            connection.execute(select(1))
-
     # -- heartbeats and requests ------------------------------------------------------------
 
-    def heard(self, heartbeat: Heartbeat, offline_after: float) -> tuple[Request, ...]:
-        """Take a heartbeat; the requests that are open for the aircraft."""
-        if heartbeat.outcomes:
-            self._take_outcomes(heartbeat)
-        told = heartbeat.model_dump_json(exclude={"outcomes"}, exclude_defaults=True)
-        parameters = {
-            "registration": heartbeat.registration,
-            "heartbeat": told,
-            "offline_after": offline_after,
-            "flight_after": FLIGHT_AFTER,
-            "limit": MAX_REQUESTS,
-        }
-        with _errors():
-            try:
-                rows = self._tell(parameters)
-            except OperationalError:
-                # The connection may be one from before PostgreSQL was started again.
-                rows = self._tell(parameters)
-        return tuple(
-            Request(id=row.id, kind=row.kind, asked_at=int(row.asked_at.timestamp() * 1000))
-            for row in rows
+    def heard(self, told: Mapping[str, str], offline_after: float) -> None:
+        """Take the newest heartbeat of each aircraft, as JSON, by registration."""
+        members = ",".join(f'"{name}":{heartbeat}' for name, heartbeat in told.items())
+        with _errors(), self._soft.begin() as connection:
+            connection.execute(
+                _HEARD,
+                {
+                    "told": f"{{{members}}}",
+                    "offline_after": offline_after,
+                    "flight_after": FLIGHT_AFTER,
+                },
+            )
+
+    def open_requests(self) -> dict[str, tuple[Request, ...]]:
+        """The requests that aircraft are to be told of, by registration, the oldest first."""
+        query = (
+            select(Asked.registration, Asked.id, Asked.kind, Asked.asked_at)
+            .where(Asked.state.in_(OPEN))
+            .order_by(Asked.asked_at)
         )
+        found: dict[str, tuple[Request, ...]] = {}
+        with _errors(), self._engine.connect() as connection:
+            for name, identifier, kind, asked_at in connection.execute(query):
+                at = int(asked_at.timestamp() * 1000)
+                request = Request(id=identifier, kind=kind, asked_at=at)
+                found[name] = (*found.get(name, ()), request)[:MAX_REQUESTS]
+        return found
 
-    def _tell(self, parameters: dict[str, Any]) -> Sequence[Row[Any]]:
-        with self._soft.connect() as connection:
-            return connection.execute(_HEARD, parameters).all()
-
-    def _take_outcomes(self, heartbeat: Heartbeat) -> None:
+    def take_outcomes(self, registration: str, outcomes: Sequence[Outcome]) -> None:
+        """Take what an aircraft made of requests; on return it is on the disk."""
         with _errors(), self._engine.begin() as connection:
-            for outcome in heartbeat.outcomes:
+            for outcome in outcomes:
                 connection.execute(
                     update(Asked)
                     .where(
                         Asked.id == outcome.id,
-                        Asked.registration == heartbeat.registration,
+                        Asked.registration == registration,
                         Asked.state.in_(OPEN),
                     )
                     .values(state=outcome.state, why=outcome.why, changed_at=func.now())
@@ -343,13 +334,13 @@ def migrate(connection: Connection) -> None:
     command.upgrade(config, "head")
 
 
-def _engine(database_url: str, synchronous_commit: str, **more: Any) -> Engine:
+def _engine(database_url: str, synchronous_commit: str) -> Engine:
     return create_engine(
         database_url,
         pool_size=2,
         max_overflow=2,
         pool_timeout=10,
-        **more,
+        pool_pre_ping=True,
         connect_args={
             "connect_timeout": 3,
             "options": "-c statement_timeout=20000 -c lock_timeout=10000 "

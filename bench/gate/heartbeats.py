@@ -110,6 +110,8 @@ async def _drive(
                 streams = None
             if began >= warm:
                 times.append((time.monotonic() - began) * 1000)
+        if streams is not None:
+            streams[1].close()
 
     flights = [
         asyncio.create_task(fly(number, *each)) for number, each in enumerate(aircraft.items())

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,8 +109,8 @@ def measure(keys: Keys) -> Measured:
                     (aircraft.pid, on_board.pid),
                     (hangar.app_pid, hangar.nginx_pid, at_hangar.pid),
                 )
-                began = fill(url, RECORDS)
-                before = [cpu_seconds(end) for end in ends]
+                before: list[float] = []
+                began = fill(url, RECORDS, lambda: before.extend(map(cpu_seconds, ends)))
                 wait_until(lambda: _taken(at_hangar, fleet) == 1 + RECORDS, "all arrives", 300)
                 took = time.monotonic() - began
                 spent = [cpu_seconds(end) - at for end, at in zip(ends, before, strict=True)]
@@ -151,13 +151,20 @@ def _size(keys: Path) -> float:
 TABLES = "SELECT count(*) FROM pg_tables WHERE tablename IN ('heard', 'asked', 'taken', 'usage')"
 
 
-def fill(url: str, count: int) -> float:
-    """Have so many records wait in the outbox, all at once; when that was, in monotonic seconds."""
-    with (
-        psycopg.connect(url.replace("+psycopg", "")) as connection,
-        connection.cursor() as cursor,
-        cursor.copy("COPY usage_outbox (kind, line) FROM STDIN") as copy,
-    ):
-        for record in records(count):
-            copy.write_row((record.kind, usage.line(record).decode()))
+def fill(url: str, count: int, before: Callable[[], None] = lambda: None) -> float:
+    """Have so many records wait in the outbox, all at once; when that was, in monotonic seconds.
+
+    Args:
+        url: SQLAlchemy's, of the database of usage.
+        count: how many.
+        before: called in the moment before.
+    """
+    with psycopg.connect(url.replace("+psycopg", "")) as connection:
+        with (
+            connection.cursor() as cursor,
+            cursor.copy("COPY usage_outbox (kind, line) FROM STDIN") as copy,
+        ):
+            for record in records(count):
+                copy.write_row((record.kind, usage.line(record).decode()))
+        before()
     return time.monotonic()

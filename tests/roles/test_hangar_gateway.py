@@ -16,6 +16,7 @@ from nacl.signing import SigningKey
 
 from apps.common import gate, usage
 from apps.common.gate import Heartbeat, Outcome, Space
+from apps.common.testing import wait_until
 from apps.common.usage import BatchHead, Sale
 from apps.content_sync.hangar import HangarClient, HangarError, RefusedError
 from apps.hangar import aircraft
@@ -59,21 +60,23 @@ def test_an_aircraft_and_an_operator_meet(ground: Ground, hangar: Hangar) -> Non
     client = _aircraft(ground, hangar)
     assert client.send_heartbeat(_heartbeat()).requests == ()
     with ground.browser(hangar.url, "hangar/operators/anna") as anna:
-        page = anna.get("/aircraft/EC-LAB")
-        assert "online" in page.text
+        # Another worker may have heard it than is asked: that one knows it within a second.
+        wait_until(lambda: "online" in anna.get("/aircraft/EC-LAB").text, "it is online")
         asked = anna.post(
             "/aircraft/EC-LAB/requests",
             data={"kind": "send_logs"},
             headers={"Origin": hangar.url, "Sec-Fetch-Site": "same-origin"},
         )
         assert asked.status_code == 303
+        wait_until(lambda: client.send_heartbeat(_heartbeat()).requests, "it is told")
         (request,) = client.send_heartbeat(_heartbeat()).requests
         assert request.kind == "send_logs"
         with ground.browser(hangar.url, "EC-LAB/gate") as lab:
             sent = lab.put(f"{gate.LOGS_PATH}/{request.id}", content=bytes(5_000_000))
             assert sent.status_code == 204
         done = Outcome(id=request.id, state="done")
-        assert client.send_heartbeat(_heartbeat(outcomes=(done,))).requests == ()
+        client.send_heartbeat(_heartbeat(outcomes=(done,)))
+        wait_until(lambda: not client.send_heartbeat(_heartbeat()).requests, "no more is told")
         assert len(anna.get(f"/aircraft/EC-LAB/logs/{request.id}").content) == 5_000_000
     raw = _batch(ground.aircraft["EC-LAB"])
     assert client.put_batch(1, raw).again is False

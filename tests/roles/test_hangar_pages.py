@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from apps.common import gate, usage
 from apps.common.gate import Bite, Content, Fault, Loading, Position
+from apps.common.testing import wait_until
 from apps.common.usage import BatchHead, Play, Sale
 from apps.content_sync.hangar import HangarClient
 from apps.hangar.pages import ago, duration, place, size
@@ -68,6 +69,7 @@ def _fly(ground: Ground, hangar: Hangar, database: HangarDatabase) -> None:
     keys = ground.aircraft["EC-LAB"]
     client = HangarClient(hangar.url, keys / "root.crt", keys / "gate.crt", keys / "gate.key")
     client.send_heartbeat(heartbeat())
+    wait_until(lambda: database.run("SELECT count(*) FROM heard") == "1", "it is written down")
     database.run("UPDATE heard SET heard_at = now() - interval '3 hours'")
     client.send_heartbeat(
         heartbeat(
@@ -88,6 +90,8 @@ def _fly(ground: Ground, hangar: Hangar, database: HangarDatabase) -> None:
             spool=gate.Spool(records=1200, batches=2, bytes=40_000, dropped=3),
         )
     )
+    back = "SELECT count(*) FROM heard WHERE flight_to IS NOT NULL"
+    wait_until(lambda: database.run(back) == "1", "it is written down")
     then = usage.now() - 3_600_000
     sold = [
         Sale(item="cola", quantity=1, amount=350, currency="EUR", payment="card", at=then)

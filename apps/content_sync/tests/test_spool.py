@@ -186,7 +186,7 @@ def test_an_app_may_append_and_nothing_else(
 def test_two_that_seal_at_once_give_no_number_twice_and_lose_nothing(url: str) -> None:
     spools = [Spool(url, "EC-LAB", KEY, limit=10_000_000) for _ in range(2)]
     spools[0].depth()
-    records = [_sale(number) for number in range(150)]
+    records = [_sale(number) for number in range(60)]
     errors: list[SpoolError] = []
 
     def seal(spool: Spool) -> None:

@@ -43,17 +43,19 @@ def _sale(amount: int = 350) -> Sale:
     return Sale(item="cola", quantity=1, amount=amount, currency="EUR", payment="card")
 
 
-def _beat(client: FlaskClient, **more: object) -> HeartbeatAnswer:
-    body = heartbeat(**more).model_dump_json()
-    answer = client.post(gate.HEARTBEATS_PATH, data=body, headers=EC_LAB)
-    assert answer.status_code == 200, answer.text
-    return HeartbeatAnswer.model_validate_json(answer.data)
-
-
 def _get(client: FlaskClient, path: str) -> Any:
     answer = client.get(path, headers=ANNA)
     assert answer.status_code == 200, answer.text
     return answer.json
+
+
+def _beat(client: FlaskClient, **more: object) -> HeartbeatAnswer:
+    body = heartbeat(**more).model_dump_json()
+    answer = client.post(gate.HEARTBEATS_PATH, data=body, headers=EC_LAB)
+    assert answer.status_code == 200, answer.text
+    # Who looks has what was heard written down before.
+    _get(client, "/api/v1/fleet")
+    return HeartbeatAnswer.model_validate_json(answer.data)
 
 
 def _slug(answer: TestResponse) -> str:
@@ -406,6 +408,7 @@ def test_the_document_tells_every_path(client: FlaskClient) -> None:
         for rule in client.application.url_map.iter_rules()
         if rule.rule.startswith("/api/")
     }
+    rules.add(gate.HEARTBEATS_PATH)  # which does not come as far as Flask
     assert rules == {path for path in document["paths"] if path.startswith("/api/")}
 
 
@@ -427,10 +430,14 @@ def test_without_its_database_the_hangar_says_so_and_comes_back(tmp_path: Path) 
             raw = batch(_sale())
             server.kill()
             assert _put(client, raw) == (503, "no-database")
+            # What an aircraft says of itself waits in memory.
+            body = heartbeat().model_dump_json()
+            assert client.post(gate.HEARTBEATS_PATH, data=body, headers=EC_LAB).status_code == 200
             assert client.get("/healthz").status_code == 503
             server.start()
             wait_until(lambda: client.get("/healthz").status_code == 200, "ready again", 20)
             assert _put(client, raw) == (201, "")
+            assert _get(client, "/api/v1/fleet")["aircraft"][0]["presence"] == "online"
         finally:
             hangar.close()
 
