@@ -28,6 +28,9 @@ help: ## Print this
 demo: packages $(STAMPS) ## Bring a cabin up, until Ctrl-C [SEATS=40 PORT=9443 LAYOUT=a320]
 	@exec $(BIN)/python -m bench up $(UP)
 
+demo-disk: ## Make a crew disk with new content, and plug it into the demo
+	@exec $(BIN)/python -m bench disk
+
 demo-down: ## End a demo that was left running [WIPE=1: and remove its folder]
 	@if [[ -x $(BIN)/python ]]; then exec $(BIN)/python -m bench down $(if $(WIPE),--wipe); fi
 
@@ -57,6 +60,9 @@ bench-media: packages $(STAMPS) ## Measure the PA and the streams against their 
 
 bench-content: packages .venv/stamp ## Measure imports of content against cp and sha256sum, into docs/benchmarks.md
 	$(BIN)/python -m bench.imports --gigabytes=20
+
+bench-gate: packages .venv/stamp ## Measure usage and heartbeats at the gate, into docs/benchmarks.md
+	$(BIN)/python -m bench.gate
 
 bench-image: packages image-packages vm-packages .venv/stamp ## Measure the built image and its provisioning
 	@$(AS_ROOT) $(BIN)/python -B -m bench.appliance
@@ -96,7 +102,7 @@ image-packages:
 vm-packages:
 	@bench/install_packages.sh image/vm/packages.txt tests/vm/packages.txt
 
-.PHONY: help demo demo-down install build lint test bench-seats bench-media bench-content bench-image image image-check vm test-vm test-all clean \
+.PHONY: help demo demo-disk demo-down install build lint test bench-seats bench-media bench-content bench-gate bench-image image image-check vm test-vm test-all clean \
 	packages test-packages image-packages vm-packages
 
 # -- what is newer than what it is made of takes no time ---------------------------------------

@@ -16,7 +16,20 @@ from typing import NoReturn
 import httpx
 
 from apps.common.protocol import PROTOCOL
-from bench import announce, content, layouts, network, people, preflight, processes, supervise
+from bench import (
+    announce,
+    content,
+    ground,
+    layouts,
+    network,
+    people,
+    preflight,
+    processes,
+    publisher,
+    ramp,
+    supervise,
+    usb,
+)
 from bench.instance import (
     FIRST_PORT,
     MAX_INSTANCE,
@@ -31,7 +44,7 @@ from bench.up import Bench, cabin, down, drop, end_on_signals, is_up, running, s
 DEFAULT_LAYOUT = "a330-300"
 PROGRAMS = (
     *("redis", "postgresql", "nginx", "seat_control", "crew_web", "pa_audio", "vlc_stream"),
-    *("player", "handset"),
+    *("player", "handset", "content_sync", "usb_lockdown", "hangar"),
 )
 
 Options = argparse.Namespace
@@ -83,6 +96,9 @@ def _parser() -> argparse.ArgumentParser:
         help="work without root rights: no network and no users of their own",
     )
     command.add_argument("--no-player", action="store_true", help="simulate every seat")
+    command.add_argument(
+        "--no-content", action="store_true", help="without crew disks, the gate and a Hangar"
+    )
     command = add("down", _down, "end a bench that was left running")
     command.add_argument("--wipe", action="store_true", help="remove its folder too")
     add("status", _status, "tell what runs, and how many seats are live")
@@ -110,6 +126,16 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--source", choices=announce.SOURCES, default="crew", help="who speaks")
     command.add_argument("--area", action="append", default=[], help="a PA area; without: all")
     command.add_argument("--language", default="en", help="of the voice, en unless given")
+    command = add("disk", _disk, "make a crew disk with a new issue of the newspaper, plug it in")
+    command.add_argument("--port", choices=usb.CREW_PORTS, default="front", help="front, or aft")
+    command = add("plug", _plug, "plug something in by USB: an image of a disk, or a keyboard")
+    command.add_argument("image", nargs="?", type=Path, metavar="IMAGE", help="else a keyboard")
+    command.add_argument("--port", choices=usb.PORTS, default="front", help="front unless given")
+    command = add("pull", _pull, "pull out what is plugged in by USB")
+    command.add_argument("--port", choices=usb.PORTS, default="front", help="front unless given")
+    add("publish", _publish, "have the Hangar publish a new issue of the newspaper")
+    command = add("gate", _gate, "have the aircraft stand at the gate, or fly")
+    command.add_argument("to", choices=("open", "close"))
     command = add("kill", _kill, "end a program with SIGKILL; it is started again")
     command.add_argument("name", choices=PROGRAMS)
     return parser
@@ -132,6 +158,7 @@ def _up(options: Options, arguments: list[str]) -> None:
         layout=options.layout,
         seats=len(layout.seats),
         loopback=loopback,
+        content=not options.no_content,
         real_seat=None if options.no_player else layouts.real_seat(layout),
     )
     begin = time.monotonic()
@@ -182,6 +209,17 @@ def _welcome(bench: Bench, options: Options) -> str:
         tries.append(("kill player", f"seat {instance.real_seat} goes on where it was"))
         real = f"""
 Seat {instance.real_seat} has a real player: play it the title film.ts, and look under Video.
+"""
+    if instance.content:
+        tries += [
+            ("disk", "a crew disk is plugged in: look under Content"),
+            ("publish", "the Hangar has a new issue; `gate open` brings it"),
+            ("plug --port side", "a keyboard, which is kept out"),
+        ]
+        certificate = instance.paths.pki / "hangar/operators" / f"{ground.OPERATOR}.p12"
+        real += f"""
+The Hangar is at {instance.hangar_url}, for a browser with the certificate {certificate}
+(its passphrase is beside it, in ../passphrase).
 """
     lines = "\n".join(
         f"    .venv/bin/python -m bench {what + this:20}  # {why}" for what, why in tries
@@ -302,6 +340,44 @@ def _announce(options: Options, arguments: list[str]) -> None:
         speech = Path(folder) / "speech.wav"
         content.speak(options.text, options.language, speech)
         announce.announce(instance.paths, options.source, options.area, speech)
+
+
+def _with_content(options: Options, arguments: list[str]) -> Instance:
+    instance = _instance(options, arguments)
+    if not instance.content:
+        raise BenchError("this bench is without content: bring it up without --no-content")
+    return instance
+
+
+def _disk(options: Options, arguments: list[str]) -> None:
+    paths = _with_content(options, arguments).paths
+    title = publisher.publish_issue(paths.ground)
+    image = paths.disks / f"{options.port}.img"
+    version = publisher.make_disk(paths.ground, image)
+    usb.put(paths.usb_socket, usb.Plug(port=options.port, image=image))
+    print(f"A disk with set {version} ({title}) is in port {options.port}.")
+    print("Look at the crew's page, under Content. `python -m bench pull` takes it out.")
+
+
+def _plug(options: Options, arguments: list[str]) -> None:
+    paths = _with_content(options, arguments).paths
+    image = None if options.image is None else options.image.absolute()
+    plug = usb.Plug(port=options.port, image=image, keyboard=image is None)
+    usb.put(paths.usb_socket, plug)
+
+
+def _pull(options: Options, arguments: list[str]) -> None:
+    paths = _with_content(options, arguments).paths
+    usb.put(paths.usb_socket, usb.Plug(port=options.port))
+
+
+def _publish(options: Options, arguments: list[str]) -> None:
+    paths = _with_content(options, arguments).paths
+    print(f"The Hangar has {publisher.publish_issue(paths.ground)}.")
+
+
+def _gate(options: Options, arguments: list[str]) -> None:
+    ramp.order(_with_content(options, arguments).paths.ramp_socket, options.to == "open")
 
 
 def _kill(options: Options, arguments: list[str]) -> None:

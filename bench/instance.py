@@ -42,6 +42,7 @@ class Instance(BaseModel):
         port: of the crew's page, on this machine's own address only.
         seats: how many there are.
         loopback: without root rights the cabin shares the machine's own loopback interface.
+        content: whether crew disks, the gate and a Hangar are there.
         real_seat: the one of them that has a real player; None: all are simulated.
     """
 
@@ -53,6 +54,7 @@ class Instance(BaseModel):
     layout: str
     seats: Annotated[int, Field(ge=1)]
     loopback: bool
+    content: bool = False
     real_seat: SeatName | None = None
 
     @property
@@ -93,6 +95,21 @@ class Instance(BaseModel):
     def media_port(self) -> int:
         """Where the seats get titles."""
         return self.port + 2
+
+    @property
+    def hangar_port(self) -> int:
+        """Where aircraft and operators reach the Hangar."""
+        return self.port + 3
+
+    @property
+    def ssh_port(self) -> int:
+        """Where the Hangar's sshd listens."""
+        return self.port + 4
+
+    @property
+    def hangar_url(self) -> str:
+        """The Hangar's page."""
+        return f"https://localhost:{self.hangar_port}"
 
     @property
     def media_url(self) -> str:
@@ -172,6 +189,31 @@ class Paths:
     def content(self) -> Path:
         """What there is to see and hear, see `bench.content`."""
         return self.directory / "content"
+
+    @property
+    def ground(self) -> Path:
+        """What the bench's airline publishes, see `bench.publisher`."""
+        return self.directory / "ground"
+
+    @property
+    def disks(self) -> Path:
+        """Images of crew disks."""
+        return self.directory / "disks"
+
+    @property
+    def sysfs(self) -> Path:
+        """The kernel's files of USB devices, see `bench.usb`."""
+        return self.run / "usb/sys"
+
+    @property
+    def usb_socket(self) -> Path:
+        """Where things are plugged in."""
+        return self.run / "usb/orders.sock"
+
+    @property
+    def ramp_socket(self) -> Path:
+        """Where the gate is opened and closed, see `bench.ramp`."""
+        return self.run / "ramp/gate.sock"
 
     @property
     def pids(self) -> Path:

@@ -25,6 +25,9 @@ def check(instance: Instance) -> None:
     """
     check_programs()
     check_port("127.0.0.1", instance.port)
+    if instance.content:
+        check_port("127.0.0.1", instance.hangar_port)
+        check_port("127.0.0.1", instance.ssh_port)
     if instance.loopback:
         check_port("127.0.0.1", instance.seats_port)
         check_port("127.0.0.1", instance.media_port)
@@ -34,7 +37,10 @@ def check_programs() -> None:
     """See that the Debian packages are there."""
     missing = [
         name
-        for name in ("nginx", "redis-server", "nft", "ip", "ffmpeg", "espeak-ng")
+        for name in (
+            *("nginx", "redis-server", "nft", "ip", "ffmpeg", "espeak-ng"),
+            *("sshd", "rrsync", "mkfs.ext4", "systemd-socket-activate"),
+        )
         if find(name) is None
     ]
     if postgresql_folder() is None:

@@ -14,7 +14,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from apps.common.layout import Layout
-from bench import announce, content, network, services, units
+from bench import announce, content, ground, network, publisher, services, units, usb
 from bench.cabin import CabinSettings
 from bench.host import Host, run
 from bench.instance import AIRLINE, MULTICAST_GROUP, REGISTRATION, Instance
@@ -23,15 +23,24 @@ from bench.supervise import Program, configuration, program_of
 
 ROOT = Path(__file__).parent.parent
 UNITS = ROOT / "units"
-NOT_HERE = {"content_sync", "player", "status", "tunnel"}
-"""Units that run on other machines, need systemd, or have nothing to do here yet; the cabin has the
-players."""
+NOT_HERE = {"player", "status", "tunnel"}
+"""Units that run on other machines, or need systemd; the cabin has the players."""
+
+CONTENT_UNITS = {"content_sync", "hangar", "usb_lockdown"}
+"""Those of a bench with content."""
+
+READER = "usb_lockdown-reader@"
+"""Started once for each disk (`_reader`)."""
 
 PLAYERS = 999
 """Supervisor's priority: last to start, first to stop."""
 
-EXTRAS = ("seat_control", "crew_web", "pa_audio", "vlc_stream", "player")
+EXTRAS = (
+    *("seat_control", "crew_web", "pa_audio", "vlc_stream", "player"),
+    *("content_sync", "usb_lockdown", "hangar"),
+)
 CONTENT = ROOT / "build/content"
+PUBLISHER = ROOT / "build/publisher"
 PKI_DAYS = 30
 """Certificates are looked at again after this time, long before they end."""
 
@@ -79,6 +88,13 @@ def media(instance: Instance) -> bool:
     return made
 
 
+def ground_content(instance: Instance) -> bool:
+    """Have what the bench's airline publishes; False when nothing had to be made."""
+    made = publisher.make(PUBLISHER, CONTENT / "media")
+    publisher.bring(PUBLISHER, instance.paths.ground)
+    return made
+
+
 def certificates(instance: Instance, layout_file: Path) -> bool:
     """Have playbooks/pki.yml make what is missing; False when all was there."""
     paths = instance.paths
@@ -123,6 +139,18 @@ def _digest(instance: Instance, layout_file: Path) -> str:
     return digest.hexdigest()
 
 
+def usage_tables(instance: Instance, host: Host) -> None:
+    """Have what content_sync makes for the others, where it is not there; see that module."""
+    paths = instance.paths
+    url = services.database_url(paths, "usage", "ife-content_sync")
+    run(
+        [paths.venv / "bin/python", "-m", "bench.usage_tables", url],
+        "make the tables of usage",
+        UV_TIMEOUT,
+        user=host.user("ife-content_sync"),
+    )
+
+
 def configure(instance: Instance, layout: Layout, layout_file: Path, host: Host) -> list[Program]:
     """Write all configuration anew, and what starts with it; what is to run.
 
@@ -131,7 +159,7 @@ def configure(instance: Instance, layout: Layout, layout_file: Path, host: Host)
     """
     paths = instance.paths
     if host.as_root:
-        run(["systemd-sysusers", UNITS / "sysusers.d/ife.conf"], "make the users", 30)
+        run(["systemd-sysusers", *sorted(UNITS.glob("sysusers.d/*.conf"))], "make the users", 30)
     _write_settings(instance, layout_file)
     programs = [make(instance, host) for make in (services.redis, services.postgresql)]
     host.own_among_others(instance.seats_memory, "ife-player")
@@ -147,8 +175,10 @@ def configure(instance: Instance, layout: Layout, layout_file: Path, host: Host)
     programs += [
         _app(units.load(UNITS, name, where), where.credentials, host)
         for name in units.service_names(UNITS)
-        if name not in NOT_HERE
+        if name not in {READER, *NOT_HERE} and (instance.content or name not in CONTENT_UNITS)
     ]
+    if instance.content:
+        programs += _content(instance, where, host)
     for source in announce.SOURCES:
         path = announce.pipe(paths, source)
         os.mkfifo(path)
@@ -183,7 +213,8 @@ def _write_settings(instance: Instance, layout_file: Path) -> None:
         everywhere
         | to_the_cabin
         | {
-            "IFE_DATABASE_URL": services.database_url(paths),
+            "IFE_DATABASE_URL": services.database_url(paths, "ife", "ife-seat_control"),
+            "IFE_USAGE_DATABASE_URL": services.database_url(paths, "usage", "ife-seat_control"),
             "IFE_MULTICAST_GROUP": MULTICAST_GROUP,
             "IFE_MULTICAST_PORT": instance.multicast_port,
             "IFE_MULTICAST_TTL": 1,
@@ -195,10 +226,13 @@ def _write_settings(instance: Instance, layout_file: Path) -> None:
         everywhere
         | {
             f"IFE_{app.upper()}_SOCKET": paths.run / f"ife/{app}.sock"
-            for app in ("seat_control", "pa_audio", "vlc_stream")
+            for app in ("seat_control", "pa_audio", "vlc_stream", "content_sync")
         }
+        | ({"IFE_DEMO_GATE_SOCKET": paths.ramp_socket} if instance.content else {})
         | ({} if seat is None else {"IFE_SEAT_PICTURE": f"{seat}:{paths.still_socket}"}),
     )
+    if instance.content:
+        _write_content_settings(instance, everywhere)
     _write_environment(
         etc / "pa_audio.env",
         everywhere
@@ -223,6 +257,35 @@ def _write_settings(instance: Instance, layout_file: Path) -> None:
     )
 
 
+def _write_content_settings(instance: Instance, everywhere: Mapping[str, object]) -> None:
+    paths = instance.paths
+    etc = paths.etc / "ife"
+    aircraft = {name: everywhere[name] for name in ("IFE_REGISTRATION", "IFE_REDIS_URL")}
+    _write_environment(
+        etc / "usb_lockdown.env",
+        aircraft
+        | {
+            "IFE_CREW_DISK_PORTS": usb.CREW_DISK_PORTS,
+            "IFE_READER_SOCKET": paths.run / "ife/usb_lockdown-reader.sock",
+            "IFE_SYSFS": paths.sysfs,
+            "IFE_DEVICES": paths.sysfs / "dev",
+        },
+    )
+    _write_environment(
+        etc / "content_sync.env",
+        aircraft
+        | {
+            "IFE_AIRLINE": publisher.AIRLINE,
+            "IFE_CONTENT_ROOT": paths.ground / "root.json",
+            "IFE_USAGE_DATABASE_URL": services.database_url(paths, "usage", "ife-content_sync"),
+            # Shorter than the unit's: ssh adds to the path of its socket there.
+            "IFE_RUNTIME_DIRECTORY": paths.run / "gate",
+        }
+        | ground.gate_settings(instance, paths.run / "credentials/content_sync"),
+    )
+    _write_environment(etc / "hangar.env", ground.write_settings(paths))
+
+
 def _write_environment(path: Path, variables: Mapping[str, object]) -> None:
     path.write_text("".join(f"{name}={value}\n" for name, value in variables.items()))
 
@@ -244,6 +307,55 @@ def _entrust(source: Path, copy: Path, user: str, host: Host) -> None:
     copy.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     write_private(copy, source.read_bytes())
     host.give(copy, user, 0o400)
+
+
+def _content(instance: Instance, where: units.Where, host: Host) -> list[Program]:
+    """Beside the units: the keys of the gate, readers of disks, USB, the ramp, and the ground."""
+    paths = instance.paths
+    python = str(paths.venv / "bin/python")
+    (paths.ground / "root.json").chmod(0o644)
+    for source, name in (
+        *(("gate.crt", "gate.crt"), ("gate.key", "gate.key")),
+        *(("gate_ssh", "gate_ssh.key"), ("usage.key", "usage.key")),
+    ):
+        copy = where.credentials / "content_sync" / name
+        _entrust(paths.pki / source, copy, "ife-content_sync", host)
+    host.own(paths.run / "gate", "ife-content_sync", 0o700)
+    host.own(paths.usb_socket.parent, "ife-usb_lockdown", 0o700)
+    # Set-group-id, so that crew_web, of that group, may connect to the socket.
+    host.own(paths.ramp_socket.parent, "ife-pa_audio", 0o2750, "ife")
+    return [
+        _reader(where, host),
+        Program(
+            name="usb",
+            argv=(python, "-m", "bench.usb", str(paths.sysfs), str(paths.usb_socket)),
+            user=host.user("ife-usb_lockdown"),
+        ),
+        Program(
+            name="ramp",
+            argv=(
+                *(python, "-m", "bench.ramp"),
+                *(f"unix://{services.redis_socket(paths)}", str(paths.ramp_socket)),
+            ),
+            # Whose place the hardware app is in, as of the handset.
+            user=host.user("ife-pa_audio"),
+            umask=0o007,
+        ),
+        *ground.programs(instance, host),
+    ]
+
+
+def _reader(where: units.Where, host: Host) -> Program:
+    """What starts a reader for each disk, as systemd does for its socket."""
+    unit = units.load(UNITS, READER, where)
+    program = program_of(unit, where.credentials, host.as_root)
+    assert unit.socket is not None  # noqa: S101 - units/ has it
+    python = str(Path(where.rewrite("/opt/ife")) / "bin/python")
+    return replace(
+        program,
+        name=READER.removesuffix("@"),
+        argv=(python, "-m", "bench.inetd", str(unit.socket.most), *program.argv),
+    )
 
 
 def _handset(instance: Instance, host: Host) -> Program:

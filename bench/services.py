@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from bench import preflight, render
 from bench.host import Host, run
@@ -11,6 +12,8 @@ from bench.instance import AIRLINE, REGISTRATION, BenchError, Instance, Paths
 from bench.supervise import Program
 
 INITDB_TIMEOUT = 120
+MADE = "ife-databases"
+"""Tells, in the folder of PostgreSQL, which databases were made there."""
 
 
 def redis_socket(paths: Paths) -> Path:
@@ -23,11 +26,9 @@ def postgresql_folder(paths: Paths) -> Path:
     return paths.run / "postgresql"
 
 
-def database_url(paths: Paths) -> str:
-    """What seat control finds its database by."""
-    (database,) = render.defaults("postgresql")["postgresql_databases"]
-    host = postgresql_folder(paths)
-    return f"postgresql+psycopg://{database['owner']}@/{database['name']}?host={host}"
+def database_url(paths: Paths, database: str, user: str) -> str:
+    """What an app that runs as `user` finds a database by."""
+    return f"postgresql+psycopg://{user}@/{database}?host={postgresql_folder(paths)}"
 
 
 def redis(instance: Instance, host: Host) -> Program:
@@ -43,7 +44,7 @@ def redis(instance: Instance, host: Host) -> Program:
     configuration.write_text(text)
     return Program(
         name="redis",
-        argv=(_program("redis-server"), str(configuration)),
+        argv=(program("redis-server"), str(configuration)),
         user=host.user("redis"),
         priority=1,
     )
@@ -60,6 +61,7 @@ def postgresql(instance: Instance, host: Host) -> Program:
     data = parent / programs.parent.name
     if not data.exists():
         _initialise(data, programs, host)
+    _make_databases(data, programs, host)
     # Whoever comes in is asked who they are; where they are trusted, nobody else comes in.
     socket = host.own(postgresql_folder(paths), "postgres", 0o755 if host.as_root else 0o700)
     etc = paths.etc / "postgresql"
@@ -71,6 +73,7 @@ def postgresql(instance: Instance, host: Host) -> Program:
         "postgresql_pid_file": socket / "postgresql.pid",
         "postgresql_socket_directory": socket,
         "postgresql_auth_method": "peer" if host.as_root else "trust",
+        "postgresql_databases": databases(),
     }
     for name in ("postgresql.conf", "pg_hba.conf"):
         (etc / name).write_text(render.render("postgresql", f"{name}.j2", **variables))
@@ -97,23 +100,33 @@ def _initialise(data: Path, programs: Path, host: Host) -> None:
         PGDATA=str(aside),
         LC_ALL="C.UTF-8",
     )
-    databases = render.defaults("postgresql")["postgresql_databases"]
-    statements = [
-        statement
-        for database in databases
-        for statement in (
-            f'CREATE ROLE "{database["owner"]}" LOGIN;',
-            f'CREATE DATABASE "{database["name"]}" OWNER "{database["owner"]}";',
-        )
-    ]
+    aside.rename(data)
+
+
+def databases() -> list[dict[str, Any]]:
+    """The role's, and that of the Hangar, which has a server of its own on the ground."""
+    found: list[dict[str, Any]] = render.defaults("postgresql")["postgresql_databases"]
+    return [*found, {"name": "hangar", "owner": "ife-hangar", "writers": []}]
+
+
+def _make_databases(data: Path, programs: Path, host: Host) -> None:
+    """Make what is missing: PostgreSQL refuses to make another of what is there, and goes on."""
+    wanted = databases()
+    # Inside, so that it goes with what it tells of.
+    made = data / MADE
+    if made.exists() and made.read_text() == repr(wanted):
+        return
+    roles = {role for each in wanted for role in (each["owner"], *each["writers"])}
+    statements = [f'CREATE ROLE "{role}" LOGIN;' for role in sorted(roles)]
+    statements += [f'CREATE DATABASE "{db["name"]}" OWNER "{db["owner"]}";' for db in wanted]
     run(
-        [programs / "postgres", "--single", "-D", aside, "postgres"],
+        [programs / "postgres", "--single", "-D", data, "postgres"],
         "make the databases",
         INITDB_TIMEOUT,
         user=host.user("postgres"),
         stdin="\n".join(statements) + "\n",
     )
-    aside.rename(data)
+    made.write_text(repr(wanted))
 
 
 def nginx(instance: Instance, host: Host) -> Program:
@@ -145,12 +158,17 @@ def nginx(instance: Instance, host: Host) -> Program:
     )
     configuration = paths.etc / "nginx.conf"
     configuration.write_text(text)
-    command = (_program("nginx"), "-e", "stderr", "-c", str(configuration))
+    command = (program("nginx"), "-e", "stderr", "-c", str(configuration))
     run([*command, "-q", "-t"], "configure nginx", 10)
     return Program(name="nginx", argv=(*command, "-g", "daemon off;"), priority=2)
 
 
-def _program(name: str) -> str:
+def program(name: str) -> str:
+    """Where a program is.
+
+    Raises:
+        BenchError: it is not installed.
+    """
     path = preflight.find(name)
     if path is None:
         raise BenchError(f"{name} is not installed: run `make install`")

@@ -106,8 +106,9 @@ def _section(program: Program, paths: Paths, as_root: bool) -> str:
         launch.append("--socket")
         lines["socket"] = f"unix://{program.socket.path}"
         lines["socket_mode"] = f"{program.socket.mode:04o}"
-        if as_root and program.socket.group:
-            lines["socket_owner"] = f"root:{program.socket.group}"
+        if as_root and (program.socket.user or program.socket.group):
+            owner = (program.socket.user or "root", program.socket.group or program.socket.user)
+            lines["socket_owner"] = ":".join(filter(None, owner))
         if program.socket.backlog:
             lines["socket_backlog"] = str(program.socket.backlog)
     lines |= {

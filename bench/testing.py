@@ -20,7 +20,7 @@ from pydantic import TypeAdapter
 
 from apps.common.cabin import CabinView
 from apps.common.testing import wait_until
-from bench import network, people, supervise, up
+from bench import network, people, publisher, supervise, up, usb
 from bench.instance import BenchError, Instance, default_directory, load_instance
 from bench.orders import Applied, Order, give
 
@@ -130,6 +130,32 @@ class Cabin:
         """The commands that seats carried out, in that order: all, or those of one number."""
         return _APPLIED.validate_python(self._order(Order(order="applied", seq=seq)))
 
+    def make_disk(self, port: str = "front") -> int:
+        """Make a crew disk with a new issue of the newspaper, but leave it out; its set."""
+        publisher.publish_issue(self.instance.paths.ground)
+        return publisher.make_disk(self.instance.paths.ground, self._image(port))
+
+    def plug_disk(self, port: str = "front") -> None:
+        """Plug the disk in that was made last for this port."""
+        plug = usb.Plug.model_validate({"port": port, "image": self._image(port)})
+        usb.put(self.instance.paths.usb_socket, plug)
+
+    def plug_keyboard(self, port: str = "side") -> None:
+        """Plug a keyboard in."""
+        plug = usb.Plug.model_validate({"port": port, "keyboard": True})
+        usb.put(self.instance.paths.usb_socket, plug)
+
+    def pull(self, port: str = "front") -> None:
+        """Pull out what is there."""
+        usb.put(self.instance.paths.usb_socket, usb.Plug.model_validate({"port": port}))
+
+    def publish_issue(self) -> str:
+        """Have the Hangar publish a new issue of the newspaper; its title."""
+        return publisher.publish_issue(self.instance.paths.ground)
+
+    def _image(self, port: str) -> Path:
+        return self.instance.paths.disks / f"{port}.img"
+
     def drop(self, percent: int) -> None:
         """Drop packets between server and cabin, both ways. Needs root."""
         up.drop(self.instance, percent)
@@ -148,12 +174,14 @@ class Cabin:
 
 
 @contextlib.contextmanager
-def cabin(seats: int | None = None, *, player: bool = False) -> Iterator[Cabin]:
+def cabin(
+    seats: int | None = None, *, player: bool = False, content: bool = False
+) -> Iterator[Cabin]:
     """A cabin of the first `seats`, or all, with no memory of earlier ones.
 
     Its code, certificates and PINs may be those of an earlier one. As root it has a network of
     its own, else the loopback interface. With `player` one seat is a real one, see
-    `Instance.real_seat`.
+    `Instance.real_seat`; with `content` there are crew disks, the gate and a Hangar.
 
     Raises:
         BenchError: it does not come up.
@@ -166,7 +194,7 @@ def cabin(seats: int | None = None, *, player: bool = False) -> Iterator[Cabin]:
         arguments += ["--seats", str(seats)]
     if os.geteuid() != 0:
         arguments += ["--loopback"]
-    with running(*arguments, player=player):
+    with running(*arguments, player=player, content=content):
         yield Cabin(load_instance(directory))
 
 
@@ -186,8 +214,10 @@ def free_instance() -> int:
 
 
 @contextlib.contextmanager
-def running(*arguments: str, player: bool = False) -> Iterator[subprocess.Popen[bytes]]:
-    """``python -m bench up …``, from its welcome until Ctrl-C; with a real player or without.
+def running(
+    *arguments: str, player: bool = False, content: bool = False
+) -> Iterator[subprocess.Popen[bytes]]:
+    """``python -m bench up …``, from its welcome until Ctrl-C; see `cabin`.
 
     Raises:
         BenchError: it ends before, or is not up in time; the message has all that it said.
@@ -198,7 +228,11 @@ def running(*arguments: str, player: bool = False) -> Iterator[subprocess.Popen[
             return os.pread(output.fileno(), MAX_OUTPUT, 0).decode()
 
         with subprocess.Popen(
-            [sys.executable, "-m", "bench", "up", *arguments, *([] if player else ["--no-player"])],
+            [
+                *(sys.executable, "-m", "bench", "up", *arguments),
+                *([] if player else ["--no-player"]),
+                *([] if content else ["--no-content"]),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

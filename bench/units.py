@@ -25,12 +25,18 @@ class UnitError(ValueError):
 
 @dataclass(frozen=True)
 class SocketUnit:
-    """A listening Unix socket that the service manager holds open."""
+    """A listening Unix socket that the service manager holds open.
+
+    `most` is how many connections it takes at a time, each with a process of its own; None: one
+    process takes them all.
+    """
 
     path: Path
     mode: int
+    user: str | None
     group: str | None
     backlog: int | None
+    most: int | None = None
 
 
 @dataclass(frozen=True)
@@ -127,7 +133,8 @@ def load(folder: Path, name: str, where: Where) -> ServiceUnit:
     unit = parse(
         (folder / f"ife-{name}.service").read_text(), *(path.read_text() for path in drop_ins)
     )
-    socket = folder / f"ife-{name}.socket"
+    # A template's is that of which it is started for each connection.
+    socket = folder / f"ife-{name.removesuffix('@')}.socket"
     return _service(
         name,
         unit.get("Service", {}),
@@ -209,8 +216,10 @@ def _socket(keys: Mapping[str, list[str]], where: Where) -> SocketUnit:
     return SocketUnit(
         path=Path(where.rewrite(streams[0])),
         mode=int(_last(keys, "SocketMode", "0666"), 8),
+        user=_last(keys, "SocketUser") or None,
         group=_last(keys, "SocketGroup") or None,
         backlog=int(backlog) if backlog else None,
+        most=int(_last(keys, "MaxConnections", "64")) if _last(keys, "Accept") == "yes" else None,
     )
 
 

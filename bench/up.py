@@ -20,7 +20,7 @@ import httpx
 
 from apps.common.cabin import CabinView
 from apps.common.protocol import CREW_HEADER
-from bench import layouts, network, people, preflight, prepare, processes
+from bench import ground, layouts, network, people, preflight, prepare, processes
 from bench.host import Host
 from bench.instance import BenchError, Instance, Paths, claim_directory, load_instance
 from bench.orders import Order, give
@@ -76,7 +76,12 @@ def running(instance: Instance, say: Say) -> Iterator[Bench]:
             made = prepare.media(instance)
             say(f"content: clips, announcements, music{'' if made else ', as before'}")
             made = prepare.certificates(instance, layout_file)
+            if instance.content:
+                made |= ground.certificates(instance)
             say(f"certificates: {len(layout.seats)} seats{'' if made else ', as before'}")
+            if instance.content:
+                made = prepare.ground_content(instance)
+                say(f"the ground: films and a newspaper{', signed' if made else ', as before'}")
             crew = people.ensure(paths.crew, paths.etc / "ife/crew.json")
             if not instance.loopback:
                 network.create(instance)
@@ -84,6 +89,8 @@ def running(instance: Instance, say: Say) -> Iterator[Bench]:
             programs = prepare.configure(instance, layout, layout_file, Host.here())
             bench = Bench(instance, crew, _supervisor(paths))
             say(f"programs: {', '.join(program.name for program in programs)}")
+            if not instance.content:
+                prepare.usage_tables(instance, Host.here())
             _wait_until_ready(bench, say)
             yield bench
         finally:
@@ -237,6 +244,11 @@ def _wait(bench: Bench, deadline: float, program: str, why_not: Callable[[], str
             f"{program} is not ready: {why}. Its log, {bench.instance.paths.log}/{program}.log, "
             f"ends with\n{_tail(bench.instance.paths, program)}"
         )
+
+
+def is_ready(paths: Paths, app: str) -> bool:
+    """Whether an app is there, and ready."""
+    return _why_not_ready(paths, app) is None
 
 
 def _why_not_ready(paths: Paths, app: str) -> str | None:

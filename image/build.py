@@ -146,6 +146,8 @@ def package_names() -> dict[str, list[str]]:
     """The packages by what they are for: those asked for, without what they depend on."""
     names = {what: _names(what) for what in ("tools", "image", "initrd")}
     for file in sorted((ROOT / "roles").glob("*/vars/main.yml")):
+        if file.parents[1].name in stage.NOT_HERE:
+            continue
         variables: dict[str, Any] = YAML(typ="safe").load(file)
         names["image"] += variables.get(f"{file.parents[1].name}_packages", [])
     return {what: sorted(set(packages)) for what, packages in names.items()}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from image.settings import ROOT, ImageError
 
-NOT_HERE = {"player"}
+NOT_HERE = {"hangar", "player"}
 """Apps that run on other machines."""
 
 UNIT_FOLDERS = {

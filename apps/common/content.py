@@ -306,6 +306,28 @@ class DiskView(View):
     safe_to_remove: bool
 
 
+class GateView(View):
+    """The gate, and what comes by it. Sizes in bytes, `rate` in bytes a second."""
+
+    open: bool
+    says: str
+    """For the crew: what will come at this stop, or why nothing does."""
+    title: str | None = None
+    """What is coming now: the entry's title."""
+    bytes: int = 0
+    """Of all that was missing when the stop began."""
+    bytes_fit: int = 0
+    """Of what will be there when it ends."""
+    bytes_done: int = 0
+    rate: float = 0.0
+    seconds_left: float | None = None
+    """Of the stop; None: it is longer than they are as a rule, or none."""
+    last_heartbeat: AwareDatetime | None = None
+    """When the Hangar last answered."""
+    trouble: str | None = None
+    """What failed last, in a sentence."""
+
+
 class ContentState(View):
     """All that content_sync tells: the value of `TOPIC`, and of ``GET /api/v1/content``."""
 
@@ -317,6 +339,8 @@ class ContentState(View):
     freshness: Freshness
     progress: Progress | None
     disks: tuple[DiskView, ...]
+    gate: GateView | None
+    """None: this aircraft has no Hangar."""
     trouble: str | None
     """What failed last, in a sentence; None after a success."""
     free: int

@@ -54,6 +54,7 @@ class Blocked(View):
         ids: vendor and product, ``046d:c31c``.
         interfaces: class, subclass and protocol of each, ``03/01/01``; 16 at most.
         why: for people.
+        present: whether it is still plugged in.
         descriptors: what it said of itself, as hexadecimal digits; its first 512 bytes.
     """
 
@@ -64,6 +65,7 @@ class Blocked(View):
     interfaces: Annotated[tuple[str, ...], Field(max_length=16)]
     why: Words
     descriptors: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{2}){0,512}$")]
+    present: bool = True
 
 
 class Disks(View):

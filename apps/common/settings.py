@@ -8,25 +8,24 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-S = TypeVar("S", bound="Settings")
+Registration = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9][A-Z0-9-]{1,15}$")]
+"""An aircraft's, as painted on it: ``EC-LAB``."""
 
 
 class SettingsError(Exception):
     """A variable is missing or wrong; the message names each one."""
 
 
-class Settings(BaseSettings):
-    """What every app has. `IFE_REGISTRATION` is the aircraft's, as painted on it: ``EC-LAB``."""
+class AnySettings(BaseSettings):
+    """What every app has, on an aircraft and on the ground."""
 
     model_config = SettingsConfigDict(env_prefix="IFE_", frozen=True, extra="ignore")
 
-    registration: Annotated[str, StringConstraints(pattern=r"^[A-Z0-9][A-Z0-9-]{1,15}$")]
-    redis_url: str = "unix:///run/ife/redis/redis.sock"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @classmethod
@@ -44,6 +43,13 @@ class Settings(BaseSettings):
                 for problem in error.errors()
             ]
             raise SettingsError("wrong settings:\n  " + "\n  ".join(lines)) from None
+
+
+class Settings(AnySettings):
+    """What every app on an aircraft has. `IFE_REGISTRATION` is the aircraft's."""
+
+    registration: Registration
+    redis_url: str = "unix:///run/ife/redis/redis.sock"
 
 
 Port = Annotated[int, Field(ge=1, le=65535)]

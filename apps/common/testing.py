@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -122,4 +125,121 @@ class RedisServer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.kill()
+
+
+class PostgresServer:
+    """A real PostgreSQL on a Unix socket, where everybody is believed; a context manager.
+
+    It keeps what it has committed over `kill` and `start`, and syncs it, as an aircraft's does.
+
+    Args:
+        folder: an empty one, for its data and its socket; PostgreSQL's user gets it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._data = folder / "data"
+        # PostgreSQL does not run as root.
+        self._user = "postgres" if os.geteuid() == 0 else None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._databases = 0
+
+    def url(self, database: str, user: str = "postgres") -> str:
+        """What SQLAlchemy finds a database by."""
+        return f"postgresql+psycopg://{user}@/{database}?host={self._folder}"
+
+    @property
+    def pid(self) -> int:
+        """The number of its first process."""
+        assert self._process is not None, "it was not started"  # noqa: S101 - a test's helper
+        return self._process.pid
+
+    def create(self, owner: str) -> str:
+        """Make a new database, and its owner where there is none; its name."""
+        self._databases += 1
+        name = f"test{self._databases}"
+        self.run(
+            "postgres",
+            f"SELECT format('CREATE ROLE %I LOGIN', '{owner}') "  # noqa: S608
+            f"WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{owner}') \\gexec",
+        )
+        self.run("postgres", f'CREATE DATABASE {name} OWNER "{owner}"')
+        return name
+
+    def run(self, database: str, sql: str) -> str:
+        """Have psql run statements as the superuser; what it prints, without adornment."""
+        done = subprocess.run(
+            [
+                *("psql", "--no-psqlrc", "--quiet", "--tuples-only", "--no-align"),
+                *(
+                    "--set=ON_ERROR_STOP=1",
+                    f"--host={self._folder}",
+                    "--username=postgres",
+                    database,
+                ),
+            ],
+            input=sql,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise AssertionError(done.stderr)
+        return done.stdout.strip()
+
+    def start(self, options: Sequence[str] = ()) -> None:
+        """Start it, and wait until it answers; after a `kill` it first repairs itself."""
+        programs = max(
+            Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name)
+        )
+        if not self._data.exists():
+            if self._user:
+                shutil.chown(self._folder, self._user)
+            self._folder.chmod(0o755)
+            subprocess.run(
+                [
+                    *(programs / "initdb", "-D", self._data, "-U", "postgres"),
+                    *("--auth=trust", "--no-sync", "--locale=C.UTF-8"),
+                ],
+                check=True,
+                capture_output=True,
+                timeout=60,
+                user=self._user,
+            )
+        command: list[str | Path] = [
+            *(programs / "postgres", "-D", self._data, "-k", self._folder),
+            *("-c", "listen_addresses=", "-c", "timezone=UTC", *options),
+        ]
+
+        def answers() -> bool:
+            # What is left of one that was killed may still hold its memory.
+            if self._process is None or self._process.poll() is not None:
+                self._process = subprocess.Popen(
+                    command, stderr=subprocess.DEVNULL, user=self._user, start_new_session=True
+                )
+            with suppress(AssertionError):
+                return self.run("postgres", "SELECT 1") == "1"
+            return False
+
+        wait_until(answers, "PostgreSQL answers", timeout=30)
+
+    def kill(self) -> None:
+        """End it by SIGKILL, if it runs."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            # Immediate shutdown (postgres(1)): nobody needs what it holds any more.
+            self._process.send_signal(signal.SIGQUIT)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=10)
         self.kill()

@@ -27,6 +27,7 @@ from apps.common.health import Health
 from apps.common.settings import SettingsError
 from apps.common.web import Problem
 from apps.content_sync.clock import Clock
+from apps.content_sync.ground import Ground, OnBoard
 from apps.content_sync.importer import Importer, verify
 from apps.content_sync.settings import ContentSyncSettings
 from apps.content_sync.source import (
@@ -91,6 +92,17 @@ class ContentSync:
         self.worker = Worker(self.publish_soon)
         self.turn = threading.Lock()
         """Held by whoever looks at a source or imports: trust and objects have one user each."""
+        self.ground = (
+            Ground(
+                settings,
+                self._bus,
+                OnBoard(self.store, self.trust, self.turn, self.worker.stop),
+                lambda: self.trust.reference,
+                self.publish_soon,
+            )
+            if settings.hangar_address
+            else None
+        )
         self._lock = threading.RLock()
         self._ports: dict[str, _Port] = {}
         self._wake = threading.Event()
@@ -101,6 +113,8 @@ class ContentSync:
         self.health.need(self._why_not)
         self.health.part("redis", lambda: self._bus.trouble)
         self.health.part("content", self._content_trouble)
+        for part, check in (self.ground.parts() if self.ground else {}).items():
+            self.health.part(part, check)
 
     def start(self) -> None:
         """Begin to follow disks."""
@@ -108,6 +122,8 @@ class ContentSync:
         self.worker.start()
         self._ticker.start()
         Followed(self._bus, disks.TOPIC, Disks, on_value=self._disks_are)
+        if self.ground:
+            self.ground.start()
         log.info("content_sync is up")
 
     def close(self) -> None:
@@ -115,6 +131,8 @@ class ContentSync:
         self._closing = True
         self._wake.set()
         self.worker.close()
+        if self.ground:
+            self.ground.close()
         self._ticker.join(timeout=5)
         self._bus.close()
 
@@ -133,6 +151,7 @@ class ContentSync:
             freshness=self._freshness(trusted),
             progress=self.worker.progress,
             disks=views,
+            gate=self.ground.view() if self.ground else None,
             trouble=self.worker.trouble,
             free=self.store.free(),
         )
@@ -311,6 +330,8 @@ class ContentSync:
             self._wake.clear()
             try:
                 self._retry()
+                if self.ground:
+                    self.ground.tick()
                 self._publish()
             except Exception:
                 # Without this thread nobody would hear of anything.

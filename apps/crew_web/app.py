@@ -12,7 +12,7 @@ from apps.common import log, manhole
 from apps.common.layout import LayoutError
 from apps.common.settings import SettingsError
 from apps.common.web import health_blueprint
-from apps.crew_web import actions, guard, login, media_pages, pages, texts
+from apps.crew_web import actions, content_pages, guard, login, media_pages, onboard, pages, texts
 from apps.crew_web.crew import CrewFileError
 from apps.crew_web.languages import CatalogueError
 from apps.crew_web.service import CrewWeb
@@ -58,6 +58,7 @@ def create_app(settings: CrewWebSettings | None = None) -> Flask:
     app.register_blueprint(login.pages)
     app.register_blueprint(pages.pages)
     app.register_blueprint(media_pages.media_pages)
+    app.register_blueprint(content_pages.content_pages)
     _answer_errors(app)
     web.start()
     manhole.open_if_wanted(app=app, web=web)
@@ -81,6 +82,7 @@ def _teach_templates(app: Flask, web: CrewWeb) -> None:
         layout=web.layout,
         parts=web.parts,
         seat_picture=web.seat_picture,
+        percent=onboard.percent,
         registration=web.settings.registration,
         crew=web.crew,
         session=guard.current,

@@ -11,7 +11,7 @@ from apps.common.protocol import CREW_HEADER
 from apps.crew_web import guard
 from apps.crew_web.crew import PIN_PATTERN, BusyError
 from apps.crew_web.guard import service
-from apps.crew_web.lockout import LockedOutError
+from apps.crew_web.lockout import LockedOutError, Try
 
 LANGUAGE_COOKIE = "__Host-ife-language"
 LANGUAGE_AGE = 365 * 24 * 3600
@@ -38,13 +38,8 @@ def log_in() -> Response:
         return login_page(422, problem="person")
     if not re.fullmatch(PIN_PATTERN, pin):
         return login_page(422, problem="pin", chosen=person)
-    known = person if service().crew.get(person) else None
-    device = request.cookies.get(guard.DEVICE_COOKIE, "")
-    # In this order: whom the page has no time for has not tried.
     try:
-        with service().crew.turn():
-            this_try = service().lockout.begin_try(known, _address(), device)
-            is_right = service().crew.pin_is_right(person, pin)
+        this_try, is_right = check_pin(person, pin)
     except BusyError:
         response = login_page(503, problem="busy", chosen=person)
         response.headers["Retry-After"] = "1"
@@ -54,14 +49,31 @@ def log_in() -> Response:
         response.headers["Retry-After"] = str(int(error.seconds) + 1)
         return response
     if not is_right:
-        what = "wrong PIN" if this_try.left else "wrong PIN, locked out"
-        log.warning(what, extra=_who(known or "(unknown)"))
         return login_page(401, tries_left=this_try.left, problem="wrong", chosen=person)
     response = _go_home()
     guard.set_device_cookie(response, service().lockout.was_right(this_try))
     guard.set_cookie(response, service().sessions.begin(person))
     log.info("logged in", extra=_who(person))
     return response
+
+
+def check_pin(person: str, pin: str) -> tuple[Try, bool]:
+    """Try a PIN, which counts: whether it is right.
+
+    Raises:
+        BusyError: others wait for theirs already; this was no try.
+        LockedOutError: too many were wrong; neither was this.
+    """
+    known = person if service().crew.get(person) else None
+    device = request.cookies.get(guard.DEVICE_COOKIE, "")
+    # In this order: whom the page has no time for has not tried.
+    with service().crew.turn():
+        this_try = service().lockout.begin_try(known, _address(), device)
+        is_right = service().crew.pin_is_right(person, pin)
+    if not is_right:
+        what = "wrong PIN" if this_try.left else "wrong PIN, locked out"
+        log.warning(what, extra=_who(known or "(unknown)"))
+    return this_try, is_right
 
 
 def _address() -> str:

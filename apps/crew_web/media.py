@@ -1,4 +1,4 @@
-"""The calls of the page to pa_audio and vlc_stream."""
+"""The calls of the page to pa_audio, vlc_stream and content_sync."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from apps.common.channels import (
     ImposeRequest,
     View,
 )
+from apps.common.content import ContentState
 from apps.common.screens import ScreensOrder, ScreensView
 
 
@@ -94,3 +95,33 @@ class VlcStream(Client):
     def order_screens(self, crew: str, order: ScreensOrder) -> ScreensView:
         """Deploy, stow or switch screens; how they were when this was said."""
         return self.ask(ScreensView, "POST", "/api/v1/screens", crew, order)
+
+
+class ContentSync(Client):
+    """content_sync's API. Each call raises UnavailableError or RefusedError.
+
+    How content is comes by the bus.
+    """
+
+    def import_disk(self, crew: str, port: str) -> None:
+        """Import a disk that waits for the crew's word, or try it once more."""
+        path = f"/api/v1/disks/{quote(port, safe='')}/import"
+        self.ask(ContentState, "POST", path, crew)
+
+    def roll_back(self, crew: str) -> None:
+        """Put the former set in force."""
+        self.ask(ContentState, "POST", "/api/v1/content/rollback", crew)
+
+
+class GateOrder(View):
+    """What a bench's gate is to do."""
+
+    open: bool
+
+
+class DemoGate(Client):
+    """The gate of a bench. Each call raises UnavailableError or RefusedError."""
+
+    def set(self, crew: str, order: GateOrder) -> None:
+        """Open or close it."""
+        self.ask(_Done, "PUT", "/gate", crew, order)

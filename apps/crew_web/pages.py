@@ -9,7 +9,7 @@ from flask import Blueprint, Response, abort, make_response, render_template, re
 from apps.common.cabin import SeatView
 from apps.common.calls import RefusedError, UnavailableError
 from apps.common.commands import ArmRequest, CommandRequest, DeliveryReport
-from apps.crew_web import actions, guard, selection, texts
+from apps.crew_web import actions, guard, onboard, selection, texts
 from apps.crew_web.guard import service
 from apps.crew_web.login import login_page
 
@@ -123,12 +123,15 @@ def seat(seat: str) -> str:
 
 @pages.get("/status")
 def status() -> str:
-    """What is degraded, who speaks, and which imposed videos are on."""
+    """What is degraded, who speaks, which imposed videos are on, and how content is."""
+    content, disks = service().content(), service().disks()
     return render_template(
         "_status.html",
         degraded=texts.known_parts(service().degraded()),
         pa=service().pa.value,
         imposed=service().imposed(),
+        content=onboard.headline(content, disks) if content else None,
+        progress=content.progress if content else None,
     )
 
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 import threading
 
+from apps.common import content, disks, pa
 from apps.common import layout as layouts
-from apps.common import pa
 from apps.common.bus import Bus, Followed
 from apps.common.calls import SeatControl
 from apps.common.channels import ImposedView
+from apps.common.content import ContentState
+from apps.common.disks import Disks
 from apps.common.health import Degraded, Health
 from apps.common.settings import SettingsError
 from apps.crew_web import cabin_map, crew, languages, selection
 from apps.crew_web.lockout import Lockout
-from apps.crew_web.media import PaAudio, VlcStream
+from apps.crew_web.media import ContentSync, DemoGate, PaAudio, VlcStream
 from apps.crew_web.seat_picture import SeatPicture
 from apps.crew_web.sessions import Sessions
 from apps.crew_web.settings import CrewWebSettings
@@ -59,6 +61,12 @@ class CrewWeb:
         video = VlcStream(settings.vlc_stream_socket)
         self.vlc_stream = Watched("vlc_stream", video, lambda: self._look_at_video(video))
         self._imposed: tuple[ImposedView, ...] = ()
+        self.content_sync = Watched("content_sync", ContentSync(settings.content_sync_socket))
+        self._content = Followed(self._bus, content.TOPIC, ContentState)
+        self._disks = Followed(self._bus, disks.TOPIC, Disks, disks.GOOD_FOR)
+        self.demo_gate = (
+            None if settings.demo_gate_socket is None else DemoGate(settings.demo_gate_socket)
+        )
         self.seat_picture = (
             None if settings.seat_picture is None else SeatPicture(settings.seat_picture)
         )
@@ -67,21 +75,22 @@ class CrewWeb:
         self.health = Health("crew_web")
         self.health.need(lambda: self.store.trouble)
         self.health.part("redis", lambda: self._bus.trouble)
-        for app in (self._seat_control, self.pa_audio, self.vlc_stream):
+        for app in (self._seat_control, self.pa_audio, self.vlc_stream, self.content_sync):
             self.health.part(app.name, app.trouble)
 
     def start(self) -> None:
         """Connect to the bus, and begin to watch the other apps."""
         self._bus.start()
-        for thread in (self._seat_control, self.pa_audio, self.vlc_stream, self._watcher):
-            thread.start()
+        for app in (self._seat_control, self.pa_audio, self.vlc_stream, self.content_sync):
+            app.start()
+        self._watcher.start()
         log.info("the crew's page is up", extra={"seats": len(self.layout.seats)})
 
     def close(self) -> None:
         """Stop everything."""
         self._closing.set()
         self._watcher.join(timeout=5)
-        for app in (self._seat_control, self.pa_audio, self.vlc_stream):
+        for app in (self._seat_control, self.pa_audio, self.vlc_stream, self.content_sync):
             app.close()
         self._bus.close()
         self.store.close()
@@ -109,6 +118,14 @@ class CrewWeb:
         if self.vlc_stream.trouble():
             return None
         return [video for video in self._imposed if video.state != "idle"]
+
+    def content(self) -> ContentState | None:
+        """What content_sync said last; None while it is away, as what it said is old then."""
+        return None if self.content_sync.trouble() else self._content.value
+
+    def disks(self) -> Disks | None:
+        """What usb_lockdown said within the last seconds; None: nothing."""
+        return self._disks.value
 
     def _look_at_video(self, client: VlcStream) -> None:
         self._imposed = client.channels().imposed

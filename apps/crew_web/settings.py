@@ -16,7 +16,8 @@ class CrewWebSettings(Settings):
     `crew_file` says who may log in (`apps.crew_web.crew`). Whoever does nothing for
     `session_idle_minutes` is logged out. `seat_picture` is a seat and the `still_socket` of its
     player, where that runs on this machine: ``12A:/run/ife/player/still.sock``; the page then shows
-    what that seat sees.
+    what that seat sees. With `imports_want_pin` whoever has a crew disk imported gives their PIN.
+    `demo_gate_socket` is where a bench opens and closes its gate; no aircraft has one.
     """
 
     layout: Path
@@ -25,7 +26,10 @@ class CrewWebSettings(Settings):
     seat_control_socket: Path = Path("/run/ife/seat_control.sock")
     pa_audio_socket: Path = Path("/run/ife/pa_audio.sock")
     vlc_stream_socket: Path = Path("/run/ife/vlc_stream.sock")
+    content_sync_socket: Path = Path("/run/ife/content_sync.sock")
     session_idle_minutes: Annotated[int, Field(ge=1, le=720)] = 30
     seat_picture: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]?[A-HJKL]:/.+$")] | None = (
         None
     )
+    imports_want_pin: bool = False
+    demo_gate_socket: Path | None = None

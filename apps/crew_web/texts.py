@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 from babel import Locale, UnknownLocaleError
+from babel.dates import format_date
+from babel.numbers import format_decimal
 from flask import g
 
 from apps.common.commands import (
@@ -28,6 +30,7 @@ from apps.common.commands import (
     SetVolume,
     ShowMessage,
 )
+from apps.common.content import DiskView, Freshness, GateView
 from apps.common.health import Degraded
 from apps.common.layout import Layout
 
@@ -121,12 +124,12 @@ def part(name: str) -> str:
 
 
 def known_parts(degraded: Iterable[Degraded]) -> list[Degraded]:
-    """Those parts of other apps that the crew can do something about, and all of the page's own."""
-    return [
-        part
-        for part in degraded
-        if part.part in _parts() or not part.part.startswith(("pa_audio ", "vlc_stream "))
-    ]
+    """Those parts of other apps that the crew can do something about, and all of the page's own.
+
+    Content is none of them: what is on board plays on without it, and its own view tells.
+    """
+    others = ("pa_audio ", "vlc_stream ", "content_sync")
+    return [part for part in degraded if part.part in _parts() or not part.part.startswith(others)]
 
 
 def _parts() -> dict[str, str]:
@@ -180,6 +183,141 @@ def media_refusal(slug: str) -> str:
         "decompression": _("The screens stay stowed in a decompression."),
     }
     return words.get(slug, _("It was refused. Reload the page and try again."))
+
+
+def content_refusal(slug: str) -> str:
+    """Why content_sync refused, and what to do."""
+    words = {
+        "no-disk": _("There is no disk to load in that port any more."),
+        "under-way": _("That disk is being loaded already."),
+        "no-former-set": _("There is no former content to go back to."),
+        "another-set": _("The content has changed meanwhile: look again before you go back."),
+        "busy": _("Too much is waiting already: try again when it is done."),
+        "disk": _("The server's disk refuses it. Tell maintenance."),
+    }
+    return words.get(slug, _("It was refused. Reload the page and try again."))
+
+
+def locked_out(seconds: float) -> str:
+    """That somebody has to wait after wrong PINs."""
+    return _("Too many wrong PINs. Wait {time}.").format(time=clock(seconds + 1))
+
+
+def disk_state(disk: DiskView) -> str:
+    """How far a disk is, in a word or two."""
+    if disk.state == "waits":
+        return _("ready to load") if disk.safe_to_remove else _("being looked at")
+    words = {
+        "queued": _("waits for its turn"),
+        "importing": _("is being loaded"),
+        "done": _("loaded"),
+        "refused": _("not accepted"),
+        "failed": _("not loaded to the end"),
+    }
+    return words.get(disk.state, disk.state)
+
+
+def disk_advice(disk: DiskView) -> str:
+    """What to do with a disk that is not simply being loaded."""
+    words = {
+        "waits": _("Press Load to bring it on board."),
+        "done": _("You can take it out."),
+        "refused": _("Nothing of it was loaded. Take it out, and ask the ground for another one."),
+        "failed": _(
+            "What was good is kept. Leave it in: it is tried again by itself. "
+            "If that does not help, ask the ground for another one."
+        ),
+    }
+    if disk.state == "waits" and not disk.safe_to_remove:
+        return ""
+    return words.get(disk.state, "")
+
+
+def content_now(word: str | None, percent: int | None) -> str:
+    """How content is, in as few words as a tab holds; `word` is from `onboard.headline`."""
+    if word == "importing" and percent is not None:
+        return _("Loading {percent} %").format(percent=percent)
+    words = {
+        "importing": _("Disk is loading"),
+        "refused": _("Disk not accepted"),
+        "failed": _("Disk not loaded"),
+        "queued": _("A disk waits"),
+        "kept-out": _("Device kept out"),
+        "gate": _("Gate is loading"),
+        "waits": _("A disk is in"),
+        "done": _("Disk may go"),
+        "fresh": _("up to date"),
+        "expired": _("expired, plays on"),
+        "none": _("none on board yet"),
+    }
+    return words.get(word or "", _("not known"))
+
+
+def freshness(what: Freshness) -> str:
+    """How good the content in force is."""
+    day = date(what.until) if what.until else ""
+    words = {
+        "fresh": _("Good until {day}.").format(day=day),
+        "expired": _(
+            "Expired since {day}. It plays on: load a newer disk, or go to a gate."
+        ).format(day=day),
+        "none": _("There is no content on board yet: load a disk, or go to a gate."),
+    }
+    return words[what.state]
+
+
+def gate_closed(why: str) -> str:
+    """Why the gate is closed: the words of content_sync's `link.Gate`."""
+    words = {
+        "in flight": _("In flight."),
+        "nobody tells whether there is weight on the wheels": _(
+            "It is not known whether the aircraft is on the ground."
+        ),
+        "there is no link to the ground": _("There is no link to the ground."),
+        "the ground has not given an address": _("The ground gives no address."),
+        "there is no way to the Hangar": _("There is no way to the Hangar."),
+        "the link has just come up": _("The link has just come up."),
+    }
+    return words.get(why, why)
+
+
+def gate_plan(gate: GateView) -> str:
+    """What comes by an open gate, in a sentence."""
+    if not gate.bytes:
+        return _("Nothing is missing.") if gate.title is None else ""
+    if gate.bytes_fit >= gate.bytes:
+        return _("All of it fits: {total}.").format(total=size(gate.bytes))
+    return _("{fit} of {total} will fit.").format(fit=size(gate.bytes_fit), total=size(gate.bytes))
+
+
+def date(moment: datetime) -> str:
+    """A day, as the language of the request writes it."""
+    return format_date(moment, format="medium", locale=_locale())
+
+
+def size(count: float) -> str:
+    """Bytes, in the unit that suits them."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{format_decimal(round(count), locale=_locale())} {unit}"
+        count /= 1000
+    return f"{format_decimal(round(count, 1), locale=_locale())} GB"
+
+
+def time_left(seconds: float | None) -> str:
+    """About how long something takes yet; empty where nobody knows."""
+    if seconds is None:
+        return ""
+    if seconds < 60:
+        return _("less than a minute left")
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return _("about {minutes} min left").format(minutes=minutes)
+    return _("about {hours} h {minutes} min left").format(hours=minutes // 60, minutes=minutes % 60)
+
+
+def _locale() -> Locale:
+    return Locale.parse(g.language.code, sep="-")
 
 
 def media_unavailable(*, maybe_done: bool) -> str:

@@ -11,6 +11,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from apps.common.backoff import BackOff
+from apps.common.outbox import LOADING
 from apps.seat_control.journal import Journal
 
 if TYPE_CHECKING:
@@ -54,9 +55,10 @@ class Auditor:
 
     def _run(self) -> None:
         # Here, for it takes half of the app's time to load, and no seat has to wait for that.
-        from apps.seat_control.audit_log import AuditLog
+        with LOADING:
+            from apps.seat_control.audit_log import AuditLog
 
-        audit_log = AuditLog(self._database_url, self._registration)
+            audit_log = AuditLog(self._database_url, self._registration)
         back_off = BackOff(RETRY_FIRST, RETRY_MAX)
         while not self._closing.is_set():
             try:

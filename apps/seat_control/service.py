@@ -33,6 +33,7 @@ from apps.common.commands import (
 )
 from apps.common.health import Health
 from apps.common.log import Refusals
+from apps.common.outbox import Outbox
 from apps.common.protocol import (
     EPOCH_HEADER,
     MAX_STATUS_BODY,
@@ -46,6 +47,7 @@ from apps.common.protocol import (
     StatusAnswer,
 )
 from apps.common.settings import SettingsError
+from apps.common.usage import now as now_ms
 from apps.common.web import CONTENT_TYPE, Problem, malformed
 from apps.seat_control.audit import Auditor
 from apps.seat_control.commands import (
@@ -61,6 +63,7 @@ from apps.seat_control.journal import Journal
 from apps.seat_control.multicast import MulticastSender
 from apps.seat_control.seats import ClaimedTwiceError, SeatTable
 from apps.seat_control.settings import SeatControlSettings
+from apps.seat_control.usage import SeatUsage
 
 log = logging.getLogger(__name__)
 
@@ -117,6 +120,8 @@ class SeatControl:
         self._bus = Bus(settings.redis_url)
         self._announced: tuple[int, ...] = ()
         self._auditor = Auditor(self._journal, settings.database_url, settings.registration)
+        self._usage = SeatUsage()
+        self._outbox = Outbox(settings.usage_database_url, "ife-seat_control")
         self._multicast = MulticastSender(
             settings.multicast_interface,
             settings.multicast_source,
@@ -136,6 +141,7 @@ class SeatControl:
         self.health.need(self._stuck)
         self.health.part("redis", lambda: self._bus.trouble)
         self.health.part("audit log", lambda: self._auditor.trouble)
+        self.health.part("usage", lambda: self._outbox.trouble)
         self.health.part("journal", lambda: self._journal.trouble)
         self.health.part("multicast", lambda: self._multicast.trouble or self._deaf)
         self._deaf: str | None = None
@@ -148,6 +154,7 @@ class SeatControl:
             self._bus, pa.TOPIC, pa.PaState, pa.STATE_GOOD_FOR, self._tell_of_announcements
         )
         self._auditor.start()
+        self._outbox.start()
         self._multicast.start()
         self._ticker.start()
         log.info(
@@ -160,6 +167,9 @@ class SeatControl:
         self._closing.set()
         self._ticker.join(timeout=5)
         self._multicast.close()
+        for record in self._usage.finish(time.monotonic()):
+            self._outbox.append(record)
+        self._outbox.close()
         self._auditor.close()
         self._bus.close()
         self._journal.close()
@@ -444,6 +454,8 @@ class SeatControl:
             self._untold.clear()
         if seats:
             self.events.publish("seats", json.dumps(seats))
+            for record in self._usage.take(seats, now_ms(), time.monotonic()):
+                self._outbox.append(record)
         for command in progress:
             self.events.publish("command", command.model_dump_json())
         self.write_outcomes()

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from apps.common import outbox
 from apps.common.settings import CabinLinkSettings
 
 
@@ -15,5 +16,6 @@ class SeatControlSettings(CabinLinkSettings):
 
     layout: Path
     database_url: str = "postgresql+psycopg:///ife?host=/run/postgresql"
+    usage_database_url: str = outbox.DATABASE_URL
     command_key: Path
     multicast_ttl: Annotated[int, Field(ge=0, le=32)] = 1

@@ -36,6 +36,7 @@ def variables(folder: Path) -> dict[str, str]:
         "IFE_BOOT_ID": "a" * 32,
         "IFE_REDIS_URL": f"unix://{folder}/no-redis.sock",
         "IFE_DATABASE_URL": f"postgresql+psycopg:///ife?host={folder}/no-postgresql",
+        "IFE_USAGE_DATABASE_URL": f"postgresql+psycopg:///usage?host={folder}/no-postgresql",
         "IFE_MULTICAST_INTERFACE": "lo",
         "IFE_MULTICAST_SOURCE": "127.0.0.1",
         "IFE_MULTICAST_TTL": "0",

@@ -102,7 +102,9 @@ def test_a_database_that_trusts_everybody_is_entered_by_nobody_else(tmp_path: Pa
     programs = preflight.postgresql_folder()
     assert programs is not None, "run `make install`"
     bench.paths.make_folders()
-    (bench.paths.state / "postgresql" / programs.parent.name).mkdir(parents=True)  # as if made
+    data = bench.paths.state / "postgresql" / programs.parent.name  # as if made
+    data.mkdir(parents=True)
+    (data / services.MADE).write_text(repr(services.databases()))
     services.postgresql(bench, Host(as_root=False))
     assert "trust" in (bench.paths.etc / "postgresql/pg_hba.conf").read_text()
     folder = services.postgresql_folder(bench.paths)

@@ -120,7 +120,7 @@ def test_as_root_programs_get_their_users_and_networks(paths: Paths) -> None:
         user="nobody",
         groups=("daemon", "mail"),
         namespace="ife-bench-7",
-        socket=SocketUnit(Path("/run/x.sock"), 0o660, "ife", 1024),
+        socket=SocketUnit(Path("/run/x.sock"), 0o660, None, "ife", 1024),
     )
     text = configuration([program], paths, True)
     assert "command=ip netns exec ife-bench-7 " in text
@@ -133,7 +133,7 @@ def test_as_root_programs_get_their_users_and_networks(paths: Paths) -> None:
 @pytest.fixture
 def answering(paths: Paths) -> Iterator[Path]:
     """A supervised program that answers at a socket with its process id; the socket's path."""
-    socket_unit = SocketUnit(paths.run / "x.sock", 0o600, None, None)
+    socket_unit = SocketUnit(paths.run / "x.sock", 0o600, None, None, None)
     (paths.etc / "answer.py").write_text(ANSWER)
     argv = (sys.executable, str(paths.etc / "answer.py"))
     program = Program(name="x", argv=argv, socket=socket_unit)

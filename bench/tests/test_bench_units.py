@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.prepare import NOT_HERE, UNITS
+from bench.prepare import CONTENT_UNITS, NOT_HERE, READER, UNITS
 from bench.units import UnitError, Where, load, parse, read_environment_file, service_names
 
 WHERE = Where(
@@ -18,7 +18,7 @@ WHERE = Where(
         "/etc/ife": Path("/b/etc/ife"),
         "/run/ife": Path("/b/run/ife"),
     },
-    specifiers={"S": "/b/var/lib", "b": "0123"},
+    specifiers={"S": "/b/var/lib", "t": "/b/run", "b": "0123"},
     credentials=Path("/b/run/credentials"),
 )
 
@@ -61,7 +61,10 @@ def test_what_is_no_unit_file_is_refused(text: str) -> None:
         parse(text)
 
 
-@pytest.mark.parametrize("name", [name for name in service_names(UNITS) if name not in NOT_HERE])
+OF_ONE_SHAPE = sorted(set(service_names(UNITS)) - NOT_HERE - CONTENT_UNITS - {READER})
+
+
+@pytest.mark.parametrize("name", OF_ONE_SHAPE)
 def test_our_units_can_be_followed(name: str) -> None:
     unit = load(UNITS, name, WHERE)
     assert unit.argv[0].startswith("/b/venv/bin/")
@@ -75,6 +78,24 @@ def test_our_units_can_be_followed(name: str) -> None:
     assert unit.socket is not None
     assert unit.socket.path == Path(f"/b/run/ife/{name}.sock")
     assert (unit.socket.mode, unit.socket.group) == (0o660, "ife")
+
+
+@pytest.mark.parametrize("name", sorted(CONTENT_UNITS))
+def test_the_units_of_content_can_be_followed(name: str) -> None:
+    unit = load(UNITS, name, WHERE)
+    assert unit.user == f"ife-{name}"
+    assert unit.socket is not None
+    assert unit.socket.path == Path(f"/b/run/ife/{name}.sock")
+    assert unit.socket.most is None
+
+
+def test_a_template_is_started_by_its_socket_for_each_connection() -> None:
+    unit = load(UNITS, READER, WHERE)
+    assert unit.user == "ife-usb_lockdown-reader"
+    assert unit.socket is not None
+    assert unit.socket.path == Path("/b/run/ife/usb_lockdown-reader.sock")
+    assert (unit.socket.mode, unit.socket.user) == (0o600, "ife-usb_lockdown")
+    assert unit.socket.most == 8
 
 
 def test_what_a_unit_adds_for_itself_is_read_by_the_names_of_its_drop_ins(tmp_path: Path) -> None:

@@ -17,9 +17,9 @@ from image.settings import ROOT, Source
 CREW = ROOT / "apps/crew_web/static/vendor"
 
 
-def test_the_servers_apps_are_in_the_image_and_the_players_is_not() -> None:
+def test_the_servers_apps_are_in_the_image_and_others_are_not() -> None:
     assert {"crew_web", "seat_control"} <= set(stage.server_apps())
-    assert "player" not in stage.server_apps()
+    assert not {"hangar", "player"} & set(stage.server_apps())
 
 
 @pytest.mark.skipif(not CREW.exists(), reason="needs `make build`")
@@ -33,6 +33,7 @@ def test_every_unit_is_where_systemd_looks_for_it(tmp_path: Path) -> None:
     assert (units / "ife-.service.d/hardening.conf").exists()
     assert (tmp_path / "usr/lib/sysusers.d/ife.conf").exists()
     assert not list(tmp_path.rglob("ife-player*"))
+    assert not list(tmp_path.rglob("ife-hangar*"))
     assert list((tmp_path / "usr/share/ife/layouts").glob("*.yml"))
     assert list((tmp_path / "usr/share/ife/crew_web/static/vendor").iterdir())
 

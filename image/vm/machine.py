@@ -217,7 +217,10 @@ def command(
         *("-serial", "chardev:console"),
         *("-device", "VGA"),
         *("-device", "virtio-rng-pci"),
-        *("-device", "qemu-xhci,id=usb"),
+        # For sound and serial devices that are plugged in.
+        *("-audiodev", "none,id=silence", "-chardev", "null,id=silence"),
+        # Where inventory/lab has it, whatever else the machine is made of.
+        *("-device", "qemu-xhci,id=usb,addr=1d"),
         *_start(machine, files, cmdline),
         *_disk(machine, files),
         *(option for network in machine.networks for option in _network(network)),

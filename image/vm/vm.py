@@ -223,19 +223,36 @@ class VM:
 
     # -- its USB --------------------------------------------------------------------------------
 
-    def plug_usb(self, driver: str, **properties: str) -> str:
-        """Plug in a device that QEMU has, for example ``usb-kbd``; returns the name to unplug."""
+    def plug_usb(self, driver: str, port: str | None = None, **properties: object) -> str:
+        """Plug in a device that QEMU has, for example ``usb-kbd``; returns the name to unplug.
+
+        `port` is one of the four of the controller, ``1``, or of a hub that is plugged in there,
+        ``4.1``; else one that is free. `properties` are the driver's own; a sound or serial device
+        can have ``silence``, where nobody is at the other end.
+        """
         self._plugged += 1
         name = f"plugged{self._plugged}"
-        self.execute("device_add", driver=driver, id=name, bus="usb.0", **properties)
+        where = {} if port is None else {"port": port}
+        self.execute("device_add", driver=driver, id=name, bus="usb.0", **where, **properties)
         return name
 
-    def plug_disk(self, path: Path) -> str:
+    def plug_disk(self, path: Path, port: str | None = None, driver: str = "usb-storage") -> str:
         """Plug in a USB disk, a raw file; the guest may write to it. Returns the name to unplug."""
         node = f"medium{self._plugged + 1}"
         file = {"driver": "file", "filename": str(path.absolute())}
         self.execute("blockdev-add", driver="raw", node_name=node, file=file)
-        return self.plug_usb("usb-storage", drive=node, serial=path.stem)
+        return self.plug_usb(driver, port, drive=node, serial=path.stem)
+
+    def plug_redirected(self, socket: Path, port: str) -> str:
+        """Plug in a device that is played (usbredir) at the other end of a socket that listens.
+
+        Returns the name to unplug.
+        """
+        character = f"redirected{self._plugged + 1}"
+        address = {"type": "unix", "data": {"path": str(socket.absolute())}}
+        backend = {"type": "socket", "data": {"addr": address, "server": False}}
+        self.execute("chardev-add", id=character, backend=backend)
+        return self.plug_usb("usb-redir", port, chardev=character)
 
     def unplug(self, name: str) -> None:
         """Pull a device out.

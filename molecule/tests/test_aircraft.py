@@ -24,6 +24,7 @@ SERVICES = (
     "ife-crew_web",
     "ife-pa_audio",
     "ife-seat_control",
+    "ife-usb_lockdown",
     "ife-vlc_stream",
     "nginx",
     "nftables",

@@ -15,8 +15,13 @@ ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir()
 SHARED = {"cabin_layout", "network_interfaces", "pki_directory", "registration"}
 """Variables that belong to the aircraft, not to a role."""
 
-ON_AIRCRAFT = [role for role in ROLES if role != "pki"]
-"""Certificates are made on the controller."""
+ON_CONTROLLER = {"pki"}
+"""Certificates are made there."""
+
+ON_THE_GROUND = {"hangar"}
+"""Roles of the Hangar alone: no aircraft has them, and the image has nothing of them."""
+
+ON_SERVERS = [role for role in ROLES if role not in ON_CONTROLLER]
 
 
 def _read(path: Path) -> Any:
@@ -65,34 +70,46 @@ def test_a_variable_carries_the_roles_name(role: str) -> None:
     assert [n for n in _options(role) if n not in SHARED and not n.startswith(f"{role}_")] == []
 
 
-@pytest.mark.parametrize("role", ON_AIRCRAFT)
+def _provisioned(playbook: str) -> list[str]:
+    """The roles that a playbook gives a server, all of which it checks before."""
+    *_, check, provision = _read(ROOT / f"playbooks/{playbook}.yml")
+    assert check["tasks"][0]["loop"] == provision["roles"]
+    return [entry["role"] for entry in provision["roles"]]
+
+
+@pytest.mark.parametrize("role", ON_SERVERS)
 def test_a_role_is_checked_before_the_first_change(role: str) -> None:
-    """playbooks/site.yml calls the preflight of each role, with all that the role wants."""
+    """A playbook calls the preflight of each role, with all that the role wants."""
     specs = _read(ROOT / "roles" / role / "meta/argument_specs.yml")["argument_specs"]
     assert specs["preflight"] == specs["main"]
-    check, provision = _read(ROOT / "playbooks/site.yml")
-    assert check["tasks"][0]["loop"] == provision["roles"]
-    assert role in [entry["role"] for entry in provision["roles"]]
+    assert role in _provisioned("hangar" if role in ON_THE_GROUND else "site")
 
 
-@pytest.mark.parametrize("role", ON_AIRCRAFT)
+def test_what_is_of_the_ground_stays_there() -> None:
+    assert not ON_THE_GROUND & set(_provisioned("site"))
+    (image,) = _read(ROOT / "playbooks/image.yml")
+    assert not ON_THE_GROUND & {entry["role"] for entry in image["roles"]}
+    assert set(_provisioned("site")) | ON_THE_GROUND == set(ON_SERVERS)
+
+
+@pytest.mark.parametrize("role", ON_SERVERS)
 def test_each_task_is_of_a_phase(role: str) -> None:
-    """What the image gets and what an aircraft gets is told by the tag."""
+    """What the image, or any server, gets and what makes the one of it is told by the tag."""
     for task in _read(ROOT / "roles" / role / "tasks/main.yml"):
         phases = set(task["tags"])
         assert len(phases) == 1, task["name"]
         assert phases <= {"always", "packages", "image", "configuration"}, task["name"]
 
 
-@pytest.mark.parametrize("role", ON_AIRCRAFT)
+@pytest.mark.parametrize("role", ON_SERVERS)
 def test_each_handler_can_be_called_by_a_run_that_follows_one_cut_off(role: str) -> None:
-    """playbooks/site.yml does not know which of them that run would have called."""
+    """The playbook does not know which of them that run would have called."""
     file = ROOT / "roles" / role / "handlers/main.yml"
     for handler in _read(file) if file.exists() else []:
         assert handler["listen"] == "Apply everything", handler["name"]
 
 
-@pytest.mark.parametrize("role", ON_AIRCRAFT)
+@pytest.mark.parametrize("role", ON_SERVERS)
 def test_packages_are_written_once(role: str) -> None:
     """The image has what <role>_packages says, and the role asks for no other."""
     for task in _read(ROOT / "roles" / role / "tasks/main.yml"):

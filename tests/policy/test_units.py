@@ -14,7 +14,13 @@ from apps.player.platform import READING_LIGHT
 ROOT = Path(__file__).parents[2]
 UNITS = sorted(path.name for path in (ROOT / "units").iterdir() if path.is_file())
 SERVICES = [name for name in UNITS if name.startswith("ife-") and name.endswith(".service")]
+TEMPLATES = [name for name in SERVICES if name.endswith("@.service")]
+"""Started by their sockets, once for each connection."""
+
 PROGRAMS = ("gunicorn", "ife-status", "python")
+ON_THE_GROUND = {"ife-hangar"}
+"""Units of the Hangar, which has no others: its users are in a file of their own."""
+
 EXPOSURE = 20
 """Tenths: 2 of 10, where 10 is no protection at all."""
 
@@ -72,12 +78,17 @@ def test_a_service_adds_only_what_differs(unit: str) -> None:
 @pytest.mark.parametrize("unit", SERVICES)
 def test_a_service_belongs_to_the_target_and_runs_as_itself(unit: str) -> None:
     text = (ROOT / "units" / unit).read_text()
-    name = unit.removesuffix(".service")
+    name = unit.removesuffix(".service").removesuffix("@")
     assert f"\nUser={name}\n" in text
-    assert "\nWantedBy=ife.target\n" in text
+    if unit in TEMPLATES:
+        assert "\nAccept=yes\n" in (ROOT / "units" / f"{name}.socket").read_text()
+    else:
+        assert "\nWantedBy=ife.target\n" in text
     settings = f"\nEnvironmentFile=/etc/ife/{name.removeprefix('ife-')}.env\n"
-    assert (settings in text) == (name != "ife-status"), "status has no settings"
-    assert f"\nu     {name}" in (ROOT / "units/sysusers.d/ife.conf").read_text()
+    has_none = name == "ife-status" or unit in TEMPLATES
+    assert (settings in text) != has_none, "neither status nor a template has settings"
+    users = ROOT / "units/sysusers.d" / f"{name if name in ON_THE_GROUND else 'ife'}.conf"
+    assert f"\nu     {name}" in users.read_text()
 
 
 @pytest.mark.parametrize("unit", SERVICES)
@@ -88,9 +99,13 @@ def test_a_service_has_a_bound_on_its_memory(unit: str) -> None:
 
 @pytest.mark.parametrize("unit", SERVICES)
 def test_a_service_that_goes_on_is_watched(unit: str) -> None:
-    """One that hangs is started anew; ssh ends by itself once the ground has fallen silent."""
+    """One that hangs is started anew; ssh ends by itself once the ground has fallen silent.
+
+    What is started for one connection ends with that, or by itself.
+    """
     text = (ROOT / "units" / unit).read_text()
-    goes_on = "\nType=oneshot\n" not in text and unit != "ife-tunnel.service"
+    ends = unit == "ife-tunnel.service" or unit in TEMPLATES
+    goes_on = "\nType=oneshot\n" not in text and not ends
     assert ("\nWatchdogSec=" in text) == goes_on
     assert (unit == "ife-tunnel.service") == ("ServerAliveInterval=" in text)
 
@@ -107,3 +122,23 @@ def test_the_player_may_write_to_its_own_devices_only() -> None:
     for path in paths:
         assert re.fullmatch(r"-/sys/class/(backlight|leds)/[a-z_-]+", path), path
     assert f'KERNEL=="{READING_LIGHT}"' in (ROOT / "units/udev/ife-player.rules").read_text()
+
+
+def test_usb_lockdown_is_given_disks_and_hubs_alone() -> None:
+    """Its user may write to /sys where udev gives it a file, and udev gives it no keyboard's."""
+    text = (ROOT / "units/udev/55-ife-usb_lockdown.rules").read_text()
+    (given,) = re.findall(r'ENV{ID_USB_INTERFACES}=="([^"]+)"', text)
+    kinds = {kind for device in given.split("|") for kind in device.strip(":").split(":")}
+    assert kinds == {"080650", "080662", "090000", "090001", "090002"}
+    assert 'ATTR{bInterfaceClass}=="08|09"' in text
+    assert text.count("chown ife-usb_lockdown") == 3
+
+
+def test_a_reader_of_disks_has_nothing() -> None:
+    text = (ROOT / "units/ife-usb_lockdown-reader@.service").read_text()
+    text += (ROOT / "units/ife-usb_lockdown-reader@.service.d/once.conf").read_text()
+    lines = text.splitlines()
+    assert "PrivateNetwork=yes" in lines
+    assert "RestrictAddressFamilies=none" in lines
+    assert "SupplementaryGroups=" in lines
+    assert not [line for line in lines if line.startswith(("DeviceAllow", "ReadWrite", "State"))]

@@ -1,4 +1,4 @@
-"""Runs playbooks/pki.yml, renders the templates of the roles, and makes network namespaces."""
+"""Runs playbooks/pki.yml, and renders the templates of the roles."""
 
 from __future__ import annotations
 
@@ -7,18 +7,12 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Self, TypeVar
-
-from pyroute2 import NetNS, netns
+from typing import Any
 
 import bench.render
-
-T = TypeVar("T")
 
 ROOT = Path(__file__).parents[2]
 
@@ -105,7 +99,7 @@ def ansible_playbook(
         env=os.environ | environment,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=150,
         check=False,
     )
 
@@ -131,37 +125,3 @@ def render(folder: Path, role: str, template: str, **variables: object) -> Path:
     rendered = folder / template.removesuffix(".j2")
     rendered.write_text(bench.render.render(role, template, **variables))
     return rendered
-
-
-class Namespace:
-    """A network namespace, and a thread that lives in it; a context manager."""
-
-    def __init__(self, name: str) -> None:
-        self.name = f"ife-test-{os.getpid()}-{name}"
-        netns.create(self.name)
-        self._thread = ThreadPoolExecutor(1, initializer=netns.setns, initargs=(self.name,))
-
-    def run(self, action: Callable[..., T], *arguments: Any, **more: Any) -> T:
-        """Call `action` in there."""
-        return self._thread.submit(action, *arguments, **more).result(timeout=30)
-
-    def bring_up(self, interface: str, *addresses: str) -> None:
-        """Give an interface its addresses, each like 10.20.0.1/24, and set it up."""
-        with NetNS(self.name) as route:
-            (index,) = route.link_lookup(ifname=interface)
-            for address in addresses:
-                route.addr("add", index=index, address=address)
-            route.link("set", index=index, state="up")
-
-    def set_down(self, interface: str) -> None:
-        """Set it down; the other end of a pair loses its carrier."""
-        with NetNS(self.name) as route:
-            (index,) = route.link_lookup(ifname=interface)
-            route.link("set", index=index, state="down")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._thread.shutdown()
-        netns.remove(self.name)

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from pyroute2 import NetNS
 
-from tests.roles.helpers import Namespace, render
+from bench.namespace import Namespace
+from tests.roles.helpers import render
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="making namespaces takes root rights")
 

@@ -7,6 +7,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from nacl.signing import SigningKey
+
 from apps.common.pa import Signer
 from apps.common.protocol import FrameSigner
 from apps.player.keys import read_keys
@@ -84,7 +86,9 @@ def test_the_airlines_authority_speaks_for_no_other_airline(pki: Pki, tmp_path: 
 
 def test_no_secret_can_be_read_by_others(pki: Pki) -> None:
     secrets = [*pki.directory.rglob("*.key"), *pki.authority.glob("*.key")]
-    assert len(secrets) == len(SEATS) + 5
+    secrets.append(pki.directory / "gate_ssh")
+    # Of each seat; of the server, the gate, commands, the PA, usage, the authorities; and SSH.
+    assert len(secrets) == len(SEATS) + 7 + 1
     assert {_mode(path) for path in secrets} == {0o600}
     assert _mode(pki.authority) == 0o700
 
@@ -97,6 +101,27 @@ def test_the_pa_key_is_what_pa_audio_and_the_seats_read(pki: Pki) -> None:
 def test_the_command_key_is_what_seat_control_and_the_seats_read(pki: Pki) -> None:
     signer = FrameSigner((pki.directory / "command.key").read_bytes())
     assert read_keys(pki.directory / "command.pub") == [signer.public_key]
+
+
+def test_the_gates_certificate_is_the_aircrafts_and_its_ssh_key_opensshs(pki: Pki) -> None:
+    assert _verify(pki, "gate.crt", "-purpose", "sslclient").endswith(": OK\n")
+    shown = _openssl(
+        "x509", "-in", pki.directory / "gate.crt", "-noout", "-subject", "-nameopt", "RFC2253"
+    )
+    assert shown == f"subject=CN=gate,OU=EC-LAB,O={AIRLINE}\n"
+    done = subprocess.run(
+        ["ssh-keygen", "-y", "-f", pki.directory / "gate_ssh"],
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=True,
+    )
+    assert (pki.directory / "gate_ssh.pub").read_text() == f"{done.stdout.strip()} EC-LAB"
+
+
+def test_the_usage_key_is_what_signs_and_what_the_hangar_reads(pki: Pki) -> None:
+    key = SigningKey((pki.directory / "usage.key").read_bytes())
+    assert read_keys(pki.directory / "usage.pub") == [bytes(key.verify_key)]
 
 
 def test_a_second_run_changes_nothing(first_run: tuple[Pki, Run]) -> None:

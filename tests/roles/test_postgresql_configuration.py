@@ -59,7 +59,9 @@ def socket() -> Iterator[Path]:
                 connection.autocommit = True
                 connection.execute('CREATE ROLE "ife-seat_control" LOGIN')
                 connection.execute("CREATE ROLE mallory LOGIN")
+                connection.execute('CREATE ROLE "ife-content_sync" LOGIN')
                 connection.execute('CREATE DATABASE ife OWNER "ife-seat_control"')
+                connection.execute('CREATE DATABASE usage OWNER "ife-content_sync"')
             yield folder
         finally:
             server.terminate()
@@ -85,6 +87,23 @@ def test_the_owner_reaches_its_own_database_and_nothing_else(socket: Path) -> No
         _connect(socket, "ife-seat_control", "postgres")
     with pytest.raises(psycopg.OperationalError, match="no pg_hba"):
         _connect(socket, "mallory", "ife")
+
+
+def test_a_writer_reaches_a_database_and_may_do_what_its_owner_lets_everybody_do(
+    socket: Path,
+) -> None:
+    with _connect(socket, "ife-content_sync", "usage") as owner:
+        owner.execute("CREATE TABLE outbox (line text)")
+        owner.execute("GRANT INSERT ON outbox TO PUBLIC")
+    with _connect(socket, "ife-seat_control", "usage") as writer:
+        writer.execute("INSERT INTO outbox VALUES ('a line')")
+    with (
+        _connect(socket, "ife-seat_control", "usage") as writer,
+        pytest.raises(psycopg.errors.InsufficientPrivilege),
+    ):
+        writer.execute("SELECT * FROM outbox")
+    with pytest.raises(psycopg.OperationalError, match="no pg_hba"):
+        _connect(socket, "ife-content_sync", "ife")
 
 
 def test_the_socket_is_the_only_way_in_and_what_is_written_stays(socket: Path) -> None:

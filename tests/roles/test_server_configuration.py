@@ -12,6 +12,7 @@ from dotenv import dotenv_values
 
 from apps.crew_web.settings import CrewWebSettings
 from apps.seat_control.settings import SeatControlSettings
+from apps.usb_lockdown.settings import UsbLockdownSettings
 from tests.roles.helpers import AUTHORITY, ROOT, render
 
 
@@ -132,3 +133,31 @@ def test_the_apps_understand_their_settings(
     assert seats.multicast_interface == "cabin0"
     assert seats.layout == crew.layout == Path("/usr/share/ife/layouts/a320.yml")
     assert (ROOT / "inventory/layouts" / seats.layout.name).exists()
+
+
+@pytest.mark.parametrize(
+    "ports",
+    [
+        {},
+        {"front": ["pci-0000:00:14.0-usb-0:2", "pci-0000:00:14.0-usb-0:10"]},
+        {"front": ["pci-0000:00:14.0-usb-0:2"], "aft": ["pci-0000:00:14.0-usb-0:3.1"]},
+    ],
+    ids=len,
+)
+def test_usb_lockdown_understands_the_ports_that_its_role_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ports: dict[str, list[str]]
+) -> None:
+    file = render(
+        tmp_path,
+        "usb_lockdown",
+        "usb_lockdown.env.j2",
+        registration="EC-LAB",
+        usb_lockdown_places=ports,
+    )
+    for name, value in dotenv_values(file).items():
+        assert value is not None
+        monkeypatch.setenv(name, value)
+    # What the unit adds.
+    monkeypatch.setenv("IFE_RUNTIME_DIRECTORY", str(tmp_path))
+    told = UsbLockdownSettings.load().ports
+    assert told == {path: name for name, paths in ports.items() for path in paths}

@@ -21,6 +21,8 @@ NETWORKS = [
 ]
 
 
+PORT = "pci-0000:00:14.0-usb-0:2"
+
 CHANNELS = {
     "channels": {
         "news": {"names": {"en": "News"}, "group": "239.192.80.1", "playlist": ["news.ts"]},
@@ -51,6 +53,7 @@ def right(pki: Pki, tmp_path: Path) -> dict[str, Any]:
         "vlc_stream_channels": CHANNELS,
         "content_sync_airline": "EXA",
         "content_sync_root": str(tmp_path / "root.json"),
+        "usb_lockdown_places": {"front": [PORT], "aft": ["pci-0000:00:14.0-usb-0:3.1"]},
         "crew_web_crew": CREW,
         "hardening_ssh_authorities": [AUTHORITY],
     }
@@ -102,6 +105,9 @@ def test_a_right_inventory_passes(
         ({"content_sync_root": "/nowhere"}, "content_sync_root must be the airline's"),
         ({"content_sync_root": str(ROOT / "pyproject.toml")}, "content_sync_root must be the"),
         ({"content_sync_airline": "Example"}, "content_sync_airline must be three"),
+        ({"content_sync_hangar_address": "hangar"}, "content_sync_hangar_address must be an IPv4"),
+        ({"content_sync_hangar_address": "10.24.0.1"}, "content_sync_hangar_host_keys must be"),
+        ({"content_sync_gate_minutes": 0}, "content_sync_gate_minutes must be 1 to 1440"),
         ({"crew_web_crew": []}, "crew_web_crew must name somebody"),
         ({"network_interfaces": None}, "network_interfaces"),
         ({"nginx_revoked_serials": ["serial=12"]}, "nginx_revoked_serials must be"),
@@ -112,6 +118,9 @@ def test_a_right_inventory_passes(
         ({"hardening_ssh_authorities": ["ssh-rsa AAAA"]}, "hardening_ssh_authorities must be"),
         ({"hardening_ssh_authorities": []}, "hardening_ssh_authorities must have an authority"),
         ({"firewall_connections_rate": 0}, "firewall_connections_rate and"),
+        ({"usb_lockdown_places": {"Front": []}}, "usb_lockdown_places must have names"),
+        ({"usb_lockdown_places": {"front": ["1-2"]}}, "usb_lockdown_places must have lists of paths"),
+        ({"usb_lockdown_places": {"a": [PORT], "b": [PORT]}}, "usb_lockdown_places has a path twice"),
     ],
     ids=str,
 )

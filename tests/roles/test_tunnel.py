@@ -31,7 +31,8 @@ from pyroute2 import NetNS
 
 from apps.common.testing import wait_until
 from bench import units
-from tests.roles.helpers import ROOT, Namespace, ansible_playbook, render
+from bench.namespace import Namespace
+from tests.roles.helpers import ROOT, ansible_playbook, render
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="making namespaces takes root rights")
 

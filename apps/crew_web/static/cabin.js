@@ -1,4 +1,4 @@
-// The crew's page: the live map, the selection and the actions; the PA and video.
+// The crew's page: the live map, the selection and the actions; the PA, video and content.
 
 import "./seats.js";
 import "./selection.js";

@@ -127,7 +127,7 @@ document.body.addEventListener("armed", () => {
   tick();
   disarming = setInterval(tick, 100);
   if (!arm.open) arm.showModal();
-  arm.querySelector("[data-disarm]").focus();
+  (arm.querySelector("#pin") ?? arm.querySelector("[data-disarm]")).focus();
 });
 
 arm.addEventListener("close", () => {
@@ -138,10 +138,14 @@ arm.addEventListener("close", () => {
 });
 
 arm.addEventListener("click", (event) => {
+  const pin = arm.querySelector("#pin");
+  const { digit } = event.target.closest("[data-digit]")?.dataset ?? {};
+  if (digit && pin.value.length < Number(pin.maxLength)) pin.value += digit;
+  if (event.target.closest("#erase")) pin.value = pin.value.slice(0, -1);
   if (event.target.closest("[data-disarm]")) arm.close("disarmed");
 });
 
-for (const kind of ["sent", "video-changed"]) {
+for (const kind of ["sent", "video-changed", "content-changed"]) {
   document.body.addEventListener(kind, () => {
     if (arm.open) arm.close("sent");
   });

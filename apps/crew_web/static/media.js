@@ -1,4 +1,4 @@
-// The PA and video: what is asked for while it is seen, listening in, pictures, the seek dialog.
+// The PA, video and content: what is asked for while it is seen, listening in, pictures, the seek dialog.
 
 import { note, showValue } from "./deck.js";
 import { onSelection } from "./selection.js";
@@ -22,6 +22,7 @@ const BEATS = [
   ["pa", "#pa-messages", "slow-beat", 20],
   ["pa", "#pa-announcements", "slow-beat", 10],
   ["video", "#video-channels", "beat", 2],
+  ["content", "#content-disks", "beat", 1],
 ];
 
 let beats = 0;

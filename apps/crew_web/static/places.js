@@ -1,4 +1,4 @@
-// The page's three places: the cabin, the PA, video. The address keeps which is shown.
+// The page's places: the cabin, the PA, video, content. The address keeps which is shown.
 
 const buttons = [...document.querySelectorAll("[data-place]")];
 

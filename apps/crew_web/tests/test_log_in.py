@@ -253,7 +253,7 @@ def test_a_flood_of_form_is_refused(browser: FlaskClient) -> None:
 def test_health_says_what_is_away(browser: FlaskClient) -> None:
     report = browser.get("/healthz").get_json()
     assert report["ready"] is True
-    away = {"redis", "seat_control", "pa_audio", "vlc_stream"}
+    away = {"redis", "seat_control", "pa_audio", "vlc_stream", "content_sync"}
     assert {part["part"] for part in report["degraded"]} == away
 
 

@@ -25,7 +25,7 @@ from apps.common.multicast import Membership, receiving_socket
 from apps.common.testing import listens, wait_until
 from apps.vlc_stream import ts
 from apps.vlc_stream.wire import MAX_DATAGRAM, payload
-from tests.roles.helpers import Namespace
+from bench.namespace import Namespace
 
 ROOT = Path(__file__).parents[3]
 SERVER, SEAT = IPv4Address("10.20.0.1"), IPv4Address("10.20.0.2")

@@ -1,0 +1,144 @@
+"""Which files of a repository are fetched ahead of everything else, each by its exact name.
+
+At the gate a source is not read but filled, so it has to be known what python-tuf will ask for:
+what timestamp.json, the snapshot and the kinds' metadata say, in turn. None of it is believed here:
+whatever it says, it can only name files that a repository may have, and `trust` judges them later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+from pydantic import BaseModel, Field, ValidationError
+
+from apps.common.content import (
+    CATALOGUE,
+    KINDS,
+    MAX_CATALOGUE,
+    Digest,
+    Kind,
+    target_name,
+)
+
+TIMESTAMP = "timestamp.json"
+
+ROOTS_AHEAD = 8
+"""Roots that are asked for at once, beyond the newest that is known."""
+
+MAX_ROUNDS = 8
+"""Times that something is asked for: mostly three, and one more each `ROOTS_AHEAD` roots."""
+
+Version = Annotated[int, Field(ge=1, lt=10**9, strict=True)]
+
+
+class _Meta(BaseModel):
+    version: Version
+
+
+class _Metas(BaseModel):
+    meta: dict[str, _Meta]
+
+
+class _Snapshot(BaseModel):
+    """A timestamp's, or a snapshot's (TUF 1.0.33, 4.4 and 4.5)."""
+
+    signed: _Metas
+
+
+class _Hashes(BaseModel):
+    sha256: Digest
+
+
+class _Target(BaseModel):
+    length: Annotated[int, Field(ge=0, le=MAX_CATALOGUE, strict=True)]
+    hashes: _Hashes
+
+
+class _Targets(BaseModel):
+    """What is of interest of a kind's metadata (TUF 1.0.33, 4.6): its catalogue."""
+
+    targets: dict[str, object]
+
+
+class _Kind(BaseModel):
+    signed: _Targets
+
+
+Read = Callable[[str], bytes | None]
+"""The file of this name in `metadata/`; None: it is not there."""
+
+
+class Ahead:
+    """What to fetch next.
+
+    Args:
+        read: what was fetched until now, of this time or an earlier one.
+        root_version: of the newest root that is trusted.
+    """
+
+    def __init__(self, read: Read, root_version: int) -> None:
+        self._read = read
+        self._next_root = root_version + 1
+        self._asked: set[str] = set()
+
+    def names(self) -> list[str]:
+        """Files of `metadata/` to ask for now. They may not be there: what matters is what comes.
+
+        Empty: that was all.
+        """
+        wanted = [TIMESTAMP, *self._roots()]
+        wanted += [name for name in self._current() if self._read(name) is None]
+        new = [name for name in wanted if name not in self._asked]
+        self._asked.update(new)
+        return new
+
+    def current(self) -> set[str]:
+        """The files of `metadata/` that are of any use from now on."""
+        return {TIMESTAMP, *self._current(), *(f"{root}.root.json" for root in self._known())}
+
+    def catalogues(self) -> dict[Kind, tuple[str, int]]:
+        """Digest and length of each kind's catalogue, as far as its metadata are there."""
+        found: dict[Kind, tuple[str, int]] = {}
+        for kind in KINDS:
+            for name in self._current():
+                if name.endswith(f".{kind}.json"):
+                    target = self._catalogue(name, kind)
+                    if target is not None:
+                        found[kind] = (target.hashes.sha256, target.length)
+        return found
+
+    def _roots(self) -> list[str]:
+        while self._read(f"{self._next_root}.root.json") is not None:
+            self._next_root += 1
+        first = self._next_root
+        return [f"{number}.root.json" for number in range(first, first + ROOTS_AHEAD)]
+
+    def _known(self) -> range:
+        return range(1, self._next_root)
+
+    def _current(self) -> list[str]:
+        """The snapshot, and what it names, as far as that is known."""
+        timestamp = self._versions(TIMESTAMP)
+        if "snapshot.json" not in timestamp:
+            return []
+        snapshot = f"{timestamp['snapshot.json']}.snapshot.json"
+        versions = self._versions(snapshot)
+        files = [f"{role}.json" for role in ("targets", *KINDS)]
+        return [snapshot, *(f"{versions[file]}.{file}" for file in files if file in versions)]
+
+    def _versions(self, name: str) -> dict[str, int]:
+        text = self._read(name)
+        try:
+            signed = _Snapshot.model_validate_json(text or b"").signed
+        except ValidationError:
+            return {}
+        return {role: meta.version for role, meta in signed.meta.items()}
+
+    def _catalogue(self, name: str, kind: Kind) -> _Target | None:
+        text = self._read(name)
+        try:
+            targets = _Kind.model_validate_json(text or b"").signed.targets
+            return _Target.model_validate(targets.get(target_name(kind, CATALOGUE)))
+        except ValidationError:
+            return None

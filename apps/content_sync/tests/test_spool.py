@@ -1,0 +1,277 @@
+"""The spool: what is appended is in exactly one batch, and stays until it is acknowledged."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+
+from apps.common import outbox, usage
+from apps.common.outbox import Outbox
+from apps.common.testing import PostgresServer, wait_until
+from apps.common.usage import Bite, Play, Record, Sale, Stat, Survey
+from apps.content_sync import spool as spool_module
+from apps.content_sync.spool import Sealed, Spool, SpoolError
+from apps.content_sync.tests.conftest import KEY, OWNER
+
+
+def _sale(number: int = 1) -> Sale:
+    return Sale(item=f"cola-{number}", quantity=1, amount=350, currency="EUR", payment="card")
+
+
+def _bulky() -> Survey:
+    """A record of some 600 bytes."""
+    return Survey(survey="s", answers={"q": secrets.token_hex(240)})
+
+
+def _append(url: str, *records: Record) -> None:
+    engine = outbox.connect(url, "test")
+    outbox.write(engine, records)
+    engine.dispose()
+
+
+def _all(spool: Spool) -> list[Sealed]:
+    found: list[Sealed] = []
+    sealed = spool.next()
+    while sealed is not None:
+        found.append(sealed)
+        sealed = spool.next(sealed)
+    return found
+
+
+def _ids(spool: Spool) -> list[UUID]:
+    """The ids of all records of all batches."""
+    found = []
+    for sealed in _all(spool):
+        batch = usage.open_batch(sealed.batch, [KEY.verify_key])
+        found += [usage.parse(batch.head.kind, line).id for line in batch.lines]
+    return found
+
+
+@pytest.fixture
+def ready(spool: Spool) -> Spool:
+    """A spool whose tables are there."""
+    spool.depth()
+    return spool
+
+
+def test_each_record_is_in_exactly_one_batch_of_its_kind(ready: Spool, url: str) -> None:
+    records = [_sale(1), Play(media="film", seconds=60, seat="12C"), _sale(2)]
+    _append(url, *records)
+    assert ready.seal() == 3
+    assert ready.seal() == 0
+    sales, plays = _all(ready)
+    first = usage.open_batch(sales.batch, [KEY.verify_key])
+    second = usage.open_batch(plays.batch, [KEY.verify_key])
+    assert (first.head.kind, first.head.number, first.head.registration) == ("sale", 1, "EC-LAB")
+    assert [usage.parse("sale", line) for line in first.lines] == [records[0], records[2]]
+    assert [usage.parse("play", line) for line in second.lines] == [records[1]]
+    assert second.head.number == 2
+    assert second.head.spool == first.head.spool
+
+
+def test_what_is_worth_most_goes_first_and_then_the_oldest(ready: Spool, url: str) -> None:
+    for record in (Stat(name="x", value=1), _sale(1), Bite(part="seat 1A", fault="hot"), _sale(2)):
+        _append(url, record)
+        ready.seal()
+    kinds = [usage.head_of(sealed.batch) for sealed in _all(ready)]
+    assert [(head.kind, head.number) for head in kinds] == [
+        ("sale", 2),
+        ("sale", 4),
+        ("bite", 3),
+        ("stat", 1),
+    ]
+
+
+def test_a_batch_stays_as_it_is_until_it_is_acknowledged(ready: Spool, url: str) -> None:
+    _append(url, _sale(1))
+    ready.seal()
+    _append(url, _sale(2))
+    ready.seal()
+    first, second = _all(ready)
+    again = Spool(url, "EC-LAB", KEY, limit=1)
+    assert _all(again) == [first, second]
+    again.acknowledged(first)
+    assert _all(ready) == [second]
+    again.close()
+
+
+def test_many_records_are_several_batches(ready: Spool, url: str) -> None:
+    records = [_bulky() for _ in range(3000)]
+    _append(url, *records)
+    assert ready.has_full_batch() is False
+    assert ready.seal() == 3000
+    assert len(_all(ready)) == 2, "a batch has a megabyte at most"
+    assert all(len(sealed.batch) <= usage.MAX_BATCH for sealed in _all(ready))
+    assert _ids(ready) == [record.id for record in records]
+    _append(url, *(Play(media="m", seconds=1) for _ in range(spool_module.CHUNK)))
+    assert ready.has_full_batch() is True
+
+
+def test_a_full_spool_drops_by_priority_the_oldest_first_and_never_sales(
+    ready: Spool, url: str
+) -> None:
+    for record in (_sale(1), Survey(survey="s", answers={}), Stat(name="a", value=1)):
+        for _ in range(2):
+            _append(url, record.model_copy(update={"id": uuid4()}))
+            ready.seal()
+
+    def seal_with_room_for(limit: int) -> list[tuple[str, int]]:
+        spool = Spool(url, "EC-LAB", KEY, limit)
+        _append(url, _sale(2))
+        spool.seal()
+        spool.close()
+        heads = [usage.head_of(sealed.batch) for sealed in _all(ready)]
+        return [(head.kind, head.number) for head in heads]
+
+    everything = ready.depth().bytes
+    sales = [("sale", 1), ("sale", 2), ("sale", 7)]
+    surveys = [("survey", 3), ("survey", 4)]
+    assert seal_with_room_for(everything + 100) == [*sales, *surveys, ("stat", 6)]
+    assert ready.depth().dropped == 1
+    # There is no room for the sales, even.
+    assert seal_with_room_for(1) == [*sales, ("sale", 8)]
+    depth = ready.depth()
+    assert (depth.records, depth.batches, depth.dropped) == (4, 4, 4)
+
+
+def test_what_is_no_record_is_dropped_and_holds_nothing_up(
+    ready: Spool, postgres: PostgresServer, database: str, url: str
+) -> None:
+    postgres.run(
+        database,
+        """INSERT INTO usage_outbox (kind, line) VALUES
+           ('sale', '{"item": "cola"}'), ('member', '{}'), ('play', 'rubbish'),
+           ('stat', E'{"id": "00000000-0000-4000-8000-000000000000",\n'
+                     '"at": 1, "name": "n", "value": 1}')""",
+    )
+    _append(url, _sale(1))
+    assert ready.seal() == 5
+    (sealed,) = _all(ready)
+    assert usage.head_of(sealed.batch).kind == "sale"
+    assert ready.depth().dropped == 4
+
+
+def test_an_app_may_append_and_nothing_else(
+    ready: Spool, postgres: PostgresServer, database: str, url: str
+) -> None:
+    postgres.create("ife-app")
+    as_app = postgres.url(database, "ife-app")
+    _append(as_app, _sale(1))
+    ready.seal()
+    with psycopg.connect(as_app.replace("+psycopg", ""), autocommit=True) as connection:
+        for statement in (
+            "SELECT * FROM usage_outbox",
+            "DELETE FROM usage_outbox",
+            "UPDATE usage_outbox SET line = ''",
+            "INSERT INTO usage_outbox OVERRIDING SYSTEM VALUE VALUES (1, 'a', 'b')",
+            "SELECT * FROM usage_batch",
+            "DELETE FROM usage_batch",
+            "UPDATE usage_spool SET next_number = 1",
+            "CREATE TABLE mine (id integer)",
+            "TRUNCATE usage_outbox",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(statement)
+        with pytest.raises(psycopg.errors.CheckViolation):
+            connection.execute(
+                "INSERT INTO usage_outbox (kind, line) SELECT 'a', repeat('x', 9000)"
+            )
+    assert len(_all(ready)) == 1
+
+
+def test_two_that_seal_at_once_give_no_number_twice_and_lose_nothing(url: str) -> None:
+    spools = [Spool(url, "EC-LAB", KEY, limit=10_000_000) for _ in range(2)]
+    spools[0].depth()
+    records = [_sale(number) for number in range(150)]
+    errors: list[SpoolError] = []
+
+    def seal(spool: Spool) -> None:
+        try:
+            while len(done) < len(records) or spool.seal():
+                spool.seal()
+        except SpoolError as error:
+            errors.append(error)
+
+    done: list[Sale] = []
+    threads = [threading.Thread(target=seal, args=(spool,)) for spool in spools]
+    for thread in threads:
+        thread.start()
+    for sale in records:
+        _append(url, sale)
+        done.append(sale)
+    for thread in threads:
+        thread.join(timeout=30)
+    assert errors == []
+    assert sorted(_ids(spools[0])) == sorted(sale.id for sale in records)
+    numbers = [usage.head_of(sealed.batch).number for sealed in _all(spools[0])]
+    assert numbers == list(range(1, len(numbers) + 1))
+    for spool in spools:
+        spool.close()
+
+
+def test_a_spool_that_was_set_back_begins_anew(ready: Spool, url: str) -> None:
+    _append(url, _sale(1), Play(media="film", seconds=1))
+    ready.seal()
+    first, second = _all(ready)
+    before = usage.head_of(first.batch)
+    ready.renew(first)
+    renewed = _all(ready)[0]
+    after = usage.head_of(renewed.batch)
+    assert after.spool != before.spool
+    assert after.number == 3
+    assert (
+        _ids(ready)[0]
+        == usage.parse("sale", usage.open_batch(first.batch, [KEY.verify_key]).lines[0]).id
+    )
+    # The next one that is refused joins it there, and new ones follow.
+    ready.renew(second)
+    _append(url, _sale(2))
+    ready.seal()
+    heads = [usage.head_of(sealed.batch) for sealed in _all(ready)]
+    assert {head.spool for head in heads} == {after.spool}
+    assert sorted(head.number for head in heads) == [3, 4, 5]
+    # One that is gone meanwhile is not renewed.
+    ready.renew(second)
+    assert len(_all(ready)) == 3
+
+
+def test_records_wait_for_postgresql_and_the_app_does_not(
+    postgres: PostgresServer, database: str, url: str, spool: Spool
+) -> None:
+    box = Outbox(url, "test")
+    box.start()
+    try:
+        # The table is not there yet.
+        box.append(Play(media="one", seconds=1))
+        wait_until(lambda: box.trouble, "it says so")
+        spool.depth()
+        box.append(Play(media="two", seconds=1))
+        wait_until(lambda: box.trouble is None, "it writes")
+        wait_until(lambda: spool.depth().records == 2, "both are there")
+        with pytest.raises(ValueError, match="must not be lost"):
+            box.append(_sale())
+    finally:
+        box.close()
+    spool.seal()
+    assert len(_ids(spool)) == 2
+
+
+def test_the_oldest_goes_when_too_many_wait(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "MAX_WAITING", 3)
+    box = Outbox(url, "test")
+    plays = [Play(media=f"m{number}", seconds=1) for number in range(5)]
+    for play in plays:
+        box.append(play)
+    assert list(box._waiting) == plays[2:]
+    assert box.lost == 2
+
+
+def test_without_postgresql_a_spool_says_so(postgres: PostgresServer) -> None:
+    spool = Spool(postgres.url("nothing", OWNER), "EC-LAB", KEY, limit=1)
+    with pytest.raises(SpoolError, match="nothing"):
+        spool.seal()
+    spool.close()

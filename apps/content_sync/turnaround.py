@@ -1,0 +1,455 @@
+"""What is done while the gate is open: see what is new, bring it on board in the planner's order.
+
+One thread does it. Whatever cuts it off (the link, the power, the departure), what has come is
+kept, what is whole is put in force, and the next try goes on from there.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from pyroute2 import IPRoute
+
+from apps.common.backoff import BackOff
+from apps.common.content import (
+    CATALOGUE,
+    METADATA,
+    Entry,
+    Kind,
+    SetFile,
+    TargetName,
+    target_name,
+)
+from apps.common.files import write_whole
+from apps.content_sync import planner, trust
+from apps.content_sync.ahead import MAX_ROUNDS, Ahead
+from apps.content_sync.carry import (
+    MAX_METADATA,
+    Account,
+    Carrier,
+    CarryError,
+    Line,
+    StoppedError,
+    Wanted,
+)
+from apps.content_sync.importer import Outcome
+from apps.content_sync.link import GateState, received
+from apps.content_sync.planner import Item, Piece, Plan, Rate
+from apps.content_sync.source import FolderSource, Source, SourceError
+from apps.content_sync.store import Store
+from apps.content_sync.trust import Offer
+
+log = logging.getLogger(__name__)
+
+CHECK_EVERY = 15 * 60.0
+"""Seconds between two looks for something new, unless the Hangar says that there is."""
+
+RETRY_FIRST, RETRY_MAX = 1.0, 60.0
+USAGE_FIRST = 60.0
+"""Seconds for which content waits for usage to have gone out."""
+
+TAKE_EVERY = 60.0
+"""Seconds between two times that what is whole of a kind is put in force, until all of it is."""
+
+REPLAN_EVERY = 5.0
+MOST_TRIES = 2
+"""Times at one stop that an object is fetched of which the Hangar has other bytes, or none."""
+
+MOST_ASKED = 16
+INTERRUPTS = 60.0
+"""Seconds between two times that the Hangar may have it begin anew."""
+
+UNKNOWN_RATE = 250_000.0
+"""Bytes a second, before any gate was ever measured."""
+
+
+class Board(Protocol):
+    """The rest of this app, as far as the gate needs it. Used by the gate's thread alone."""
+
+    store: Store
+
+    def root_version(self) -> int:
+        """Of the newest root that is trusted."""
+
+    def look(self, source: Source) -> Offer:
+        """What a source offers; see `Trust.look`."""
+
+    def make_room(self, needed: int, offer: Offer) -> None:
+        """Make room for so many bytes of it, as much as can be; see `Store.make_room`."""
+
+    def take(self, source: Source, kinds: Collection[Kind]) -> Outcome:
+        """Put in force what is whole of these kinds; see `Importer.run`."""
+
+
+@dataclass
+class _Coming:
+    """An entry of which something is missing on board."""
+
+    kind: Kind
+    entry: Entry
+    objects: dict[str, Wanted]
+    size: int = 0
+
+
+class Turnaround:
+    """Works while the gate is open. Make it, `start` it, `close` it.
+
+    Args:
+        account: of the Hangar; None: there is none.
+        staging: the folder that `carry` describes, on the file system of the store.
+        runtime: a folder for the connection's socket.
+        board: the rest of this app.
+        usage_out: waits until usage has gone out, for as many seconds at most.
+        stay: seconds that a stop at the gate takes as a rule.
+        wall: the time of day, as far as it is known.
+        tell: called when there is something new to tell, in any thread; it does not wait.
+    """
+
+    def __init__(
+        self,
+        account: Account,
+        staging: Path,
+        runtime: Path,
+        board: Board,
+        usage_out: Callable[[float], object],
+        stay: float,
+        wall: Callable[[], datetime],
+        tell: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._account = account
+        self._runtime = runtime
+        self._board = board
+        self._usage_out = usage_out
+        self._stay = stay
+        self._wall = wall
+        self._tell = tell
+        self._staging = staging
+        self._carrier = Carrier(staging, self._progress)
+        self._source = FolderSource(staging, "gate", ours=True)
+        self._rate_file = staging / "rate"
+        self.rate = Rate(self._last_rate())
+        self.plan: Plan | None = None
+        self._lost: str | None = None
+        self.trouble: str | None = None
+        """What failed last, in a sentence; None after a success."""
+        self.coming: int | None = None
+        """The version of the set that is coming."""
+        self._changed = threading.Condition()
+        self._state = GateState(open=False)
+        self._opened = 0.0
+        self._again = False
+        self._asked: list[Callable[[], None]] = []
+        self._interrupted = 0.0
+        self._closing = False
+        self._coming: list[_Coming] = []
+        self._counted: tuple[float, int] | None = None
+        self._replanned = 0.0
+        self._thread = threading.Thread(target=self._run, name="turnaround", daemon=True)
+
+    def start(self) -> None:
+        """Begin to wait for the gate."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop; what has come is kept."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._carrier.stop()
+        self._thread.join(timeout=30)
+
+    def gate(self, state: GateState) -> None:
+        """The gate has opened, or closed, or the address is another. Never waits."""
+        with self._changed:
+            if state == self._state:
+                return
+            if state.open and not self._state.open:
+                self._opened = time.monotonic()
+            self._state = state
+            self._changed.notify_all()
+        # Over a link that is gone nothing would ever come, nor over one to another address.
+        self._carrier.stop()
+
+    def sync_now(self, done: Callable[[], None] = lambda: None) -> None:
+        """Look for something new, now, and call `done` when it is on board. Never waits."""
+        with self._changed:
+            self._again = True
+            self._asked.append(done)
+            del self._asked[:-MOST_ASKED]
+            self._changed.notify_all()
+            now = time.monotonic()
+            if now - self._interrupted < INTERRUPTS:
+                return
+            self._interrupted = now
+        self._carrier.stop()
+
+    # -- by the gate ------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        back_off = BackOff(RETRY_FIRST, RETRY_MAX)
+        delay = 0.0
+        while self._wait(delay):
+            asked = list(self._asked)
+            try:
+                self._sync()
+            except StoppedError:
+                delay = 0.0
+            except Exception as error:  # noqa: BLE001 - this thread is the only one to tell
+                self._failed(error)
+                delay = back_off.delay()
+            else:
+                self.trouble = self._lost or self._no_room()
+                back_off.reset()
+                delay = CHECK_EVERY
+                for done in asked:
+                    self._asked.remove(done)
+                    done()
+            self._tell()
+
+    def _wait(self, delay: float) -> bool:
+        """Wait until there is something to do; False: it is to end."""
+        with self._changed:
+            before = self._state
+            self._changed.wait_for(
+                lambda: self._closing or self._again or self._state != before, delay
+            )
+            if not self._state.open:
+                self.plan, self._coming, self.trouble = None, [], None
+                self._tell()
+                self._changed.wait_for(lambda: self._closing or self._state.open)
+            self._again = False
+            self._carrier.go_on()
+            return not self._closing
+
+    def _failed(self, error: Exception) -> None:
+        why = str(error).partition("\n")[0] or type(error).__name__
+        known = isinstance(error, CarryError | SourceError | trust.RefusedError | OSError)
+        log.warning("nothing comes", extra={"error": why}, exc_info=None if known else error)
+        self.trouble = why
+
+    # -- what is new ------------------------------------------------------------------------
+
+    def _sync(self) -> None:
+        with Line(self._account, self._runtime) as line, IPRoute(groups=0) as self._route:
+            offer = self._look(line)
+            if not self._board.store.wants(offer):
+                self._coming, self.coming = [], None
+                self._plan()
+                return
+            self.coming = offer.version
+            self._lost = None
+            self._usage_out(USAGE_FIRST)
+            self._coming = self._missing(offer)
+            self._make_room(offer)
+            self._bring(line)
+
+    def _look(self, line: Line) -> Offer:
+        ahead = Ahead(self._metadata, self._board.root_version())
+        for _ in range(MAX_ROUNDS):
+            names = ahead.names()
+            if not names:
+                break
+            self._carrier.fetch_metadata(line, names)
+        catalogues = [
+            self._wanted(target_name(kind, CATALOGUE), SetFile(digest=digest, length=length))
+            for kind, (digest, length) in ahead.catalogues().items()
+        ]
+        for wanted in catalogues:
+            self._carrier.seed(wanted, self._board.store.object(wanted.digest))
+        missing = [wanted for wanted in catalogues if not self._carrier.is_whole(wanted)]
+        for is_delta in (False, True):
+            if batch := [one for one in missing if self._carrier.is_delta(one) == is_delta]:
+                self._carrier.fetch(line, batch)
+        offer = self._board.look(self._source)
+        keep = ahead.current()
+        for file in (self._staging / METADATA).iterdir():
+            if file.name not in keep:
+                file.unlink()
+        return offer
+
+    def _metadata(self, name: str) -> bytes | None:
+        path = self._staging / METADATA / name
+        try:
+            return path.read_bytes() if path.stat().st_size <= MAX_METADATA else None
+        except FileNotFoundError:
+            return None
+
+    def _wanted(self, target: TargetName, file: SetFile) -> Wanted:
+        former = self._board.store.in_force(target)
+        return Wanted(file.digest, file.length, former)
+
+    def _missing(self, offer: Offer) -> list[_Coming]:
+        """The entries of which something is missing on board."""
+        found = []
+        for kind, offered in offer.kinds.items():
+            for entry, files in offered.entries():
+                objects = {
+                    file.digest: self._wanted(name, file)
+                    for name, file in files.items()
+                    if not self._board.store.has(file.digest)
+                }
+                if objects:
+                    size = sum(self._left(wanted) for wanted in objects.values())
+                    found.append(_Coming(kind, entry, objects, size))
+        self._carrier.forget_but(
+            [
+                *(wanted for coming in found for wanted in coming.objects.values()),
+                *(
+                    Wanted(offered.files[target_name(kind, CATALOGUE)].digest, 0)
+                    for kind, offered in offer.kinds.items()
+                ),
+            ]
+        )
+        return found
+
+    def _left(self, wanted: Wanted) -> int:
+        if self._board.store.has(wanted.digest):
+            return 0
+        return max(0, wanted.length - self._carrier.has(wanted))
+
+    def _make_room(self, offer: Offer) -> None:
+        """See that all has room; where it has not, what has is brought."""
+        needed = sum(coming.size for coming in self._coming)
+        self._board.make_room(needed, offer)
+
+    # -- bring it ---------------------------------------------------------------------------
+
+    def _bring(self, line: Line) -> None:
+        tries: Counter[str] = Counter()
+        whole: set[Kind] = set()
+        taken = dict.fromkeys({coming.kind for coming in self._coming}, time.monotonic())
+        try:
+            while pieces := planner.batch(self._plan().order, self.rate.value):
+                objects = {
+                    digest: wanted
+                    for coming in self._coming
+                    for digest, wanted in coming.objects.items()
+                }
+                batch = [objects[piece.digest] for piece in pieces]
+                self._counted = None
+                came = self._carrier.fetch(line, batch)
+                tries.update(one.digest for one in batch if one.digest not in came)
+                whole |= self._kinds_of(came)
+                now = time.monotonic()
+                for kind in sorted(whole):
+                    is_over = not any(
+                        self._left(wanted)
+                        for coming in self._coming
+                        if coming.kind == kind
+                        for wanted in coming.objects.values()
+                    )
+                    if kind == "news" or is_over or now - taken[kind] > TAKE_EVERY:
+                        whole.discard(kind)
+                        taken[kind] = now
+                        tries.update(self._take({kind}))
+                self._give_up({digest for digest, count in tries.items() if count >= MOST_TRIES})
+                with self._changed:
+                    if self._again:
+                        raise StoppedError("the Hangar has something new")
+        finally:
+            self._remember_rate()
+            if whole:
+                self._take(whole)
+
+    def _kinds_of(self, came: Sequence[str]) -> set[Kind]:
+        """The kinds of which an entry is whole now."""
+        return {
+            coming.kind
+            for coming in self._coming
+            if any(digest in coming.objects for digest in came)
+            and not any(self._left(wanted) for wanted in coming.objects.values())
+        }
+
+    def _take(self, kinds: Collection[Kind]) -> tuple[str, ...]:
+        """Take on board what is whole of these kinds; the digests of which the bytes are wrong."""
+        outcome = self._board.take(self._source, kinds)
+        for coming in self._coming:
+            for digest, wanted in coming.objects.items():
+                if digest in outcome.wrong:
+                    self._carrier.distrust(wanted)
+                elif self._board.store.has(digest):
+                    self._carrier.drop(wanted)
+        return outcome.wrong
+
+    def _give_up(self, digests: Collection[str]) -> None:
+        """Leave out the entries that cannot become whole at this stop."""
+        lost = [coming for coming in self._coming if coming.objects.keys() & digests]
+        if lost:
+            self._coming = [coming for coming in self._coming if coming not in lost]
+            more = f", nor {len(lost) - 1} more" if len(lost) > 1 else ""
+            first = title_of(lost[0].entry)
+            self._lost = f"the Hangar does not have {first} as it is signed{more}"
+            log.warning("not to be had", extra={"entries": len(lost), "first": lost[0].entry.id})
+
+    def _no_room(self) -> str | None:
+        if self.plan is None or not self.plan.no_room:
+            return None
+        count, needed = len(self.plan.no_room), sum(item.left for item in self.plan.no_room)
+        return f"there is no room for {self.plan.no_room[0].title}" + (
+            f" and {count - 1} more: {planner.size(needed)} are missing" if count > 1 else ""
+        )
+
+    def _plan(self) -> Plan:
+        seconds = self._opened + self._stay - time.monotonic()
+        room = self._board.store.free()
+        self.plan = planner.plan(
+            [self._item(coming) for coming in self._coming],
+            self._wall(),
+            self.rate.value,
+            seconds if seconds > 0 else None,
+            room,
+        )
+        self._replanned = time.monotonic()
+        self._tell()
+        return self.plan
+
+    def _item(self, coming: _Coming) -> Item:
+        pieces = tuple(
+            Piece(wanted.digest, wanted.length, left, self._carrier.is_delta(wanted))
+            for wanted in coming.objects.values()
+            if not self._carrier.is_whole(wanted)
+            if (left := self._left(wanted)) or not self._board.store.has(wanted.digest)
+        )
+        return Item(
+            coming.kind,
+            coming.entry.id,
+            title_of(coming.entry),
+            coming.size,
+            pieces,
+            coming.entry.rights.until,
+        )
+
+    # -- how fast ---------------------------------------------------------------------------
+
+    def _progress(self) -> None:
+        """Called while something comes, by this thread."""
+        now, count = time.monotonic(), received(self._route, self._account.interface)
+        if self._counted is not None:
+            then, before = self._counted
+            self.rate.add(count - before, now - then)
+        self._counted = (now, count)
+        if now - self._replanned > REPLAN_EVERY:
+            self._plan()
+
+    def _last_rate(self) -> float:
+        with suppress(OSError, ValueError):
+            return max(1.0, float(self._rate_file.read_text()))
+        return (self._account.bandwidth or 8 * UNKNOWN_RATE) / 8
+
+    def _remember_rate(self) -> None:
+        with suppress(OSError):
+            write_whole(self._rate_file, f"{self.rate.value:.0f}".encode(), sync=False)
+
+
+def title_of(entry: Entry) -> str:
+    """What an entry is called, for people."""
+    return entry.titles.get("en") or next(iter(entry.titles.values()))

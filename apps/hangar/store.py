@@ -1,0 +1,371 @@
+"""The Hangar's PostgreSQL: what it is told goes in, what it shows comes out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, Engine, Row, create_engine, func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import DataError, OperationalError, SQLAlchemyError
+
+from apps.common.gate import MAX_REQUESTS, BatchTaken, Heartbeat, Request, RequestKind
+from apps.common.usage import Batch, Record
+from apps.hangar.tables import Asked, Heard, Taken
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+FLIGHT_AFTER = 15 * 60
+"""Seconds of silence that are taken for a flight."""
+
+OPEN = ("waiting", "accepted")
+"""The states of requests that aircraft are told of."""
+
+_MIGRATING = 4_738_211
+"""An advisory lock's number: workers that start at once migrate one after the other."""
+
+# One round trip and one transaction, for this is what a thousand aircraft send each 30 s.
+_HEARD = text("""
+WITH told AS (
+    INSERT INTO heard AS was (registration, heard_at, online_since, heartbeat)
+    VALUES (:registration, now(), now(), CAST(:heartbeat AS jsonb))
+    ON CONFLICT (registration) DO UPDATE SET
+        heard_at = now(),
+        heartbeat = excluded.heartbeat,
+        online_since = CASE WHEN was.heard_at < now() - :offline_after * interval '1 second'
+            THEN now() ELSE was.online_since END,
+        flight_from = CASE WHEN was.heard_at < now() - :flight_after * interval '1 second'
+            THEN was.heard_at ELSE was.flight_from END,
+        flight_to = CASE WHEN was.heard_at < now() - :flight_after * interval '1 second'
+            THEN now() ELSE was.flight_to END
+)
+SELECT id, kind, asked_at FROM asked
+WHERE registration = :registration AND state IN ('waiting', 'accepted')
+ORDER BY asked_at LIMIT :limit
+""")
+
+# PostgreSQL takes the lines apart in half the time that Python takes to hand them over one by one.
+_RECORDS = text("""
+INSERT INTO usage (registration, id, kind, at, record)
+SELECT :registration, CAST(record->>'id' AS uuid), :kind,
+    to_timestamp(CAST(record->>'at' AS bigint) / 1000.0), record
+FROM (SELECT CAST(line AS jsonb) AS record FROM string_to_table(:lines, chr(10)) AS line) AS new
+ON CONFLICT DO NOTHING
+""")
+
+_SOLD = text(r"""
+SELECT record->>'currency', sum((record->>'amount')\:\:bigint) FROM usage
+WHERE registration = :registration AND at BETWEEN :start AND :end AND kind = 'sale'
+GROUP BY 1
+""")
+
+_PLAYED = text(r"""
+SELECT record->>'media', count(*), sum((record->>'seconds')\:\:bigint) FROM usage
+WHERE registration = :registration AND at BETWEEN :start AND :end AND kind = 'play'
+GROUP BY 1 ORDER BY 3 DESC LIMIT 10
+""")
+
+
+class StoreError(Exception):
+    """PostgreSQL is away, or does not do it now; nothing has changed."""
+
+
+class OtherBatchError(Exception):
+    """There is another batch by this number."""
+
+
+class NoJsonError(Exception):
+    """A record that PostgreSQL cannot keep."""
+
+
+class AskedAlreadyError(Exception):
+    """Such a request is open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """Usage of an aircraft's last flight: sales by currency, in its smallest unit; top titles."""
+
+    sales: dict[str, int]
+    titles: list[tuple[str, int, int]]
+    """Each with how often it was played, and for how many seconds in all."""
+
+
+class Store:
+    """Threads may share it. Nothing is asked of PostgreSQL before the first call.
+
+    Every call may raise `StoreError`.
+
+    Args:
+        database_url: SQLAlchemy's, of a PostgreSQL.
+    """
+
+    def __init__(self, database_url: str) -> None:
+        self._engine = _engine(database_url, "on", pool_pre_ping=True)
+        # A heartbeat that a power cut takes back is told anew within 30 s. It is one statement.
+        self._soft = _engine(
+            database_url, "off", isolation_level="AUTOCOMMIT", skip_autocommit_rollback=True
+        )
+
+    def close(self) -> None:
+        """Hang up."""
+        self._engine.dispose()
+        self._soft.dispose()
+
+    def migrate(self) -> None:
+        """Bring the tables to this version."""
+        with _errors(), self._engine.begin() as connection:
+            connection.execute(select(func.pg_advisory_xact_lock(_MIGRATING)))
+            migrate(connection)
+
+    def check(self) -> None:
+        """Whether PostgreSQL answers."""
+        with _errors(), self._engine.connect() as connection:
+            connection.execute(select(1))
+
+    # -- heartbeats and requests ------------------------------------------------------------
+
+    def heard(self, heartbeat: Heartbeat, offline_after: float) -> tuple[Request, ...]:
+        """Take a heartbeat; the requests that are open for the aircraft."""
+        if heartbeat.outcomes:
+            self._take_outcomes(heartbeat)
+        told = heartbeat.model_dump_json(exclude={"outcomes"}, exclude_defaults=True)
+        parameters = {
+            "registration": heartbeat.registration,
+            "heartbeat": told,
+            "offline_after": offline_after,
+            "flight_after": FLIGHT_AFTER,
+            "limit": MAX_REQUESTS,
+        }
+        with _errors():
+            try:
+                rows = self._tell(parameters)
+            except OperationalError:
+                # The connection may be one from before PostgreSQL was started again.
+                rows = self._tell(parameters)
+        return tuple(
+            Request(id=row.id, kind=row.kind, asked_at=int(row.asked_at.timestamp() * 1000))
+            for row in rows
+        )
+
+    def _tell(self, parameters: dict[str, Any]) -> Sequence[Row[Any]]:
+        with self._soft.connect() as connection:
+            return connection.execute(_HEARD, parameters).all()
+
+    def _take_outcomes(self, heartbeat: Heartbeat) -> None:
+        with _errors(), self._engine.begin() as connection:
+            for outcome in heartbeat.outcomes:
+                connection.execute(
+                    update(Asked)
+                    .where(
+                        Asked.id == outcome.id,
+                        Asked.registration == heartbeat.registration,
+                        Asked.state.in_(OPEN),
+                    )
+                    .values(state=outcome.state, why=outcome.why, changed_at=func.now())
+                )
+
+    def ask(self, registration: str, kind: RequestKind, operator: str) -> UUID:
+        """Have a request wait for an aircraft.
+
+        Raises:
+            AskedAlreadyError: one of this kind waits, or is under way.
+        """
+        identifier = uuid4()
+        with _errors(), self._engine.begin() as connection:
+            # Two operators at once: the second waits for the first.
+            connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(registration))))
+            if connection.scalar(
+                select(Asked.id).where(
+                    Asked.registration == registration, Asked.kind == kind, Asked.state.in_(OPEN)
+                )
+            ):
+                raise AskedAlreadyError
+            connection.execute(
+                insert(Asked).values(
+                    id=identifier,
+                    registration=registration,
+                    kind=kind,
+                    asked_by=operator,
+                    asked_at=func.now(),
+                    state="waiting",
+                    why="",
+                    changed_at=func.now(),
+                )
+            )
+        return identifier
+
+    def is_open(self, registration: str, identifier: UUID, kind: RequestKind) -> bool:
+        """Whether an aircraft may still answer this request of this kind."""
+        with _errors(), self._engine.connect() as connection:
+            found = connection.scalar(
+                select(Asked.id).where(
+                    Asked.id == identifier,
+                    Asked.registration == registration,
+                    Asked.kind == kind,
+                    Asked.state.in_(OPEN),
+                )
+            )
+        return found is not None
+
+    def withdraw(self, registration: str, identifier: UUID, operator: str) -> bool:
+        """Take a request back; whether it was open."""
+        with _errors(), self._engine.begin() as connection:
+            done = connection.execute(
+                update(Asked)
+                .where(
+                    Asked.id == identifier,
+                    Asked.registration == registration,
+                    Asked.state.in_(OPEN),
+                )
+                .values(state="withdrawn", why=f"by {operator}", changed_at=func.now())
+            )
+        return bool(done.rowcount)
+
+    # -- usage ------------------------------------------------------------------------------
+
+    def take(self, raw: bytes, batch: Batch, records: list[Record]) -> BatchTaken:
+        """Take a batch, once however often it comes; on return it is on the disk.
+
+        Args:
+            raw: the batch as it came.
+            batch: the same, opened.
+            records: its lines, parsed.
+
+        Raises:
+            OtherBatchError: there is another one by its number.
+            NoJsonError: one of its lines.
+        """
+        head, digest = batch.head, hashlib.sha256(raw).digest()
+        key = {"registration": head.registration, "spool": head.spool, "number": head.number}
+        with _errors(), self._engine.begin() as connection:
+            added = connection.execute(
+                insert(Taken)
+                .values(
+                    **key,
+                    sha256=digest,
+                    kind=head.kind,
+                    records=0,
+                    first_at=_time(min(record.at for record in records)),
+                    taken_at=func.now(),
+                )
+                .on_conflict_do_nothing()
+                .returning(Taken.number)
+            ).one_or_none()
+            this = [getattr(Taken, name) == value for name, value in key.items()]
+            if added is None:
+                there = connection.scalars(select(Taken.sha256).where(*this)).one()
+                if bytes(there) != digest:
+                    raise OtherBatchError
+            else:
+                new = self._add_records(connection, batch)
+                connection.execute(update(Taken).where(*this).values(records=new))
+        return BatchTaken(**key, sha256=digest.hex(), records=len(records), again=added is None)
+
+    def _add_records(self, connection: Connection, batch: Batch) -> int:
+        """Those that are not there yet; how many they were."""
+        try:
+            added = connection.execute(
+                _RECORDS,
+                {
+                    "registration": batch.head.registration,
+                    "kind": batch.head.kind,
+                    "lines": b"\n".join(batch.lines).decode(),
+                },
+            )
+        except DataError as error:
+            raise NoJsonError(str(error.orig).partition("\n")[0]) from error
+        return added.rowcount
+
+    # -- what is shown ----------------------------------------------------------------------
+
+    def all_heard(self) -> dict[str, Heard]:
+        """What each aircraft said last."""
+        with _errors(), self._engine.connect() as connection:
+            return {row.registration: row for row in connection.execute(select(Heard.__table__))}  # type: ignore[misc]
+
+    def last_flights(self) -> dict[str, dict[str, int]]:
+        """How many records of each kind came of each aircraft's last flight."""
+        query = (
+            select(Taken.registration, Taken.kind, func.sum(Taken.records))
+            .join(Heard, Heard.registration == Taken.registration)
+            .where(Taken.first_at.between(Heard.flight_from, Heard.flight_to))
+            .group_by(Taken.registration, Taken.kind)
+        )
+        found: dict[str, dict[str, int]] = {}
+        with _errors(), self._engine.connect() as connection:
+            for registration, kind, count in connection.execute(query):
+                found.setdefault(registration, {})[kind] = int(count)
+        return found
+
+    def flight(self, registration: str, start: datetime, end: datetime) -> Flight:
+        """What was sold and played between two times."""
+        span = {"registration": registration, "start": start, "end": end}
+        with _errors(), self._engine.connect() as connection:
+            return Flight(
+                {currency: int(amount) for currency, amount in connection.execute(_SOLD, span)},
+                [
+                    (title, plays, int(seconds))
+                    for title, plays, seconds in connection.execute(_PLAYED, span)
+                ],
+            )
+
+    def asked(self, registration: str, limit: int = 20) -> list[Any]:
+        """The requests for an aircraft, the newest first: rows of `Asked`."""
+        query = (
+            select(Asked.__table__)
+            .where(Asked.registration == registration)
+            .order_by(Asked.asked_at.desc())
+            .limit(limit)
+        )
+        with _errors(), self._engine.connect() as connection:
+            return list(connection.execute(query))
+
+    def now(self) -> datetime:
+        """The clock of the database, by which all times in it are."""
+        with _errors(), self._engine.connect() as connection:
+            return connection.execute(select(func.now())).scalar_one()
+
+
+def migrate(connection: Connection) -> None:
+    """Bring the tables to this version (Alembic)."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _engine(database_url: str, synchronous_commit: str, **more: Any) -> Engine:
+    return create_engine(
+        database_url,
+        pool_size=2,
+        max_overflow=2,
+        pool_timeout=10,
+        **more,
+        connect_args={
+            "connect_timeout": 3,
+            "options": "-c statement_timeout=20000 -c lock_timeout=10000 "
+            f"-c synchronous_commit={synchronous_commit}",
+            "application_name": "ife-hangar",
+        },
+    )
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise StoreError(str(error.__cause__ or error).partition("\n")[0]) from error
+
+
+def _time(millis: int) -> datetime:
+    return datetime.fromtimestamp(millis / 1000, UTC)

@@ -1,0 +1,30 @@
+"""What the tests of usb_lockdown share."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from apps.common.testing import listens, wait_until
+
+
+@pytest.fixture
+def starter(tmp_path: Path) -> Iterator[Path]:
+    """What systemd does for ife-usb_lockdown-reader.socket, by a program of systemd's."""
+    path = tmp_path / "starter.sock"
+    command = [sys.executable, "-m", "apps.usb_lockdown.reader"]
+    process = subprocess.Popen(
+        ["systemd-socket-activate", "--accept", "--inetd", f"--listen={path}", *command],
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    wait_until(lambda: listens(path), "it listens")
+    yield path
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait(5)

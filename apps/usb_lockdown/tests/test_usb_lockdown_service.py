@@ -1,0 +1,259 @@
+"""All of it: a sysfs of files, a real reader for each disk, a real Redis, and the API."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from flask import Flask
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+from schemathesis.specs.openapi.checks import unsupported_method
+from werkzeug.serving import make_server
+
+from apps.common import disks
+from apps.common.bus import Bus, Followed
+from apps.common.disks import Disk, Disks
+from apps.common.testing import RedisServer, wait_until
+from apps.usb_lockdown.app import CANNOT_LOAD, create_app
+from apps.usb_lockdown.openapi import document
+from apps.usb_lockdown.service import UsbLockdown
+from apps.usb_lockdown.settings import UsbLockdownSettings
+from apps.usb_lockdown.testing import DISK, KEYBOARD, PORTS, Kernel
+from apps.usb_lockdown.tests import images
+from apps.usb_lockdown.tests.reading import get
+
+CREW = {"Ife-Crew": "anna"}
+ROOT = "metadata/1.root.json"
+
+
+class Server:
+    """usb_lockdown on a kernel of files, which goes on by itself."""
+
+    def __init__(self, folder: Path, starter: Path, redis_url: str, denies: bool = True) -> None:
+        (folder / "sys").mkdir()
+        (folder / "run").mkdir()
+        self.kernel = Kernel(folder / "sys", denies)
+        self.service = UsbLockdown(
+            UsbLockdownSettings(
+                registration="EC-LAB",
+                runtime_directory=folder / "run",
+                reader_socket=starter,
+                crew_disk_ports=" ".join(f"{name}={path}" for path, name in PORTS.items()),
+                sysfs=self.kernel.root,
+                devices=self.kernel.dev,
+                redis_url=redis_url,
+            )
+        )
+        self.app = create_app(self.service)
+        self.client = self.app.test_client()
+
+    def state(self) -> Disks:
+        """As the API tells it, while the kernel goes on."""
+        self.kernel.settle()
+        self.service._wake.set()
+        answer = self.client.get("/api/v1/usb", headers=CREW)
+        return Disks.model_validate_json(answer.data)
+
+    def disk(self, state: str) -> Disk:
+        """The one disk, once it is in that state."""
+        wait_until(
+            lambda: [disk.state for disk in self.state().disks] == [state], f"it is {state}", 20
+        )
+        return self.state().disks[0]
+
+    def degraded(self) -> dict[str, str]:
+        return {part.part: part.why for part in self.service.health.report().degraded}
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def server(tmp_path: Path, starter: Path, redis: RedisServer) -> Iterator[Server]:
+    server = Server(tmp_path, starter, redis.url)
+    server.service.start()
+    yield server
+    server.service.close()
+
+
+@pytest.fixture
+def stick(tmp_path: Path) -> Path:
+    return images.make(tmp_path / "stick.img", "exfat", images.content(b"film"))
+
+
+def test_a_disk_is_let_in_read_and_pulled_out(server: Server, stick: Path) -> None:
+    server.kernel.plug("1-1", DISK, medium=stick, label="Content 7")
+    disk = server.disk("ready")
+    assert (disk.port, disk.name, disk.bytes) == ("front", "Content 7", stick.stat().st_size)
+    assert disk.socket is not None
+    assert get(disk.socket, ROOT) == (200, images.content()[ROOT])
+    server.kernel.pull("1-1")
+    wait_until(lambda: server.state().disks == (), "it is gone")
+    assert not Path(disk.socket).exists()
+    # The next one, in the same port.
+    server.kernel.plug("1-1", DISK, medium=stick, label="Content 8")
+    assert server.disk("ready").name == "Content 8"
+
+
+def test_a_disk_without_content_is_told(server: Server, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.img"
+    empty.write_bytes(bytes(1 << 20))
+    server.kernel.plug("1-1", DISK, medium=empty)
+    disk = server.disk("unreadable")
+    assert "no file system" in (disk.why or "")
+    assert disk.socket is None
+
+
+def test_the_bus_tells_all_of_it(server: Server, stick: Path, redis: RedisServer) -> None:
+    bus = Bus(redis.url)
+    bus.start()
+    try:
+        followed = Followed(bus, disks.TOPIC, Disks, disks.GOOD_FOR)
+        server.kernel.plug("1-1", DISK, medium=stick)
+        server.kernel.plug("1-2", KEYBOARD, label="Typist")
+        server.disk("ready")
+
+        def told() -> bool:
+            value = followed.value
+            return (
+                value is not None
+                and [disk.state for disk in value.disks] == ["ready"]
+                and [blocked.name for blocked in value.blocked] == ["Typist"]
+            )
+
+        wait_until(told, "the bus tells it")
+    finally:
+        bus.close()
+
+
+def test_what_is_blocked_is_in_its_health(server: Server) -> None:
+    server.kernel.plug("1-2", KEYBOARD, label="Typist")
+    wait_until(lambda: len(server.state().blocked) == 1, "it is seen")
+    report = server.service.health.report()
+    assert report.ready
+    assert "Typist at pci-0000:00:1d.0-usb-0:2 is not let in" in server.degraded()["blocked"]
+    server.kernel.pull("1-2")
+    wait_until(lambda: not server.state().blocked[0].present, "it is gone")
+    assert "blocked" not in server.degraded()
+
+
+def test_without_redis_disks_are_read_all_the_same(
+    server: Server, stick: Path, redis: RedisServer
+) -> None:
+    redis.kill()
+    server.kernel.plug("1-1", DISK, medium=stick)
+    server.disk("ready")
+    wait_until(lambda: "redis" in server.degraded(), "it is told")
+
+
+def test_a_kernel_that_lets_everything_in_is_told(
+    tmp_path: Path, starter: Path, redis: RedisServer
+) -> None:
+    server = Server(tmp_path, starter, redis.url, denies=False)
+    server.service.start()
+    try:
+        wait_until(lambda: "lockdown" in server.degraded(), "it is told")
+        assert "usbcore.authorized_default=0" in server.degraded()["lockdown"]
+    finally:
+        server.service.close()
+
+
+def test_a_reader_that_is_killed_is_told(server: Server, stick: Path) -> None:
+    server.kernel.plug("1-1", DISK, medium=stick)
+    server.disk("ready")
+    reader = server.service._keeper._tracked
+    (tracked,) = reader.values()
+    # Its end of the connection is gone with it.
+    tracked.reader._control.shutdown(2)  # type: ignore[union-attr]
+    assert "has ended" in (server.disk("unreadable").why or "")
+
+
+# -- the API ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
+    folder = tmp_path_factory.mktemp("api")
+    server = Server(folder, folder / "starter.sock", f"unix://{folder}/redis.sock")
+    server.kernel.plug("1-2", KEYBOARD)
+    server.service.start()
+    wait_until(lambda: server.state().blocked, "it has looked")
+    yield server.app
+    server.service.close()
+
+
+@pytest.fixture(scope="module")
+def url(app: Flask) -> Iterator[str]:
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+schema = schemathesis.openapi.from_dict(document())
+
+
+@schema.parametrize()
+@hypothesis_settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+def test_the_openapi_document_is_true(url: str, case: schemathesis.Case[Any]) -> None:
+    case.call_and_validate(
+        base_url=url, headers=CREW, excluded_checks=[unsupported_method], timeout=10
+    )
+
+
+def test_every_route_is_documented_and_only_reads(app: Flask) -> None:
+    served = {
+        (rule.rule, method)
+        for rule in app.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+        if not rule.rule.startswith("/static") and rule.rule != "/openapi.json"
+    }
+    documented = {
+        (path, method.upper())
+        for path, methods in document()["paths"].items()
+        for method in methods
+    }
+    assert served == documented
+    assert {method for _, method in served} == {"GET"}
+
+
+def test_the_crew_must_be_known(app: Flask) -> None:
+    client = app.test_client()
+    for headers in ({}, {"Ife-Crew": ""}, {"Ife-Crew": "A b"}):
+        assert client.get("/api/v1/usb", headers=headers).status_code == 401
+    assert client.get("/healthz").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("IFE_CREW_DISK_PORTS", "front=1-2", "IFE_CREW_DISK_PORTS"),
+        ("IFE_REDIS_URL", "nonsense", "IFE_REDIS_URL"),
+    ],
+)
+def test_a_wrong_setting_ends_it_with_its_name(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    value: str,
+    said: str,
+) -> None:
+    monkeypatch.setenv("IFE_REGISTRATION", "EC-LAB")
+    monkeypatch.setenv("IFE_RUNTIME_DIRECTORY", str(tmp_path))
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as ended:
+        create_app()
+    assert ended.value.code == CANNOT_LOAD
+    assert said in capsys.readouterr().err

@@ -1,0 +1,1 @@
+"""A Hangar and aircraft on one machine, for benchmarks and tests of the gate."""

@@ -1,0 +1,188 @@
+"""A whole aircraft at the gate: its content_sync, the line, the Hangar's sshd and repository."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from apps.common.discretes import Discretes
+from apps.common.testing import wait_until
+from bench.gate.onboard import OnBoard
+from bench.gate.world import POOR, World
+from bench.shaper import Order
+from tests.content.helpers import Ground, shown
+from tests.gate.conftest import LOST, QUICK, again
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="making namespaces takes root rights")
+
+RANDOM = random.Random(0)  # noqa: S311 - the same at each run
+TODAY = RANDOM.randbytes(150_000)
+
+
+@pytest.fixture
+def aircraft(world: World, desk: Ground, tmp_path_factory: pytest.TempPathFactory) -> OnBoard:
+    """Its server, not started yet."""
+    return OnBoard(world, world.folder / tmp_path_factory.mktemp("a").name, desk.root)
+
+
+def is_right(desk: Ground, aircraft: OnBoard) -> bool:
+    """Whether all that is in force is what was signed, in full or in part."""
+    signed = desk.repository.files()
+    return all(signed[name].digest == digest for name, digest in shown(aircraft.content).items())
+
+
+@pytest.mark.parametrize(
+    ("times", "order", "megabytes"),
+    [
+        pytest.param(1, QUICK, 6, id="few"),
+        pytest.param(10, POOR, 30, id="many", marks=[pytest.mark.long, pytest.mark.timeout(1200)]),
+    ],
+)
+def test_whatever_is_killed_or_cut_all_of_it_comes_once(
+    world: World, desk: Ground, aircraft: OnBoard, times: int, order: Order, megabytes: int
+) -> None:
+    """A flap of the link, the Hangar killed, another address, the aircraft killed.
+
+    And while the film is still coming, the newspaper is on board.
+    """
+    film = RANDOM.randbytes(megabytes * 1_000_000)
+    desk.add("films", "metropolis", {"metropolis.mp4": film})
+    desk.publish("news", "today", {"today.pdf": TODAY})
+    world.set(order)
+    staging = aircraft.content / "gate"
+    each = len(film) // (4 * times + 2)
+
+    def flap() -> None:
+        world.unplug()
+        wait_until(lambda: aircraft.gate and not aircraft.gate.open, "the gate is closed")
+        world.plug()
+
+    def kill_hangar() -> None:
+        world.kill_hangar()
+        world.start_sshd()
+
+    def kill_aircraft() -> None:
+        aircraft.kill()
+        aircraft.start()
+
+    before = world.carried()
+    with aircraft:
+        wait_until(lambda: aircraft.shows("news/today.pdf") == TODAY, "today is on board", 60)
+        assert aircraft.shows("films/metropolis.mp4") is None
+        gate = aircraft.gate
+        assert gate is not None
+        assert (
+            f"min at the gate, {megabytes} MB of {megabytes} MB: all news, all films" in gate.says
+        )
+        for cut in (flap, kill_hangar, world.move, kill_aircraft) * times:
+            there = coming(staging)
+            wait_until(lambda: coming(staging) > there + each, "it goes on", 120)  # noqa: B023
+            cut()
+            assert is_right(desk, aircraft)
+        wait_until(lambda: aircraft.version() == (2, 0), "all is on board", 300)
+        assert is_right(desk, aircraft)
+    assert world.carried() - before < 1.12 * len(film) + 4 * times * LOST
+
+
+def coming(staging: Path) -> int:
+    """Bytes of the largest object that is under way."""
+    sizes = [file.stat().st_size for file in (staging / "incoming").rglob("*") if file.is_file()]
+    return max(sizes, default=0)
+
+
+def test_a_hangar_that_lies_is_told_and_changes_nothing(
+    world: World, desk: Ground, aircraft: OnBoard
+) -> None:
+    desk.publish("news", "today", {"today.pdf": TODAY})
+    old = world.folder / "old"
+    shutil.rmtree(old, ignore_errors=True)
+    shutil.copytree(desk.published, old)
+    tomorrow, film = RANDOM.randbytes(140_000), RANDOM.randbytes(400_000)
+    desk.publish("news", "today", {"today.pdf": tomorrow})
+    with aircraft:
+        wait_until(lambda: aircraft.version() == (3, 0), "all is on board", 60)
+
+        new = desk.published.rename(world.folder / "new")
+        old.rename(desk.published)
+        again(world, aircraft)
+        wait_until(lambda: trouble(aircraft, "older than what this aircraft knows"), "told", 60)
+        assert aircraft.shows("news/today.pdf") == tomorrow
+
+        shutil.rmtree(desk.published)
+        new.rename(desk.published)
+        desk.add("films", "metropolis", {"metropolis.mp4": film})
+        desk.publish("news", "today", {"today.pdf": TODAY})
+        os.truncate(desk.object("films/metropolis.mp4"), 399_999)
+        again(world, aircraft)
+        wait_until(
+            lambda: trouble(aircraft, "does not have Metropolis as it is signed"), "told", 30
+        )
+        assert aircraft.shows("news/today.pdf") == TODAY
+        assert aircraft.shows("films/metropolis.mp4") is None
+
+
+def trouble(aircraft: OnBoard, words: str) -> bool:
+    """Whether it tells of some such."""
+    gate = aircraft.gate
+    return bool(gate and gate.trouble and words in gate.trouble)
+
+
+@pytest.mark.long
+def test_wrong_bytes_are_told_and_made_right(world: World, desk: Ground, aircraft: OnBoard) -> None:
+    film = RANDOM.randbytes(400_000)
+    desk.add("films", "metropolis", {"metropolis.mp4": film})
+    desk.publish("news", "today", {"today.pdf": TODAY})
+    desk.object("films/metropolis.mp4").write_bytes(film[:-1] + b"?")
+    with aircraft:
+        wait_until(lambda: trouble(aircraft, "does not have Metropolis"), "it is told", 60)
+        assert is_right(desk, aircraft)
+        assert aircraft.shows("news/today.pdf") == TODAY
+
+        desk.object("films/metropolis.mp4").write_bytes(film)
+        again(world, aircraft)
+        wait_until(lambda: aircraft.version() == (2, 0), "all is on board", 60)
+        assert is_right(desk, aircraft)
+
+
+@pytest.mark.long
+def test_what_has_no_room_does_not_keep_out_what_has(
+    world: World, desk: Ground, aircraft: OnBoard
+) -> None:
+    desk.add("films", "metropolis", {"metropolis.mp4": RANDOM.randbytes(20_000_000)})
+    desk.publish("news", "today", {"today.pdf": TODAY})
+    aircraft.content.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8M", "tmpfs", str(aircraft.content)]
+    subprocess.run(mount, check=True, timeout=10)
+    try:
+        with aircraft:
+            wait_until(lambda: trouble(aircraft, "no room"), "it is told", 60)
+            assert aircraft.shows("news/today.pdf") == TODAY
+            remount = [*mount[:4], "remount,size=80M", *mount[5:]]
+            subprocess.run(remount, check=True, timeout=10)
+            again(world, aircraft)
+            wait_until(lambda: aircraft.version() == (2, 0), "all is on board", 60)
+    finally:
+        subprocess.run(["umount", aircraft.content], check=True, timeout=10)
+
+
+def test_the_gate_is_open_only_with_weight_on_wheels(
+    world: World, desk: Ground, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    desk.publish("news", "today", {"today.pdf": TODAY})
+    folder = world.folder / tmp_path_factory.mktemp("a").name
+    with OnBoard(world, folder, desk.root, {"IFE_GATE_NEEDS_WOW": "true"}) as aircraft:
+        unknown = "nobody tells whether there is weight on the wheels"
+        wait_until(lambda: aircraft.gate and aircraft.gate.says == unknown, "it is closed")
+        before = world.carried()
+        aircraft.tell(Discretes(wow=False))
+        wait_until(lambda: aircraft.gate and aircraft.gate.says == "in flight", "it is closed")
+        assert world.carried() == before
+        aircraft.tell(Discretes(wow=True))
+        wait_until(lambda: aircraft.gate and aircraft.gate.open, "it opens")
+        aircraft.tell(Discretes(wow=False))
+        wait_until(lambda: aircraft.gate and not aircraft.gate.open, "it closes")
