@@ -39,6 +39,8 @@ class Aboard:
             ContentSyncSettings(
                 registration="EC-LAB",
                 redis_url=url,
+                boot_id="0" * 32,
+                runtime_directory=folder,
                 airline="EXA",
                 content_directory=folder / "store",
                 content_root=ground.folder / "root.json",
