@@ -53,7 +53,7 @@ from apps.common.content import (
     object_path,
     target_name,
 )
-from apps.common.files import put_in_place, write_whole
+from apps.common.files import sync, write_whole
 from apps.publish.keys import Keys
 
 ONLINE = ("snapshot", "timestamp")
@@ -190,6 +190,8 @@ class Repository:
             if name in theirs and files[name] != found:
                 raise PublishError(f"another entry has a file {name}, which is not the same")
             files[name] = found
+        # All are written before the first is waited for: the disk takes them together.
+        self._sync({files[name].digest for name in entry.names()})
         self._write_draft(draft.catalogue, (*others, entry), files)
 
     def retire(self, kind: Kind, ids: Collection[str]) -> None:
@@ -240,8 +242,6 @@ class Repository:
                     digest.update(chunk)
                     target.write(chunk)
                     length += len(chunk)
-                target.flush()
-                os.fsync(target.fileno())
         except FileNotFoundError as error:
             raise PublishError(f"{path} is not there") from error
         self._place(aside, digest.hexdigest())
@@ -252,13 +252,19 @@ class Repository:
         aside.write_bytes(data)
         digest = hashlib.sha256(data).hexdigest()
         self._place(aside, digest)
+        self._sync({digest})
         return SetFile(digest=digest, length=len(data))
 
     def _place(self, aside: Path, digest: str) -> None:
         place = self.published / object_path(digest)
         place.parent.mkdir(exist_ok=True)
         aside.chmod(0o644)
-        put_in_place(aside, place)
+        aside.replace(place)
+
+    def _sync(self, digests: Collection[str]) -> None:
+        paths = [self.published / object_path(digest) for digest in digests]
+        for path in (*paths, *{path.parent for path in paths}, self.published / OBJECTS):
+            sync(path)
 
     # -- signing ------------------------------------------------------------------------------
 
