@@ -119,8 +119,14 @@ def test_a_right_inventory_passes(
         ({"hardening_ssh_authorities": []}, "hardening_ssh_authorities must have an authority"),
         ({"firewall_connections_rate": 0}, "firewall_connections_rate and"),
         ({"usb_lockdown_places": {"Front": []}}, "usb_lockdown_places must have names"),
-        ({"usb_lockdown_places": {"front": ["1-2"]}}, "usb_lockdown_places must have lists of paths"),
-        ({"usb_lockdown_places": {"a": [PORT], "b": [PORT]}}, "usb_lockdown_places has a path twice"),
+        (
+            {"usb_lockdown_places": {"front": ["1-2"]}},
+            "usb_lockdown_places must have lists of paths",
+        ),
+        (
+            {"usb_lockdown_places": {"a": [PORT], "b": [PORT]}},
+            "usb_lockdown_places has a path twice",
+        ),
     ],
     ids=str,
 )
