@@ -46,6 +46,9 @@ from apps.content_sync.usage_out import UsageOut
 log = logging.getLogger(__name__)
 
 SOCKETS = Path("/run/ife")
+READERS = SOCKETS / "usb_lockdown-reader.sock"
+"""Where usb_lockdown has readers started: no app is behind it."""
+
 TUNNEL = Path("/etc/ife/tunnel.env")
 """There is one where there is a tunnel (roles/tunnel)."""
 
@@ -275,7 +278,7 @@ class Ground:
             content=content,
             space=gate.Space(free=store.free(), total=system.f_blocks * system.f_frsize),
             spool=self.usage.depth(),
-            bite=_bite(sorted(SOCKETS.glob("*.sock"))),
+            bite=_bite(sorted(set(SOCKETS.glob("*.sock")) - {READERS})),
             outcomes=outcomes,
         )
 

@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -317,6 +318,9 @@ class _Copy:
 
     def _copy(self, path: str, file: SetFile) -> None:
         partial = self._store.partial(file.digest)
+        with suppress(FileNotFoundError):
+            # A power cut may have come after it was made read-only, and before it got its name.
+            partial.chmod(0o640)
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(partial, flags, 0o640)
         try:

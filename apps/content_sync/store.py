@@ -19,6 +19,7 @@ import hashlib
 import logging
 import os
 import shutil
+import signal
 import threading
 from collections.abc import Collection, Iterator
 from contextlib import suppress
@@ -391,6 +392,8 @@ def _remove_unless_read(path: Path) -> int:
     """
     with path.open("rb") as file:
         try:
+            # Who opens it meanwhile has a signal sent here: not the one that would end us.
+            fcntl.fcntl(file, fcntl.F_SETSIG, signal.SIGURG)
             fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
         except OSError as error:
             if error.errno == errno.EAGAIN:

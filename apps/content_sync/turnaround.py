@@ -211,7 +211,9 @@ class Turnaround:
                 back_off.reset()
                 delay = CHECK_EVERY
                 for done in asked:
-                    self._asked.remove(done)
+                    # The oldest may have been dropped meanwhile.
+                    if done in self._asked:
+                        self._asked.remove(done)
                     done()
             self._tell()
 

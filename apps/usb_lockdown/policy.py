@@ -75,6 +75,10 @@ def decide(path: str, raw: bytes, ports: Ports) -> Decision:
     return Decision("hub" if port is None else "disk", port=port)
 
 
+MOST_KINDS = 3
+"""How many kinds of a device's interfaces are told."""
+
+
 class _NoError(Exception):
     """It is none; the message says why."""
 
@@ -112,7 +116,10 @@ def _check_is_plain(descriptors: Descriptors) -> None:
         )
     if len(numbers[0]) > 1:
         kinds = dict.fromkeys(_kind(found.kind[0]) for found in descriptors.interfaces)
-        raise _NoError(f"it is several devices in one: {', '.join(kinds)}")
+        # A device says how many there are, so not all of them are told.
+        told = ", ".join(list(kinds)[:MOST_KINDS])
+        more = ", and more" if len(kinds) > MOST_KINDS else ""
+        raise _NoError(f"it is several devices in one: {told}{more}")
     if numbers[0] != {0}:
         raise _NoError("it has no interface 0")
 
