@@ -132,8 +132,16 @@ class Store:
         """
         current, former, files = self.current, self.former, offer.files()
         if former is not None and former.version == offer.version:
-            # Versions begin anew with another root, so what is in them is looked at, too.
-            return any(files.get(name) != file for name, file in former.files.items())
+            # Versions begin anew with another root, so what is in them is looked at, too: of the
+            # kinds that had come by then, since the crew may go back from a set that still comes.
+            came = {
+                kind for kind, it in offer.kinds.items() if former.kinds.get(kind) == it.version
+            }
+            return any(
+                files.get(name) != file
+                for name, file in former.files.items()
+                if name.partition("/")[0] in came
+            )
         return current is None or current.version != offer.version or current.files != files
 
     def missing(self, files: Collection[SetFile]) -> dict[str, int]:
