@@ -138,6 +138,7 @@ def stick(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return images.make(tmp_path_factory.mktemp("stick") / "stick.img", "ext4", TREE, 32)
 
 
+@pytest.mark.long
 def test_a_disk_is_let_in_and_nothing_else_also_at_boot(
     new_vm: StartVm, provisioned: Provisioned, stick: Path, tmp_path: Path
 ) -> None:
