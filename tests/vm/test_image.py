@@ -110,7 +110,7 @@ def test_its_console_and_its_screen_tell_how_to_reach_it(booted: VM) -> None:
         *(str(network.guest) for network in (CREW, *OTHERS)),
         shown.stdout.split()[1],
     ):
-        booted.wait_for_console(text, timeout=60)
+        booted.wait_for_console(text, timeout=120)
         assert text in booted.run("cat /dev/vcs1").stdout
 
 
