@@ -43,7 +43,7 @@ def socket(ground: Ground, short_tmp: Path) -> Iterator[Path]:
             stderr=subprocess.DEVNULL,
         )
         try:
-            wait_until(lambda: path.exists() and listens(path), "it listens", 30)
+            wait_until(lambda: path.exists() and listens(path), "it listens", 60)
             yield path
         finally:
             process.terminate()
