@@ -67,13 +67,13 @@ class Announcements:
     def __init__(self, groups: Groups, cname: str, random: Random) -> None:
         self._cname = cname
         self._random = random
-        self._last_number = 0
+        self._opened = 0
         self._next_ssrc = {group: random(32) for group in sorted(groups)}
 
     def open(self, on_air: OnAir, time: int, due: float) -> Announcement:
-        """A new one. Its number follows the seconds of PA time, so it is new after a restart."""
-        self._last_number = max(self._last_number + 1, time // 1000) & 0xFFFFFFFF or 1
-        announcement = Announcement(self._last_number, time, on_air, due)
+        """A new one. Its number follows the tenths of PA time, so it is new after a restart."""
+        self._opened = max(self._opened + 1, time // 100)
+        announcement = Announcement(self._opened & 0xFFFFFFFF or 1, time, on_air, due)
         self._spread(announcement)
         return announcement
 
