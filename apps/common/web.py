@@ -1,23 +1,75 @@
-"""What our Flask apps do alike: who asks, bodies, problem documents (RFC 9457), health."""
+"""What our Flask apps do alike: loading, who asks, bodies, problem documents (RFC 9457), health."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from typing import TypeVar
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol, TypeVar
 
-from flask import Blueprint, Flask, Response, request
+from flask import Blueprint, Flask, Response, jsonify, request
 from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import HTTPException
 
 from apps.common.health import Health
 from apps.common.protocol import CREW_HEADER
+from apps.common.settings import SettingsError
+
+CANNOT_LOAD = 4
+"""The exit status of a worker that gunicorn does not start again: it ends, too."""
 
 CONTENT_TYPE = "application/problem+json"
+
+MAX_BODY = 64 * 1024
+"""Bytes of a request's body, where an app says nothing else."""
 
 M = TypeVar("M", bound=BaseModel)
 
 _CREW_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+
+class Service(Protocol):
+    """What an app serves."""
+
+    @property
+    def health(self) -> Health:
+        """For ``/healthz``."""
+
+
+@contextlib.contextmanager
+def loading(name: str, *errors: type[Exception]) -> Iterator[None]:
+    """While the app `name` loads: a wrong setting ends the process with a line that tells it.
+
+    So does each of `errors`, with which the app's own files are refused.
+    """
+    refused: tuple[type[Exception], ...] = (SettingsError, *errors)
+    try:
+        yield
+    except refused as error:
+        print(f"{name}:", " ".join(str(error).split()), file=sys.stderr)
+        sys.exit(CANNOT_LOAD)
+
+
+def make_app(
+    name: str,
+    service: Service,
+    document: Callable[[], Mapping[str, Any]],
+    max_body: int = MAX_BODY,
+) -> Flask:
+    """The Flask app of `apps.<name>`, without its own paths; `document` makes its OpenAPI."""
+    app = Flask(f"apps.{name}.app")
+    app.config["MAX_CONTENT_LENGTH"] = max_body
+    app.extensions[name] = service
+    answer_problems(app)
+    app.register_blueprint(health_blueprint(service.health))
+
+    @app.get("/openapi.json")
+    def openapi() -> Response:
+        return jsonify(document())
+
+    return app
 
 
 class Problem(Exception):  # noqa: N818 - it is the RFC's word for it

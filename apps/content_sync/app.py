@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-
-from flask import Flask, Response, jsonify
+from flask import Flask, Response
 
 from apps.common import log, manhole, web
 from apps.common.content import ImportRequest
-from apps.common.settings import SettingsError
 from apps.content_sync.openapi import document
 from apps.content_sync.service import ContentSync
 from apps.content_sync.settings import ContentSyncSettings
-
-MAX_BODY = 64 * 1024
-
-CANNOT_LOAD = 4
-"""The exit status of a worker that gunicorn does not start again: it ends, too."""
 
 
 def create_app(service: ContentSync | None = None) -> Flask:
@@ -25,27 +17,15 @@ def create_app(service: ContentSync | None = None) -> Flask:
     Where a setting or a file is wrong, the process ends with a line that names it.
     """
     if service is None:
-        try:
+        with web.loading("content_sync"):
             settings = ContentSyncSettings.load()
             log.setup(settings.log_level)
             service = ContentSync(settings)
             service.start()
-        except SettingsError as error:
-            print("content_sync:", error, file=sys.stderr)
-            sys.exit(CANNOT_LOAD)
         manhole.open_if_wanted(service=service)
-    app = Flask(__name__)
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
-    app.extensions["content_sync"] = service
-    web.answer_problems(app)
-    app.register_blueprint(web.health_blueprint(service.health))
+    app = web.make_app("content_sync", service, document)
     _content(app, service)
     _jobs(app, service)
-
-    @app.get("/openapi.json")
-    def openapi() -> Response:
-        return jsonify(document())
-
     return app
 
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-
 from flask import Flask, Response, g, make_response, render_template, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from apps.common import log, manhole
 from apps.common.layout import LayoutError
-from apps.common.settings import SettingsError
-from apps.common.web import health_blueprint
+from apps.common.web import health_blueprint, loading
 from apps.crew_web import actions, content_pages, guard, login, media_pages, onboard, pages, texts
 from apps.crew_web.crew import CrewFileError
 from apps.crew_web.languages import CatalogueError
@@ -21,9 +18,6 @@ from apps.crew_web.store import StoreError
 
 MAX_FORM = 64 * 1024
 
-CANNOT_LOAD = 4
-"""The exit status of a worker that gunicorn does not start again: it ends, too."""
-
 
 def create_app(settings: CrewWebSettings | None = None) -> Flask:
     """The app; its settings come from the environment unless given.
@@ -31,20 +25,10 @@ def create_app(settings: CrewWebSettings | None = None) -> Flask:
     ``app.extensions["crew_web"].close()`` stops what it started. Where a setting or a file is
     wrong, the process ends with a line that names it.
     """
-    try:
+    with loading("crew_web", LayoutError, CrewFileError, CatalogueError, StoreError, OSError):
         settings = settings or CrewWebSettings.load()
         log.setup(settings.log_level)
         web = CrewWeb(settings)
-    except (
-        SettingsError,
-        LayoutError,
-        CrewFileError,
-        CatalogueError,
-        StoreError,
-        OSError,
-    ) as error:
-        print("crew_web:", " ".join(str(error).split()), file=sys.stderr)
-        sys.exit(CANNOT_LOAD)
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = MAX_FORM
     app.config["MAX_FORM_MEMORY_SIZE"] = MAX_FORM

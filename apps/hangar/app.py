@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from uuid import UUID
 
-from flask import Flask, Response, jsonify, request
+from flask import Flask, Response, request
 
 from apps.common import gate, log, manhole, usage, web
 from apps.common.gate import AIRCRAFT_HEADER
-from apps.common.settings import SettingsError
 from apps.hangar import pages
 from apps.hangar.guard import operator
 from apps.hangar.lane import Lane
 from apps.hangar.openapi import document
 from apps.hangar.service import AskRequest, Hangar
 from apps.hangar.settings import HangarSettings
-
-CANNOT_LOAD = 4
-"""The exit status of a worker that gunicorn does not start again: it ends, too."""
 
 
 def create_app(service: Hangar | None = None) -> Flask:
@@ -27,28 +22,16 @@ def create_app(service: Hangar | None = None) -> Flask:
     Where a setting or the fleet file is wrong, the process ends with a line that names it.
     """
     if service is None:
-        try:
+        with web.loading("hangar"):
             settings = HangarSettings.load()
             log.setup(settings.log_level)
             service = Hangar(settings)
             service.start()
-        except SettingsError as error:
-            print("hangar:", error, file=sys.stderr)
-            sys.exit(CANNOT_LOAD)
         manhole.open_if_wanted(service=service)
-    app = Flask(__name__)
-    app.config["MAX_CONTENT_LENGTH"] = usage.MAX_BATCH
-    app.extensions["hangar"] = service
-    web.answer_problems(app)
-    app.register_blueprint(web.health_blueprint(service.health))
+    app = web.make_app("hangar", service, document, max_body=usage.MAX_BATCH)
     app.register_blueprint(pages.pages)
     _for_aircraft(app, service)
     _for_operators(app, service)
-
-    @app.get("/openapi.json")
-    def openapi() -> Response:
-        return jsonify(document())
-
     app.wsgi_app = Lane(app.wsgi_app, service)  # type: ignore[method-assign]
     return app
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-
-from flask import Flask, Response, jsonify, send_file
+from flask import Flask, Response, send_file
 
 from apps.common import log, manhole, web
 from apps.common.announcements import MusicRequest, PramRequest, RecordingsView
 from apps.common.layout import LayoutError
-from apps.common.settings import SettingsError
 from apps.common.web import Problem
 from apps.pa_audio.arbiter import DecompressionError, QueueFullError
 from apps.pa_audio.engine import StuckError
@@ -21,34 +18,24 @@ from apps.pa_audio.settings import PaAudioSettings
 
 MAX_BODY = 16 * 1024
 
-CANNOT_LOAD = 4
-"""The exit status of a worker that gunicorn does not start again: it ends, too."""
 
+def create_app(pa: PaAudio | None = None) -> Flask:
+    """The app on a service; without one given, on one of the environment's settings, started.
 
-def create_app(settings: PaAudioSettings | None = None) -> Flask:
-    """The app; its settings come from the environment unless given.
-
-    ``app.extensions["pa_audio"].close()`` stops what it started. Where a setting is wrong, the
-    process ends with a line that names it.
+    Where a setting or a file is wrong, the process ends with a line that names it.
     """
-    try:
-        settings = settings or PaAudioSettings.load()
-        log.setup(settings.log_level)
-        pa = PaAudio(settings)
-    except (SettingsError, LayoutError, OSError) as error:
-        print("pa_audio:", " ".join(str(error).split()), file=sys.stderr)
-        sys.exit(CANNOT_LOAD)
-    pa.start()
-    app = Flask(__name__)
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
-    app.extensions["pa_audio"] = pa
-    web.answer_problems(app)
-    app.register_blueprint(web.health_blueprint(pa.health))
+    if pa is None:
+        with web.loading("pa_audio", LayoutError, OSError):
+            settings = PaAudioSettings.load()
+            log.setup(settings.log_level)
+            pa = PaAudio(settings)
+        pa.start()
+        manhole.open_if_wanted(pa=pa)
+    app = web.make_app("pa_audio", pa, document, max_body=MAX_BODY)
     _answer_errors(app)
     _show_to_the_crew(app, pa)
     _take_orders_of_the_crew(app, pa)
     _give_recordings(app, pa)
-    manhole.open_if_wanted(app=app, pa=pa)
     return app
 
 
@@ -139,7 +126,3 @@ def _give_recordings(app: Flask, pa: PaAudio) -> None:
         if path is None:
             raise Problem(404, "not-recorded", f"there is no recording of announcement {number}")
         return send_file(path, mimetype="audio/wav", conditional=True)
-
-    @app.get("/openapi.json")
-    def openapi() -> Response:
-        return jsonify(document())

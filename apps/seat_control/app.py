@@ -6,27 +6,18 @@ same `SeatControl.receive_status`, and hands everything else to this app.
 
 from __future__ import annotations
 
-from flask import Flask, Response, jsonify, request
+from flask import Flask, Response, request
 
 from apps.common import web
 from apps.common.commands import ArmRequest, CommandRequest
 from apps.common.protocol import MAX_STATUS_BODY, SEAT_HEADER
 from apps.seat_control.openapi import document
 from apps.seat_control.service import SeatControl
-from apps.seat_control.settings import SeatControlSettings
-
-MAX_BODY = 64 * 1024
 
 
-def create_app(settings: SeatControlSettings, service: SeatControl | None = None) -> Flask:
-    """The app on a service; without one given, on one that is made from `settings` and started."""
-    if service is None:
-        service = SeatControl(settings)
-        service.start()
-    app = Flask(__name__)
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
-    web.answer_problems(app)
-    app.register_blueprint(web.health_blueprint(service.health))
+def create_app(service: SeatControl) -> Flask:
+    """The app on a service."""
+    app = web.make_app("seat_control", service, document)
 
     @app.post("/api/v1/seats/<seat>/status")
     def status(seat: str) -> Response:
@@ -57,9 +48,5 @@ def create_app(settings: SeatControlSettings, service: SeatControl | None = None
     def cabin() -> Response:
         web.crew()
         return web.answer(service.cabin())
-
-    @app.get("/openapi.json")
-    def openapi() -> Response:
-        return jsonify(document())
 
     return app

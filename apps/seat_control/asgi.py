@@ -96,7 +96,7 @@ class Front:
                     failed = {"type": "lifespan.startup.failed", "message": f"not started: {error}"}
                     await send(failed)
                     return
-                app: Any = create_app(self._service.settings, self._service)
+                app: Any = create_app(self._service)
                 self._flask = WSGIMiddleware(app, workers=THREADS)
                 self._service.start()
                 manhole.open_if_wanted(service=self._service)

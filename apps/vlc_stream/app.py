@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-
-from flask import Flask, Response, jsonify
+from flask import Flask, Response
 
 from apps.common import log, manhole, web
 from apps.common.channels import ChannelControl, ChannelsError, ImposedControl, ImposeRequest
 from apps.common.screens import ScreensOrder
-from apps.common.settings import SettingsError
 from apps.vlc_stream.openapi import document
 from apps.vlc_stream.screens.config import ScreensError
 from apps.vlc_stream.service import VlcStream
 from apps.vlc_stream.settings import VlcStreamSettings
-
-MAX_BODY = 64 * 1024
-
-CANNOT_LOAD = 4
-"""The exit status of a worker that gunicorn does not start again: it ends, too."""
 
 
 def create_app(service: VlcStream | None = None) -> Flask:
@@ -27,28 +19,16 @@ def create_app(service: VlcStream | None = None) -> Flask:
     Where a setting or a file is wrong, the process ends with a line that names it.
     """
     if service is None:
-        try:
+        with web.loading("vlc_stream", ChannelsError, ScreensError):
             settings = VlcStreamSettings.load()
             log.setup(settings.log_level)
             service = VlcStream(settings)
             service.start()
-        except (SettingsError, ChannelsError, ScreensError) as error:
-            print("vlc_stream:", error, file=sys.stderr)
-            sys.exit(CANNOT_LOAD)
         manhole.open_if_wanted(service=service)
-    app = Flask(__name__)
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
-    app.extensions["vlc_stream"] = service
-    web.answer_problems(app)
-    app.register_blueprint(web.health_blueprint(service.health))
+    app = web.make_app("vlc_stream", service, document)
     _channels(app, service)
     _imposed(app, service)
     _screens(app, service)
-
-    @app.get("/openapi.json")
-    def openapi() -> Response:
-        return jsonify(document())
-
     return app
 
 

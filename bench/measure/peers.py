@@ -77,7 +77,7 @@ seat_control = Front(make_service)
 def flask() -> Flask:
     """Plain Flask, for gunicorn's gthread worker."""
     service = _started()
-    return create_app(service.settings, service)
+    return create_app(service)
 
 
 def starlette() -> Any:

@@ -29,7 +29,7 @@ CREW = {"Ife-Crew": "anna"}
 
 @pytest.fixture
 def client(service: SeatControl) -> FlaskClient:
-    return create_app(service.settings, service).test_client()
+    return create_app(service).test_client()
 
 
 def report(
@@ -295,7 +295,7 @@ def test_an_unknown_command_and_an_unknown_path(client: FlaskClient) -> None:
 def test_commands_survive_a_restart(settings: SeatControlSettings) -> None:
     service = SeatControl(settings)
     service.start()
-    client = create_app(settings, service).test_client()
+    client = create_app(service).test_client()
     _, headers, _ = report(client, "12C")
     command(client, {"all": True}, {"name": "lock_screen", "locked": True})
     report(client, "12C", held=held(headers, 1))
@@ -303,7 +303,7 @@ def test_commands_survive_a_restart(settings: SeatControlSettings) -> None:
     again = SeatControl(settings)
     again.start()
     try:
-        client = create_app(settings, again).test_client()
+        client = create_app(again).test_client()
         told = client.get("/api/v1/commands/1", headers=CREW).get_json()
         assert (told["applied"], len(told["missing"])) == (1, 179)
         assert command(client, {"all": True}, {"name": "pause"})[1]["seq"] == 2

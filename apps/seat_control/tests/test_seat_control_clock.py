@@ -31,7 +31,7 @@ def test_a_step_of_the_clock_changes_nothing(
 ) -> None:
     service = SeatControl(settings)
     service.start()
-    client = create_app(settings, service).test_client()
+    client = create_app(service).test_client()
     _, headers, _ = report(client, "12C")
     before = int(headers["Ife-Time"])
     assert command(client, {"seats": ["12C"]}, {"name": "pause"})[0] == 202
@@ -47,7 +47,7 @@ def test_a_step_of_the_clock_changes_nothing(
     again = SeatControl(settings)
     again.start()
     try:
-        client = create_app(settings, again).test_client()
+        client = create_app(again).test_client()
         _, later, answer = report(client, "12C", held=held(headers, 0))
         assert later["Ife-Epoch"] == headers["Ife-Epoch"]
         assert 0 <= int(later["Ife-Time"]) - before < 10_000

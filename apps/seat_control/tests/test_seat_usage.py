@@ -101,7 +101,7 @@ def test_what_seats_play_comes_into_the_outbox(
         url = server.url(database, "ife-seat_control")
         service = SeatControl(settings.model_copy(update={"usage_database_url": url}))
         service.start()
-        client = create_app(settings, service).test_client()
+        client = create_app(service).test_client()
         try:
             report(client, "12C", state="playing", media="film")
             wait_until(lambda: "12C" in service._usage._seats, "it was looked at")

@@ -15,11 +15,11 @@ from hypothesis import settings as hypothesis_settings
 from schemathesis.specs.openapi.checks import unsupported_method
 from werkzeug.serving import make_server
 
-from apps.common import disks
+from apps.common import disks, web
 from apps.common.bus import Bus, Followed
 from apps.common.disks import Disk, Disks
 from apps.common.testing import RedisServer, wait_until
-from apps.usb_lockdown.app import CANNOT_LOAD, create_app
+from apps.usb_lockdown.app import create_app
 from apps.usb_lockdown.openapi import document
 from apps.usb_lockdown.service import UsbLockdown
 from apps.usb_lockdown.settings import UsbLockdownSettings
@@ -255,5 +255,5 @@ def test_a_wrong_setting_ends_it_with_its_name(
     monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit) as ended:
         create_app()
-    assert ended.value.code == CANNOT_LOAD
+    assert ended.value.code == web.CANNOT_LOAD
     assert said in capsys.readouterr().err
