@@ -16,13 +16,11 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from alembic import command
-from alembic.config import Config
 from nacl.signing import SigningKey
 from sqlalchemy import Connection, Engine, Row, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from apps.common import gate, usage
+from apps.common import gate, migrations, usage
 from apps.common.outbox import connect
 from apps.common.usage import BatchHead, RecordError
 
@@ -258,9 +256,6 @@ def _checked(rows: Iterable[Row[*tuple[Any, ...]]]) -> dict[str, list[bytes]]:
 
 
 def migrate(engine: Engine) -> None:
-    """Bring the tables to this version (Alembic)."""
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
+    """Bring the tables to this version."""
     with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        migrations.upgrade(connection, MIGRATIONS)

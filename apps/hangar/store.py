@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DataError, SQLAlchemyError
 
+from apps.common import migrations
 from apps.common.gate import MAX_REQUESTS, BatchTaken, Outcome, Request, RequestKind
 from apps.common.usage import Batch, Record
 from apps.hangar.tables import Asked, Heard, Taken
@@ -118,7 +117,7 @@ class Store:
         """Bring the tables to this version."""
         with _errors(), self._engine.begin() as connection:
             connection.execute(select(func.pg_advisory_xact_lock(_MIGRATING)))
-            migrate(connection)
+            migrations.upgrade(connection, MIGRATIONS)
 
     # -- heartbeats and requests ------------------------------------------------------------
 
@@ -324,14 +323,6 @@ class Store:
         """The clock of the database, by which all times in it are."""
         with _errors(), self._engine.connect() as connection:
             return connection.execute(select(func.now())).scalar_one()
-
-
-def migrate(connection: Connection) -> None:
-    """Bring the tables to this version (Alembic)."""
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
 
 
 def _engine(database_url: str, synchronous_commit: str) -> Engine:

@@ -8,13 +8,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import BigInteger, Connection, DateTime, Engine, Integer, String, create_engine
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.exc import DataError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from apps.common import migrations
 from apps.seat_control.journal import AuditRow
 
 log = logging.getLogger(__name__)
@@ -106,12 +105,9 @@ class AuditLog:
 
 
 def migrate(engine: Engine) -> None:
-    """Bring the tables to this version (Alembic)."""
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
+    """Bring the tables to this version."""
     with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        migrations.upgrade(connection, MIGRATIONS)
 
 
 def _values(row: AuditRow, registration: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Alembic's entry: runs on the connection that `apps.content_sync.spool.migrate` hands over."""
+"""Alembic's entry: runs on the connection of `apps.common.migrations`."""
 
 from alembic import context
 

@@ -1,0 +1,17 @@
+"""Brings an app's tables in PostgreSQL to its version, by the migrations that lie beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection
+
+
+def upgrade(connection: Connection, folder: Path) -> None:
+    """Run what is new of an app's `folder` of migrations, in `connection`'s transaction."""
+    config = Config()
+    config.set_main_option("script_location", str(folder))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
