@@ -69,13 +69,14 @@ class Source(ABC):
     name: str
     ours: Path | None = None
 
-    @abstractmethod
     def read(self, path: str, max_bytes: int) -> bytes:
         """A whole file; of a longer one, `max_bytes` and one more.
 
         Raises:
             SourceError: it cannot be had.
         """
+        with self.open(path, 0) as reader:
+            return read_some(reader, max_bytes + 1)
 
     @abstractmethod
     @contextmanager
@@ -144,11 +145,6 @@ class FolderSource(Source):
         self.name = name
         self._folder = folder
         self.ours = folder if ours else None
-
-    def read(self, path: str, max_bytes: int) -> bytes:
-        """See `Source.read`."""
-        with self.open(path, 0) as reader:
-            return read_some(reader, max_bytes + 1)
 
     @contextmanager
     def open(self, path: str, offset: int) -> Iterator[Reader]:
@@ -226,11 +222,6 @@ class SocketSource(Source):
         self._slow_after = slow_after
         self._slowest = slowest
         self._connection: _Connection | None = None
-
-    def read(self, path: str, max_bytes: int) -> bytes:
-        """See `Source.read`."""
-        with self.open(path, 0) as reader:
-            return read_some(reader, max_bytes + 1)
 
     @contextmanager
     def open(self, path: str, offset: int) -> Iterator[Reader]:

@@ -147,9 +147,6 @@ class _Filling(Source):
         self._inner = inner
         self._filler = filler
 
-    def read(self, path: str, max_bytes: int) -> bytes:
-        return self._inner.read(path, max_bytes)
-
     @contextmanager
     def open(self, path: str, offset: int) -> Iterator[Reader]:
         with self._inner.open(path, offset) as reader:
