@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import settings
+
+from apps.common import testing
 
 # A busy machine makes an example slow, not wrong; pytest-timeout ends what hangs.
 settings.register_profile("ife", deadline=None)
 settings.load_profile("ife")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[testing.PostgresServer]:
+    """A PostgreSQL for whoever only makes databases in it: it starts in seconds."""
+    with testing.postgres() as server:
+        yield server

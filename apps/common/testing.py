@@ -8,13 +8,17 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
+import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
 import redis
+from flask import Flask
+from werkzeug.serving import make_server
 
 
 def wait_until(condition: Callable[[], object], what: str, timeout: float = 10.0) -> None:
@@ -60,6 +64,18 @@ def ask_manhole(path: Path, *lines: str) -> str:
         client.shutdown(socket.SHUT_WR)
         with client.makefile("r") as answer:
             return answer.read()
+
+
+@contextmanager
+def served(app: Flask) -> Iterator[str]:
+    """A Flask app on HTTP, while it lasts; its address."""
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
 
 
 class RedisServer:
@@ -243,3 +259,13 @@ class PostgresServer:
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=10)
         self.kill()
+
+
+@contextmanager
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL in a folder of its own, while it lasts."""
+    with (
+        tempfile.TemporaryDirectory(prefix="ife-") as folder,
+        PostgresServer(Path(folder)) as server,
+    ):
+        yield server

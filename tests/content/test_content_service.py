@@ -13,9 +13,8 @@ import schemathesis
 from flask.testing import FlaskClient
 from hypothesis import HealthCheck, settings
 from schemathesis.specs.openapi.checks import ignored_auth, unsupported_method
-from werkzeug.serving import make_server
 
-from apps.common import disks
+from apps.common import disks, testing
 from apps.common.bus import Bus, Followed
 from apps.common.content import TOPIC, ContentState, Job
 from apps.common.disks import Disk, Disks
@@ -356,13 +355,8 @@ def address(ground: Ground, board: Callable[..., Aboard]) -> Iterator[str]:
         ground.publish("news", "today", {"today.pdf": text})
     aboard = board()
     _import(aboard, ground.published)
-    server = make_server("127.0.0.1", 0, aboard.client.application)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with testing.served(aboard.client.application) as url:
+        yield url
 
 
 schema = schemathesis.openapi.from_dict(

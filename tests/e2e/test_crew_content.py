@@ -11,13 +11,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from apps.common.content import ContentState
 from apps.common.testing import wait_until
 from bench import processes, publisher, testing, up
 from bench.testing import Cabin
-from tests.e2e.test_crew_media import PANEL, PHONE, WATCH_POLICY, axe
+from tests import browser
+from tests.browser import PANEL, PHONE, WATCH_POLICY, axe
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(180)]
 
@@ -35,13 +36,8 @@ def bench() -> Iterator[Cabin]:
 
 @pytest.fixture(scope="module")
 def chromium(bench: Cabin) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        # Its sandbox wants user namespaces, which a container or root may not have.
-        browser = playwright.chromium.launch(
-            executable_path="/usr/bin/chromium", args=["--no-sandbox"]
-        )
-        yield browser
-        browser.close()
+    with browser.chromium() as chromium:
+        yield chromium
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import argon2
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from apps.common.pa import Line
 from apps.common.testing import RedisServer, listens, wait_until
@@ -27,25 +27,16 @@ from apps.seat_control import testing as seat_control
 from apps.vlc_stream.tests import served as video
 from bench.media.clips import Clip, make
 from bench.media.screens import SimulatedBus
+from tests import browser
+from tests.browser import PANEL, PHONE, WATCH_POLICY, axe
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(180)]
 
 ROOT = Path(__file__).parents[2]
-AXE = ROOT / "apps/crew_web/node_modules/axe-core/axe.min.js"
-
-PANEL = (1280, 800)
-PHONE = (390, 844)
 PIN = "1234"
 
 SOON = 10_000
 """Milliseconds in which the page has to follow what happens."""
-
-WATCH_POLICY = """
-window.violations = [];
-document.addEventListener("securitypolicyviolation", (event) => {
-  window.violations.push(`${event.violatedDirective} ${event.blockedURI}`);
-});
-"""
 
 CHANNELS = """\
 channels:
@@ -280,13 +271,8 @@ def on_stage() -> Iterator[Stage]:
 @pytest.fixture(scope="module")
 def chromium(on_stage: Stage) -> Iterator[Browser]:
     """After the stage: network namespaces are made and removed in a loop of their own."""
-    with sync_playwright() as playwright:
-        # Its sandbox wants user namespaces, which a container or root may not have.
-        browser = playwright.chromium.launch(
-            executable_path="/usr/bin/chromium", args=["--no-sandbox"]
-        )
-        yield browser
-        browser.close()
+    with browser.chromium() as chromium:
+        yield chromium
 
 
 def open_page(
@@ -699,18 +685,6 @@ def test_axe_finds_nothing_serious_and_every_target_is_large(
     findings += axe(page, "confirm")
     page.context.close()
     assert findings == []
-
-
-def axe(page: Page, where: str) -> list[str]:
-    """Serious and critical findings of axe-core."""
-    page.evaluate(AXE.read_text())
-    result = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-    return [
-        f"{where}: {finding['id']}: {node['html'][:200]} {node['failureSummary']}"
-        for finding in result["violations"]
-        if finding["impact"] in {"serious", "critical"}
-        for node in finding["nodes"]
-    ]
 
 
 def test_the_address_keeps_the_view(page: Page) -> None:

@@ -7,40 +7,24 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from bench.instance import BenchError
 from bench.testing import Cabin
-
-AXE = Path(__file__).parents[2] / "apps/crew_web/node_modules/axe-core/axe.min.js"
-
-PANEL = (1280, 800)
-PHONE = (390, 844)
+from tests import browser
+from tests.browser import PANEL, PHONE, WATCH_POLICY, axe
 
 SOON = 5_000
 """Milliseconds in which the page has to follow what happens in the cabin."""
 
-WATCH_POLICY = """
-window.violations = [];
-document.addEventListener("securitypolicyviolation", (event) => {
-  window.violations.push(`${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}`);
-});
-"""
-
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        # Its sandbox wants user namespaces, which a container or root may not have.
-        browser = playwright.chromium.launch(
-            executable_path="/usr/bin/chromium", args=["--no-sandbox"]
-        )
-        yield browser
-        browser.close()
+    with browser.chromium() as chromium:
+        yield chromium
 
 
 @dataclass
@@ -400,33 +384,21 @@ def test_axe_finds_nothing_serious(
     screen = new_screen(chromium, cabin, size, locale=language)
     screen.open()
     expect(screen.page.locator("html")).to_have_attribute("lang", language)
-    findings = axe(screen, "log-in")
+    findings = axe(screen.page, "log-in")
     screen.log_in()
-    findings += axe(screen, "cabin")
+    findings += axe(screen.page, "cabin")
     screen.page.locator("[data-select-all]").click()
     if size == PHONE:
         screen.page.locator("#deck-toggle").click()
-    findings += axe(screen, "all selected")
+    findings += axe(screen.page, "all selected")
     screen.page.locator(".destructive").last.click()
     expect(screen.page.locator("#arm")).to_be_visible()
-    findings += axe(screen, "armed")
+    findings += axe(screen.page, "armed")
     screen.page.locator("[data-disarm]").click()
     screen.page.locator("[data-help]").click()
-    findings += axe(screen, "help")
+    findings += axe(screen.page, "help")
     screen.page.context.close()
     assert findings == []
-
-
-def axe(screen: Screen, where: str) -> list[str]:
-    """Serious and critical findings of axe-core."""
-    screen.page.evaluate(AXE.read_text())
-    result = screen.page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-    return [
-        f"{where}: {finding['id']}: {node['html'][:200]} {node['failureSummary']}"
-        for finding in result["violations"]
-        if finding["impact"] in {"serious", "critical"}
-        for node in finding["nodes"]
-    ]
 
 
 @pytest.mark.parametrize("language", ["en", "de", "es", "fr"])

@@ -8,13 +8,14 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from apps.common.cabin import SeatView
 from apps.common.pa import Keylines, Line
 from apps.common.testing import wait_until
 from bench import announce, processes, testing
 from bench.testing import Cabin
+from tests.browser import chromium
 from tests.e2e.test_cabin import issue
 
 SEATS = 6
@@ -145,12 +146,8 @@ def test_a_reset_restarts_the_player_and_not_this_machine(demo: Cabin, crew: htt
 
 def test_the_page_says_in_words_that_there_is_no_picture(demo: Cabin, crew: httpx.Client) -> None:
     play(demo, crew, "film.ts")
-    with sync_playwright() as playwright:
-        # Its sandbox wants user namespaces, which a container or root may not have.
-        chromium = playwright.chromium.launch(
-            executable_path="/usr/bin/chromium", args=["--no-sandbox"]
-        )
-        page = chromium.new_page(ignore_https_errors=True, locale="en")
+    with chromium() as browser:
+        page = browser.new_page(ignore_https_errors=True, locale="en")
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
         page.goto(f"{demo.crew_url}/")
@@ -170,4 +167,3 @@ def test_the_page_says_in_words_that_there_is_no_picture(demo: Cabin, crew: http
         finally:
             os.kill(process, signal.SIGCONT)
         expect(sees).to_be_visible(timeout=20_000)
-        chromium.close()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -28,15 +26,6 @@ pytestmark = [
 
 OWNER = "ife-content_sync"
 TODAY, EXTRA = b"today" * 5000, b"extra" * 5000
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[PostgresServer]:
-    with (
-        tempfile.TemporaryDirectory(prefix="ife-") as folder,
-        PostgresServer(Path(folder)) as server,
-    ):
-        yield server
 
 
 @pytest.fixture

@@ -50,13 +50,9 @@ def ground(pki: Pki, other_pki: Pki, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(scope="session")
-def hangar_database() -> Iterator[HangarDatabase]:
-    """A PostgreSQL with the Hangar's database."""
-    with (
-        tempfile.TemporaryDirectory(prefix="ife-") as folder,
-        PostgresServer(Path(folder)) as server,
-    ):
-        yield HangarDatabase(server, server.create("ife-hangar"))
+def hangar_database(postgres: PostgresServer) -> HangarDatabase:
+    """The Hangar's database."""
+    return HangarDatabase(postgres, postgres.create("ife-hangar"))
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 from nacl.signing import SigningKey
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from apps.common import gate, usage
 from apps.common.gate import Bite, Content, Fault, Loading, Position
@@ -18,9 +18,8 @@ from apps.content_sync.hangar import HangarClient
 from apps.hangar.pages import ago, duration, place, size
 from apps.hangar.tests.conftest import heartbeat, publish
 from bench.gate.hangar import Hangar
+from tests.browser import chromium
 from tests.roles.ground import Ground, HangarDatabase
-
-CHROMIUM = "/usr/bin/chromium"
 
 # The first of them has the certificates made, by three runs of playbooks.
 pytestmark = pytest.mark.timeout(240)
@@ -29,10 +28,8 @@ pytestmark = pytest.mark.timeout(240)
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Debian's Chromium."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from apps.common import layout
 from apps.common.testing import listens, wait_until
@@ -17,6 +17,7 @@ from bench.cabin import CabinSettings
 from bench.orders import Order, give
 from bench.site import CABIN, ROOT
 from image.vm.vm import VM
+from tests.browser import chromium
 
 SEATS = 60
 REPORTING = 20
@@ -99,15 +100,13 @@ def page(aircraft: VM, tmp_path: Path) -> Iterator[Page]:
     program = tmp_path / "chromium"
     program.write_text(NSENTER.format(entering=" ".join(aircraft.entering)))
     program.chmod(0o755)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+    with chromium(program) as browser:
         # The panel's own store trusts the lab's root; the browser's here does not know it.
         page = browser.new_page(
             base_url=CREW_PAGE, ignore_https_errors=True, viewport={"width": 1280, "height": 800}
         )
         page.set_default_timeout(30_000)
         yield page
-        browser.close()
 
 
 def test_the_crew_controls_sixty_seats(cabin: CabinSettings, page: Page) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from nacl.signing import SigningKey
@@ -14,16 +12,6 @@ from apps.content_sync.spool import Spool
 
 KEY = SigningKey(bytes(range(32)))
 OWNER = "ife-content_sync"
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    """A PostgreSQL."""
-    with (
-        tempfile.TemporaryDirectory(prefix="ife-") as folder,
-        PostgresServer(Path(folder)) as server,
-    ):
-        yield server
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -76,16 +75,6 @@ def heartbeat(**more: object) -> Heartbeat:
             **more,
         }
     )
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    """A PostgreSQL."""
-    with (
-        tempfile.TemporaryDirectory(prefix="ife-") as folder,
-        PostgresServer(Path(folder)) as server,
-    ):
-        yield server
 
 
 @pytest.fixture

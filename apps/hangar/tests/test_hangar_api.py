@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
-from apps.common import gate, usage
+from apps.common import gate, testing, usage
 from apps.common.gate import (
     AIRCRAFT_HEADER,
     OPERATOR_HEADER,
@@ -413,10 +412,7 @@ def test_the_document_tells_every_path(client: FlaskClient) -> None:
 
 
 def test_without_its_database_the_hangar_says_so_and_comes_back(tmp_path: Path) -> None:
-    with (
-        tempfile.TemporaryDirectory(prefix="ife-") as folder,
-        PostgresServer(Path(folder)) as server,
-    ):
+    with testing.postgres() as server:
         url = server.url(server.create("ife-hangar"), "ife-hangar")
         hangar = Hangar(
             HangarSettings(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -88,40 +86,36 @@ def test_a_player_that_is_out_of_its_mind_tells_little() -> None:
 
 
 def test_what_seats_play_comes_into_the_outbox(
-    settings: SeatControlSettings, monkeypatch: pytest.MonkeyPatch
+    settings: SeatControlSettings, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A real PostgreSQL, with the outbox as content_sync's migration makes it."""
     monkeypatch.setattr(usage, "SHORTEST_PLAY", 0.0)
-    with (
-        tempfile.TemporaryDirectory(prefix="ife-") as folder,
-        PostgresServer(Path(folder)) as server,
-    ):
-        server.create("ife-seat_control")
-        database = server.create("ife-content_sync")
-        url = server.url(database, "ife-seat_control")
-        service = SeatControl(settings.model_copy(update={"usage_database_url": url}))
-        service.start()
-        client = create_app(service).test_client()
-        try:
-            report(client, "12C", state="playing", media="film")
-            wait_until(lambda: "12C" in service._usage._seats, "it was looked at")
-            report(client, "12C", state="idle", media=None, faults=["hot"])
-            wait_until(lambda: "usage" in _degraded(service), "there is no outbox yet")
-            server.run(
-                database,
-                "CREATE TABLE usage_outbox (seq bigint GENERATED ALWAYS AS IDENTITY, kind text, "
-                "line text); GRANT INSERT (kind, line) ON usage_outbox TO PUBLIC",
-            )
-            wait_until(lambda: "usage" not in _degraded(service), "it writes", 20)
-        finally:
-            service.close()
-        query = "SELECT kind, line FROM usage_outbox ORDER BY kind"
-        lines = server.run(database, query).splitlines()
-        told = [(line.partition("|")[0], json.loads(line.partition("|")[2])) for line in lines]
-        assert [(kind, record.get("media", record.get("fault"))) for kind, record in told] == [
-            ("bite", "hot"),
-            ("play", "film"),
-        ]
+    postgres.create("ife-seat_control")
+    database = postgres.create("ife-content_sync")
+    url = postgres.url(database, "ife-seat_control")
+    service = SeatControl(settings.model_copy(update={"usage_database_url": url}))
+    service.start()
+    client = create_app(service).test_client()
+    try:
+        report(client, "12C", state="playing", media="film")
+        wait_until(lambda: "12C" in service._usage._seats, "it was looked at")
+        report(client, "12C", state="idle", media=None, faults=["hot"])
+        wait_until(lambda: "usage" in _degraded(service), "there is no outbox yet")
+        postgres.run(
+            database,
+            "CREATE TABLE usage_outbox (seq bigint GENERATED ALWAYS AS IDENTITY, kind text, "
+            "line text); GRANT INSERT (kind, line) ON usage_outbox TO PUBLIC",
+        )
+        wait_until(lambda: "usage" not in _degraded(service), "it writes", 20)
+    finally:
+        service.close()
+    query = "SELECT kind, line FROM usage_outbox ORDER BY kind"
+    lines = postgres.run(database, query).splitlines()
+    told = [(line.partition("|")[0], json.loads(line.partition("|")[2])) for line in lines]
+    assert [(kind, record.get("media", record.get("fault"))) for kind, record in told] == [
+        ("bite", "hot"),
+        ("play", "film"),
+    ]
 
 
 def _degraded(service: SeatControl) -> set[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,8 @@ from flask import Flask
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from schemathesis.specs.openapi.checks import unsupported_method
-from werkzeug.serving import make_server
 
-from apps.common import disks, web
+from apps.common import disks, testing, web
 from apps.common.bus import Bus, Followed
 from apps.common.disks import Disk, Disks
 from apps.common.testing import RedisServer, wait_until
@@ -192,13 +190,8 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
 
 @pytest.fixture(scope="module")
 def url(app: Flask) -> Iterator[str]:
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with testing.served(app) as url:
+        yield url
 
 
 schema = schemathesis.openapi.from_dict(document())

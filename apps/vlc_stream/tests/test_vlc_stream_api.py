@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,8 @@ from flask.testing import FlaskClient
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from schemathesis.specs.openapi.checks import unsupported_method
-from werkzeug.serving import make_server
 
+from apps.common import testing
 from apps.common.testing import ask_manhole, listens, wait_until
 from apps.vlc_stream.app import create_app
 from apps.vlc_stream.openapi import document
@@ -81,13 +80,8 @@ def client(app: Flask) -> FlaskClient:
 
 @pytest.fixture(scope="module")
 def url(app: Flask) -> Iterator[str]:
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with testing.served(app) as url:
+        yield url
 
 
 schema = schemathesis.openapi.from_dict(
