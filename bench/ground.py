@@ -12,12 +12,10 @@ import json
 import os
 import pwd
 import secrets
-import sys
-import time
 from pathlib import Path
 
-from bench import render, services
-from bench.host import Host, run
+from bench import pki, render, services
+from bench.host import Host
 from bench.instance import AIRLINE, REGISTRATION, Instance, Paths
 from bench.people import write_private
 from bench.preflight import find
@@ -30,9 +28,6 @@ INTERFACE = "lo"
 KBIT = 16_000
 """What content may take of the gate's link: as slow as to be watched."""
 
-PKI_DAYS = 30
-PKI_TIMEOUT = 300
-
 
 def certificates(instance: Instance) -> bool:
     """Have the role make the Hangar's keys; False when all were there."""
@@ -40,8 +35,7 @@ def certificates(instance: Instance) -> bool:
     stamp = folder / "made"
     # The root that they lead to may be another by now.
     root = (instance.paths.pki / "root.crt").read_bytes()
-    fresh = stamp.exists() and time.time() - stamp.stat().st_mtime < PKI_DAYS * 86_400
-    if fresh and stamp.read_bytes() == root:
+    if pki.is_made(stamp, root):
         return False
     folder.mkdir(mode=0o700, exist_ok=True)
     passphrase = folder / "passphrase"
@@ -56,19 +50,7 @@ def certificates(instance: Instance) -> bool:
         "pki_server_names": ["localhost"],
         "pki_server_addresses": [HOST],
     }
-    run(
-        [
-            str(Path(sys.executable).with_name("ansible-playbook")),
-            str(ROOT / "bench/hangar.yml"),
-            *("--extra-vars", json.dumps(variables)),
-        ],
-        "make the Hangar's certificates",
-        PKI_TIMEOUT,
-        ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"),
-        ANSIBLE_HOME=str(instance.paths.directory / "ansible"),
-        PYTHONPYCACHEPREFIX=str(instance.paths.directory / "pycache"),
-    )
-    stamp.write_bytes(root)
+    pki.make(instance.paths, ROOT / "bench/hangar.yml", variables, stamp, root)
     return True
 
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
 
 from apps.common.layout import Layout
-from bench import announce, content, ground, network, publisher, services, units, usb
+from bench import announce, content, ground, network, pki, publisher, services, units, usb
 from bench.cabin import CabinSettings
 from bench.host import Host, run
 from bench.instance import AIRLINE, MULTICAST_GROUP, REGISTRATION, Instance
@@ -41,11 +39,7 @@ EXTRAS = (
 )
 CONTENT = ROOT / "build/content"
 PUBLISHER = ROOT / "build/publisher"
-PKI_DAYS = 30
-"""Certificates are looked at again after this time, long before they end."""
-
 UV_TIMEOUT = 600
-PKI_TIMEOUT = 300
 
 
 def code(instance: Instance) -> None:
@@ -99,9 +93,8 @@ def certificates(instance: Instance, layout_file: Path) -> bool:
     """Have playbooks/pki.yml make what is missing; False when all was there."""
     paths = instance.paths
     stamp = paths.pki / "made-for"
-    wanted = _digest(instance, layout_file)
-    fresh = stamp.exists() and time.time() - stamp.stat().st_mtime < PKI_DAYS * 86_400
-    if fresh and stamp.read_text() == wanted:
+    made_from = _digest(instance, layout_file).encode()
+    if pki.is_made(stamp, made_from):
         return False
     paths.pki.mkdir(mode=0o755, exist_ok=True)
     variables = {
@@ -112,20 +105,7 @@ def certificates(instance: Instance, layout_file: Path) -> bool:
         "pki_server_names": ["localhost"],
         "pki_server_addresses": sorted({"127.0.0.1", str(instance.server.ip)}),
     }
-    run(
-        [
-            str(Path(sys.executable).with_name("ansible-playbook")),
-            str(ROOT / "playbooks/pki.yml"),
-            *("--extra-vars", json.dumps(variables)),
-        ],
-        "make the certificates",
-        PKI_TIMEOUT,
-        ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"),
-        ANSIBLE_HOME=str(paths.directory / "ansible"),
-        # As root, leave nothing in a checkout that may be somebody else's.
-        PYTHONPYCACHEPREFIX=str(paths.directory / "pycache"),
-    )
-    stamp.write_text(wanted)
+    pki.make(paths, ROOT / "playbooks/pki.yml", variables, stamp, made_from)
     return True
 
 
