@@ -172,6 +172,24 @@ def test_keys_are_rotated_and_expiry_is_set(folder: Path) -> None:
     assert "root 4 is published." in said
 
 
+def test_a_key_of_firmware_is_replaced_by_two_people(folder: Path) -> None:
+    """Nothing is published before the other has signed with the new one, too."""
+    publisher = folder / "p"
+    (folder / "hers").mkdir()
+    (publisher / "keys/firmware-2.pem").rename(folder / "hers/firmware-2.pem")
+    before = {path: path.read_bytes() for path in (publisher / "repository").rglob("*.json")}
+    said = run("rotate", publisher, "firmware", status=1)
+    assert "firmware waits: it has 1 of 2 signatures." in said
+    assert "targets is signed, and waits: enough keys have to sign firmware first." in said
+    assert before == {
+        path: path.read_bytes() for path in (publisher / "repository").rglob("*.json")
+    }
+    said = run("--keys", folder / "hers", "sign", publisher, status=1)
+    assert "firmware 2 is published." in said
+    assert "targets 2 is published." in said
+    assert "The newest set is 2." in run("sign", publisher)
+
+
 def test_what_is_retired_goes(folder: Path) -> None:
     publisher = folder / "p"
     run("add", publisher, "films", folder / "metropolis.json")
