@@ -472,8 +472,8 @@ class Repository:
             if has < needs:
                 done.waiting[role] = has, needs
             else:
-                parents = [parent for parent in OFFLINE if parent in waiting]
-                blocked = self._believed(waiting, parents)[1]
+                changed = [parent for parent in OFFLINE if parent in waiting]
+                blocked = self._believed(waiting, changed)[1]
                 done.held[role] = [other for other in blocked if other != role] or [_parent(role)]
 
     def _believed(

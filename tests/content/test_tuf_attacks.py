@@ -14,7 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tuf.api.metadata import Metadata, TargetFile, Targets
+from tuf.api.metadata import DelegatedRole, Delegations, Metadata, TargetFile, Targets
 
 from apps.common.content import KINDS, METADATA, object_path
 from apps.content_sync.source import FolderSource, Reader, SocketSource, Source, TooSlowError
@@ -365,6 +365,24 @@ def test_the_news_desk_cannot_put_firmware_among_its_news(ground: Ground, flying
     flying.load(ground.source())
     assert flying.shows("firmware/player.bin") == b"firmware 1"
     assert not flying.store.has(file.digest)
+
+
+def test_the_news_desk_cannot_name_who_signs_firmware(ground: Ground, flying: Aircraft) -> None:
+    """It has the keys of every day, too, and names a role of its own ``firmware``."""
+    ground.publish("firmware", "player", {"player.bin": b"firmware X"})
+    before = ground.load("news").signed
+    (key,) = (signer.public_key for signer in ground.keys.of("news"))
+    role = DelegatedRole("firmware", [key.keyid], 1, terminating=False, paths=["news/*"])
+    before.delegations = Delegations({key.keyid: key}, {"firmware": role})
+    before.version += 1
+    del before.targets["news/today.pdf"]  # so that it is looked for further down
+    ground.force("news", Metadata(before), "news")
+    firmware = ground.load("firmware").signed
+    firmware.version += 1
+    firmware.targets["news/today.pdf"] = TargetFile.from_data("news/today.pdf", GOOD, ["sha256"])
+    ground.force("firmware", Metadata(firmware), "news")
+    assert _refused(flying, ground.source()) == "unsigned"
+    assert flying.shows("firmware/player.bin") == b"firmware 1"
 
 
 def test_one_key_of_two_is_not_enough_for_firmware(ground: Ground, flying: Aircraft) -> None:
