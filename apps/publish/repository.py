@@ -250,11 +250,11 @@ class Repository:
         return SetFile(digest=digest.hexdigest(), length=length)
 
     def _add_bytes(self, data: bytes) -> SetFile:
-        aside = self.published / OBJECTS / f".{os.getpid()}.new"
-        aside.write_bytes(data)
         digest = hashlib.sha256(data).hexdigest()
-        self._place(aside, digest)
-        self._sync({digest})
+        place = self.published / object_path(digest)
+        place.parent.mkdir(exist_ok=True)
+        write_whole(place, data)
+        sync(place.parent.parent)
         return SetFile(digest=digest, length=len(data))
 
     def _place(self, aside: Path, digest: str) -> None:
