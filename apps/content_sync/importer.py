@@ -218,12 +218,12 @@ def verify(
         meter.count(size)
         if damaged:
             log.error("an object is damaged", extra={"object": path.name})
-            store.discard(path)
-            found.append(path.name)
-    current = store.current
-    if found and current and trust.trusted and trust.trusted.version == current.version:
-        store.switch(store.compose(trust.trusted, list(current.kinds)))
-    return tuple(found)
+            found.append(path)
+    for path in found:
+        store.discard(path)
+    # Also without any: what was found the last time may have gone just before a power cut.
+    store.leave_out_what_is_gone(trust.trusted)
+    return tuple(path.name for path in found)
 
 
 def _title(entry: Entry) -> str:

@@ -274,7 +274,7 @@ class Store:
                 files |= {
                     name: file
                     for name, file in current.files.items()
-                    if name.startswith(f"{kind}/")
+                    if name.startswith(f"{kind}/") and self.has(file.digest)
                 }
                 versions[kind] = current.kinds[kind]
         wanted = offer.files()
@@ -286,6 +286,31 @@ class Store:
             expires=offer.expires,
             files=files,
         )
+
+    def leave_out_what_is_gone(self, trusted: Offer | None) -> None:
+        """Put the current set in force again without what is not on board, so that it is wanted.
+
+        Args:
+            trusted: the newest set; where it is the current one, entries go as a whole.
+
+        Raises:
+            OSError: the disk refuses; what was in force still is.
+        """
+        with self._lock:
+            current = self.current
+            gone = (
+                {name for name, file in current.files.items() if not self.has(file.digest)}
+                if current
+                else set()
+            )
+            if current is None or not gone:
+                return
+            if trusted and trusted.version == current.version:
+                self.switch(self.compose(trusted, list(current.kinds)))
+                return
+            files = {name: file for name, file in current.files.items() if name not in gone}
+            missing = current.missing + len(gone)
+            self.switch(current.model_copy(update={"files": files, "missing": missing}))
 
     def _here(self, offered: OfferedKind) -> dict[TargetName, SetFile]:
         catalogue = target_name(offered.catalogue.kind, CATALOGUE)

@@ -461,6 +461,40 @@ def test_a_file_that_decays_on_board_is_found_and_comes_again(
     assert aircraft.tree() == _signed(ground)
 
 
+@pytest.mark.parametrize("newer", [False, True], ids=["newest", "newer-is-known"])
+@pytest.mark.parametrize("name", ["films/catalogue.json", "films/one.mp4"])
+def test_whatever_decays_comes_again(
+    ground: Ground, aircraft: Aircraft, name: str, newer: bool
+) -> None:
+    """Also a catalogue, and also while a newer set is on its way."""
+    ground.publish("news", "today", {"today.pdf": b"news"})
+    ground.publish("films", "one", {"one.mp4": b"1"})
+    aircraft.load(ground.source())
+    path = aircraft.store.object(ground.repository.files()[name].digest)
+    path.chmod(0o640)
+    path.write_bytes(b"?")
+    if newer:
+        ground.publish("shop", "tea", {"tea.jpg": b"tea"})
+        aircraft.trust.look(ground.source())
+    stop = threading.Event()
+    assert verify(aircraft.store, aircraft.trust, lambda _: None, stop) == (path.name,)
+    assert name not in aircraft.tree()
+    assert aircraft.shows("news/today.pdf") == b"news"
+    assert aircraft.load(ground.source()).in_force
+    assert aircraft.tree() == _signed(ground)
+
+
+def test_what_was_found_decayed_before_a_power_cut_comes_again(
+    ground: Ground, aircraft: Aircraft
+) -> None:
+    ground.publish("films", "one", {"one.mp4": b"1"})
+    aircraft.load(ground.source())
+    aircraft.store.object(ground.repository.files()["films/one.mp4"].digest).unlink()
+    assert verify(aircraft.store, aircraft.trust, lambda _: None, threading.Event()) == ()
+    assert aircraft.load(ground.source()).in_force
+    assert aircraft.store.missing(ground.repository.files().values()) == {}
+
+
 def test_another_root_begins_anew(ground: Ground, aircraft: Aircraft, tmp_path: Path) -> None:
     """The airline has lost its root: aircraft get another by their configuration."""
     ground.publish("news", "today", {"today.pdf": b"with the old root"})
