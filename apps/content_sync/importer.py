@@ -172,13 +172,7 @@ class Importer:
         files = [file for kind in kinds for file in offer.kinds[kind].files.values()]
         if not partly and self._store.missing(files):
             return False
-        if not self._store.wants(offer):
-            return False  # the crew went back from it meanwhile
-        content = self._store.compose(offer, kinds)
-        if content == self._store.current:
-            return False
-        self._store.switch(content)
-        return True
+        return self._store.put_in_force(offer, kinds)
 
     def _wanted(self, kind: OfferedKind) -> list[_Wanted]:
         """What of a kind is not on board, the catalogue first, then what is small."""

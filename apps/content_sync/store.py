@@ -322,6 +322,23 @@ class Store:
                 here |= files
         return here
 
+    def put_in_force(self, offer: Offer, kinds: Collection[Kind]) -> bool:
+        """Put in force what is on board of these kinds of an offer; whether anything has changed.
+
+        Nothing changes where the crew went back from it: they may do so at any moment.
+
+        Raises:
+            OSError: the disk refuses; what was in force still is.
+        """
+        with self._lock:
+            if not self.wants(offer):
+                return False
+            content = self.compose(offer, kinds)
+            if content == self.current:
+                return False
+            self.switch(content)
+            return True
+
     def switch(self, content: ContentSet) -> None:
         """Put a set in force, of which every object is on board.
 

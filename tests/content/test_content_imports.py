@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -338,6 +339,31 @@ def test_going_back_and_forward(ground: Ground, aircraft: Aircraft) -> None:
     assert aircraft.shows("news/today.pdf") == b"third"
     aircraft.store.rollback()
     assert aircraft.tree() == first
+
+
+def test_the_crew_go_back_while_a_set_is_put_in_force(
+    ground: Ground, aircraft: Aircraft, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Theirs is the last word: it waits for the switch, and is not undone by it."""
+    for words in (b"zero", b"one"):
+        ground.publish("news", "today", {"today.pdf": words})
+        aircraft.load(ground.source())
+    ground.publish("news", "today", {"today.pdf": b"two"})
+    crew: list[threading.Thread] = []
+    compose = aircraft.store.compose
+
+    def composing(*given: Any) -> Any:
+        crew.append(threading.Thread(target=aircraft.store.rollback))
+        crew[-1].start()
+        crew[-1].join(timeout=0.2)
+        return compose(*given)
+
+    monkeypatch.setattr(aircraft.store, "compose", composing)
+    aircraft.load(ground.source())
+    for one in crew:
+        one.join(timeout=10)
+    assert crew
+    assert aircraft.shows("news/today.pdf") == b"one"
 
 
 def test_the_news_do_not_wait_for_the_films(
