@@ -105,8 +105,20 @@ class Store:
 
     def free(self) -> int:
         """Bytes on the file system, without the reserve."""
+        return max(0, self._beyond_reserve())
+
+    def room_for(self, offer: Offer) -> int:
+        """Bytes that would be free if all went that neither a set nor the current one needs."""
+        current = self.current
+        needed = {file.digest for file in offer.files().values()}
+        needed |= {file.digest for file in current.files.values()} if current else set()
+        rest = [*self._objects(), *self._partial.iterdir()]
+        more = sum(path.stat().st_size for path in rest if path.name not in needed)
+        return max(0, self._beyond_reserve() + more)
+
+    def _beyond_reserve(self) -> int:
         system = os.statvfs(self.folder)
-        return max(0, system.f_bavail * system.f_frsize - self._reserve)
+        return system.f_bavail * system.f_frsize - self._reserve
 
     def has(self, digest: str) -> bool:
         """Whether an object is on board."""
@@ -182,7 +194,7 @@ class Store:
         """See that there is room for `needed` bytes of a set.
 
         What no slot needs goes first. The former set, which the new one ends anyway, goes if it
-        must.
+        must, and if that is enough.
 
         Raises:
             StoreError: there is not enough, whatever goes.
@@ -191,13 +203,14 @@ class Store:
             return
         keep = {file.digest for file in offer.files().values()}
         self.collect(keep)
-        if needed > self.free() and (slot := self._current()):
+        slot = self._current()
+        if slot and self.free() < needed <= self.room_for(offer):
             log.warning("the former set makes room for the next")
             self._write_slot(slot[0], slot[1].model_copy(update={"former": None}))
             self.collect(keep)
         if needed > self.free():
             raise StoreError(
-                f"there is no room for it: it takes {_size(needed)}, and {_size(self.free())} "
+                f"there is no room for it: it takes {size_of(needed)}, and {size_of(self.free())} "
                 f"are free"
             )
 
@@ -455,5 +468,6 @@ def _remove_unless_read(path: Path) -> int:
         return size
 
 
-def _size(count: int) -> str:
+def size_of(count: int) -> str:
+    """Bytes, for people."""
     return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"

@@ -6,6 +6,7 @@ kept, what is whole is put in force, and the next try goes on from there.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
@@ -320,7 +321,10 @@ class Turnaround:
 
     def _make_room(self, offer: Offer) -> None:
         """See that all has room; where it has not, what has is brought."""
-        needed = sum(coming.size for coming in self._coming)
+        sizes = sorted(coming.size for coming in self._coming)
+        room = self._board.store.room_for(offer)
+        # For what cannot come nothing has to go.
+        needed = max(total for total in (0, *itertools.accumulate(sizes)) if total <= room)
         self._board.make_room(needed, offer)
 
     # -- bring it ---------------------------------------------------------------------------

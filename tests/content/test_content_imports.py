@@ -196,6 +196,31 @@ def test_what_does_not_fit_is_refused_before_the_first_byte(ground: Ground, tmp_
 
 
 @needs_root
+def test_a_film_that_can_never_fit_costs_nothing_else(ground: Ground, tmp_path: Path) -> None:
+    """The way back stays, and the other kinds come."""
+    with _small_disk(tmp_path / "small", 12_000_000) as small:
+        aircraft = Aircraft(small / "store", ground.root)
+        for count in (1_000_000, 2_000_000):
+            ground.publish("films", "film", {"film.mp4": _bytes(count)})
+            aircraft.load(ground.source())
+        former, film = aircraft.store.former, aircraft.shows("films/film.mp4")
+        ground.publish("films", "other", {"other.mp4": _bytes(15_000_000)})
+        with pytest.raises(StoreError, match="no room for its films"):
+            aircraft.load(ground.source())
+        assert aircraft.store.former == former
+        ground.publish("news", "today", {"today.pdf": b"news"})
+        with pytest.raises(StoreError, match=r"no room for its films: that takes 15\.0 MB"):
+            aircraft.load(ground.source())
+        assert aircraft.shows("news/today.pdf") == b"news"
+        assert aircraft.shows("films/film.mp4") == film
+        assert aircraft.store.former, "the set before, with what there was of it"
+        ground.repository.retire("films", {"other"})
+        ground.repository.sign()
+        aircraft.load(ground.source())
+        assert aircraft.tree() == _signed(ground)
+
+
+@needs_root
 def test_the_former_set_makes_room(ground: Ground, tmp_path: Path) -> None:
     """Two of three sets fit, and the oldest is not needed any more."""
     with _small_disk(tmp_path / "small", 12_000_000) as small:
