@@ -201,7 +201,7 @@ class Importer:
 
 def _too_large(wanted: Mapping[Kind, list[_Wanted]], room: int) -> list[Kind]:
     """The kinds that have no room any more after those before them."""
-    found = []
+    found: list[Kind] = []
     for kind, files in wanted.items():
         left = sum(one.left for one in files)
         if left > room:
@@ -234,7 +234,7 @@ def verify(
     """
     meter = Meter("verify", "what is on board", tell)
     meter.files, meter.bytes = store.objects()
-    found = []
+    found: list[Path] = []
     for path, size, damaged in store.damaged():
         if stop.is_set():
             raise GoneError("the check was stopped")

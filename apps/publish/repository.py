@@ -485,7 +485,7 @@ class Repository:
             It; and the roles because of which aircraft would refuse it.
         """
         ready = {role: waiting[role] for role in parents}
-        blocked = []
+        blocked: list[str] = []
         root = ready.get("root") or self._load("root")
         targets = ready.get("targets") or self._load("targets")
         if "root" in ready:
