@@ -13,7 +13,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +30,7 @@ from apps.common.content import (
     target_name,
 )
 from apps.content_sync.source import GoneError, NotThereError, Source
-from apps.content_sync.store import CHUNK, Store
+from apps.content_sync.store import CHUNK, Store, StoreError, size_of
 from apps.content_sync.trust import Offer, OfferedKind, RefusedError, Trust
 
 log = logging.getLogger(__name__)
@@ -120,7 +120,7 @@ class Importer:
         Raises:
             RefusedError: the source is not to be believed.
             SourceError: it cannot be read, or went away; what has come is kept.
-            StoreError: there is no room.
+            StoreError: there is no room for some kinds, which stay what they are; the others came.
             OSError: the disk refuses; what has come is kept.
         """
         offer = self._offer(source)
@@ -130,6 +130,14 @@ class Importer:
         wanted = {kind: self._wanted(offer.kinds[kind]) for kind in kinds}
         copy = _Copy(self._store, source, self._tell, self._stop)
         needed = copy.plan(wanted.values())
+        too_large: list[Kind] = []
+        if not source.ours and needed > self._store.free():
+            room = self._store.room_for(offer)
+            too_large = _too_large(wanted, room)
+            kinds = [kind for kind in kinds if kind not in too_large]
+            if not any(wanted[kind] for kind in kinds):
+                raise _no_room(too_large, needed, room)
+            needed = copy.plan([wanted[kind] for kind in kinds])
         self._store.make_room(0 if source.ours else needed, offer)
         in_force = False
         try:
@@ -142,6 +150,9 @@ class Importer:
         in_force |= self._put_in_force(offer, kinds, partly=partly)
         files = offer.files().values()
         self._store.collect({file.digest for file in files})
+        if too_large:
+            needed = sum(one.left for kind in too_large for one in wanted[kind])
+            raise _no_room(too_large, needed, self._store.free())
         return Outcome(
             offer.version,
             in_force=in_force,
@@ -172,13 +183,7 @@ class Importer:
         files = [file for kind in kinds for file in offer.kinds[kind].files.values()]
         if not partly and self._store.missing(files):
             return False
-        if not self._store.wants(offer):
-            return False  # the crew went back from it meanwhile
-        content = self._store.compose(offer, kinds)
-        if content == self._store.current:
-            return False
-        self._store.switch(content)
-        return True
+        return self._store.put_in_force(offer, kinds)
 
     def _wanted(self, kind: OfferedKind) -> list[_Wanted]:
         """What of a kind is not on board, the catalogue first, then what is small."""
@@ -192,6 +197,25 @@ class Importer:
                 found[file.digest] = _Wanted(file, title, missing[file.digest])
         catalogue = kind.files[target_name(kind.catalogue.kind, CATALOGUE)]
         return sorted(found.values(), key=lambda one: (one.file != catalogue, one.file.length))
+
+
+def _too_large(wanted: Mapping[Kind, list[_Wanted]], room: int) -> list[Kind]:
+    """The kinds that have no room any more after those before them."""
+    found: list[Kind] = []
+    for kind, files in wanted.items():
+        left = sum(one.left for one in files)
+        if left > room:
+            found.append(kind)
+        else:
+            room -= left
+    return found
+
+
+def _no_room(kinds: Collection[Kind], needed: int, room: int) -> StoreError:
+    return StoreError(
+        f"there is no room for its {' and '.join(kinds)}: that takes {size_of(needed)}, and "
+        f"{size_of(room)} can be had; what else is on it is on board"
+    )
 
 
 def verify(
@@ -210,7 +234,7 @@ def verify(
     """
     meter = Meter("verify", "what is on board", tell)
     meter.files, meter.bytes = store.objects()
-    found = []
+    found: list[Path] = []
     for path, size, damaged in store.damaged():
         if stop.is_set():
             raise GoneError("the check was stopped")
@@ -218,12 +242,12 @@ def verify(
         meter.count(size)
         if damaged:
             log.error("an object is damaged", extra={"object": path.name})
-            store.discard(path)
-            found.append(path.name)
-    current = store.current
-    if found and current and trust.trusted and trust.trusted.version == current.version:
-        store.switch(store.compose(trust.trusted, list(current.kinds)))
-    return tuple(found)
+            found.append(path)
+    for path in found:
+        store.discard(path)
+    # Also without any: what was found the last time may have gone just before a power cut.
+    store.leave_out_what_is_gone(trust.trusted)
+    return tuple(path.name for path in found)
 
 
 def _title(entry: Entry) -> str:

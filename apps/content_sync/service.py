@@ -113,6 +113,8 @@ class ContentSync:
         self.health.need(self._why_not)
         self.health.part("redis", lambda: self._bus.trouble)
         self.health.part("content", self._content_trouble)
+        if self.ground:
+            self.health.need(self.ground.turnaround.why_not)
         for part, check in (self.ground.parts() if self.ground else {}).items():
             self.health.part(part, check)
 
@@ -345,7 +347,7 @@ class ContentSync:
             self._published = state
             self._bus.publish(TOPIC, state)
         self.health.notify()
-        if self._why_not() is None:
+        if self.health.report().ready:
             self.health.alive()
 
 

@@ -105,8 +105,20 @@ class Store:
 
     def free(self) -> int:
         """Bytes on the file system, without the reserve."""
+        return max(0, self._beyond_reserve())
+
+    def room_for(self, offer: Offer) -> int:
+        """Bytes that would be free if all went that neither a set nor the current one needs."""
+        current = self.current
+        needed = {file.digest for file in offer.files().values()}
+        needed |= {file.digest for file in current.files.values()} if current else set()
+        rest = [*self._objects(), *self._partial.iterdir()]
+        more = sum(path.stat().st_size for path in rest if path.name not in needed)
+        return max(0, self._beyond_reserve() + more)
+
+    def _beyond_reserve(self) -> int:
         system = os.statvfs(self.folder)
-        return max(0, system.f_bavail * system.f_frsize - self._reserve)
+        return system.f_bavail * system.f_frsize - self._reserve
 
     def has(self, digest: str) -> bool:
         """Whether an object is on board."""
@@ -182,7 +194,7 @@ class Store:
         """See that there is room for `needed` bytes of a set.
 
         What no slot needs goes first. The former set, which the new one ends anyway, goes if it
-        must.
+        must, and if that is enough.
 
         Raises:
             StoreError: there is not enough, whatever goes.
@@ -191,13 +203,14 @@ class Store:
             return
         keep = {file.digest for file in offer.files().values()}
         self.collect(keep)
-        if needed > self.free() and (slot := self._current()):
+        slot = self._current()
+        if slot and self.free() < needed <= self.room_for(offer):
             log.warning("the former set makes room for the next")
             self._write_slot(slot[0], slot[1].model_copy(update={"former": None}))
             self.collect(keep)
         if needed > self.free():
             raise StoreError(
-                f"there is no room for it: it takes {_size(needed)}, and {_size(self.free())} "
+                f"there is no room for it: it takes {size_of(needed)}, and {size_of(self.free())} "
                 f"are free"
             )
 
@@ -274,7 +287,7 @@ class Store:
                 files |= {
                     name: file
                     for name, file in current.files.items()
-                    if name.startswith(f"{kind}/")
+                    if name.startswith(f"{kind}/") and self.has(file.digest)
                 }
                 versions[kind] = current.kinds[kind]
         wanted = offer.files()
@@ -287,6 +300,31 @@ class Store:
             files=files,
         )
 
+    def leave_out_what_is_gone(self, trusted: Offer | None) -> None:
+        """Put the current set in force again without what is not on board, so that it is wanted.
+
+        Args:
+            trusted: the newest set; where it is the current one, entries go as a whole.
+
+        Raises:
+            OSError: the disk refuses; what was in force still is.
+        """
+        with self._lock:
+            current = self.current
+            gone = (
+                {name for name, file in current.files.items() if not self.has(file.digest)}
+                if current
+                else set()
+            )
+            if current is None or not gone:
+                return
+            if trusted and trusted.version == current.version:
+                self.switch(self.compose(trusted, list(current.kinds)))
+                return
+            files = {name: file for name, file in current.files.items() if name not in gone}
+            missing = current.missing + len(gone)
+            self.switch(current.model_copy(update={"files": files, "missing": missing}))
+
     def _here(self, offered: OfferedKind) -> dict[TargetName, SetFile]:
         catalogue = target_name(offered.catalogue.kind, CATALOGUE)
         if not self.has(offered.files[catalogue].digest):
@@ -296,6 +334,23 @@ class Store:
             if all(self.has(file.digest) for file in files.values()):
                 here |= files
         return here
+
+    def put_in_force(self, offer: Offer, kinds: Collection[Kind]) -> bool:
+        """Put in force what is on board of these kinds of an offer; whether anything has changed.
+
+        Nothing changes where the crew went back from it: they may do so at any moment.
+
+        Raises:
+            OSError: the disk refuses; what was in force still is.
+        """
+        with self._lock:
+            if not self.wants(offer):
+                return False
+            content = self.compose(offer, kinds)
+            if content == self.current:
+                return False
+            self.switch(content)
+            return True
 
     def switch(self, content: ContentSet) -> None:
         """Put a set in force, of which every object is on board.
@@ -413,5 +468,6 @@ def _remove_unless_read(path: Path) -> int:
         return size
 
 
-def _size(count: int) -> str:
+def size_of(count: int) -> str:
+    """Bytes, for people."""
     return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"

@@ -6,6 +6,7 @@ kept, what is whole is put in force, and the next try goes on from there.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
@@ -201,6 +202,7 @@ class Turnaround:
             asked = list(self._asked)
             try:
                 self._sync()
+                self._answer(asked)
             except StoppedError:
                 delay = 0.0
             except Exception as error:  # noqa: BLE001 - this thread is the only one to tell
@@ -210,12 +212,20 @@ class Turnaround:
                 self.trouble = self._lost or self._no_room()
                 back_off.reset()
                 delay = CHECK_EVERY
-                for done in asked:
-                    # The oldest may have been dropped meanwhile.
-                    if done in self._asked:
-                        self._asked.remove(done)
-                    done()
             self._tell()
+
+    def _answer(self, asked: Sequence[Callable[[], None]]) -> None:
+        for done in asked:
+            # The oldest may have been dropped meanwhile.
+            if done in self._asked:
+                self._asked.remove(done)
+            done()
+
+    def why_not(self) -> str | None:
+        """For `Health`: whether there is somebody to work; None: there is, or was not to be yet."""
+        if self._thread.ident is None or self._closing or self._thread.is_alive():
+            return None
+        return "nothing comes by the gate any more: restart content_sync"
 
     def _wait(self, delay: float) -> bool:
         """Wait until there is something to do; False: it is to end."""
@@ -251,6 +261,8 @@ class Turnaround:
             self._lost = None
             self._usage_out(USAGE_FIRST)
             self._coming = self._missing(offer)
+            # What has changed in its catalogue alone is there already.
+            self._take(offer.kinds.keys() - {coming.kind for coming in self._coming})
             self._make_room(offer)
             self._bring(line)
 
@@ -271,12 +283,22 @@ class Turnaround:
         for is_delta in (False, True):
             if batch := [one for one in missing if self._carrier.is_delta(one) == is_delta]:
                 self._carrier.fetch(line, batch)
-        offer = self._board.look(self._source)
-        keep = ahead.current()
+        try:
+            offer = self._board.look(self._source)
+        except (trust.RefusedError, SourceError):
+            # What is here of a name is not asked for again, whoever has said it.
+            self._forget(set(), catalogues)
+            raise
+        self._forget(ahead.current(), [])
+        return offer
+
+    def _forget(self, keep: Collection[str], catalogues: Sequence[Wanted]) -> None:
+        """Remove the other metadata, and these objects."""
         for file in (self._staging / METADATA).iterdir():
             if file.name not in keep:
                 file.unlink()
-        return offer
+        for wanted in catalogues:
+            self._carrier.drop(wanted)
 
     def _metadata(self, name: str) -> bytes | None:
         path = self._staging / METADATA / name
@@ -320,7 +342,10 @@ class Turnaround:
 
     def _make_room(self, offer: Offer) -> None:
         """See that all has room; where it has not, what has is brought."""
-        needed = sum(coming.size for coming in self._coming)
+        sizes = sorted(coming.size for coming in self._coming)
+        room = self._board.store.room_for(offer)
+        # For what cannot come nothing has to go.
+        needed = max(total for total in (0, *itertools.accumulate(sizes)) if total <= room)
         self._board.make_room(needed, offer)
 
     # -- bring it ---------------------------------------------------------------------------

@@ -162,7 +162,11 @@ def _say(repository: Repository, done: Signed) -> int:
         print(f"{role} {version} is published.")
     for role, (has, needs) in done.waiting.items():
         print(f"{role} waits: it has {has} of {needs} signatures.")
-    if done.waiting:
+    for role, others in done.held.items():
+        print(
+            f"{role} is signed, and waits: enough keys have to sign {' and '.join(others)} first."
+        )
+    if done.waiting or done.held:
         print("Next: who has the other keys runs ife-publish sign on this folder.")
         return 1
     if not done.published:

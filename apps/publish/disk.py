@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import stat
 import subprocess
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from apps.common.content import METADATA, object_path
-from apps.common.files import sync
+from apps.common.content import METADATA, OBJECTS, object_path
+from apps.common.files import sync, write_whole
 from apps.publish.repository import CHUNK, PublishError, Repository
 
 LABEL = "IFE-CONTENT"
@@ -28,7 +29,8 @@ Tell = Callable[[int, int], None]
 def to_folder(repository: Repository, folder: Path, tell: Tell) -> int:
     """Put the newest set into a folder: that of a stick that is mounted. Metadata comes last.
 
-    What is there already is left as it is, so a stick that is used again takes what is new only.
+    A stick that is used again takes what is new only. Nobody knows where it has been, so what is
+    there already is read again, and no link on it is ever followed.
 
     Returns:
         the bytes of its objects.
@@ -39,28 +41,33 @@ def to_folder(repository: Repository, folder: Path, tell: Tell) -> int:
     """
     files = {file.digest: file.length for file in repository.files().values()}
     folder.mkdir(parents=True, exist_ok=True)
-    needed = sum(size for digest, size in files.items() if not _has(folder, digest, size))
-    room = shutil.disk_usage(folder).free
+    for name in (OBJECTS, METADATA):
+        _make_folder(folder / name)
+    done, total = 0, sum(files.values())
+    new = {}
+    for digest, size in files.items():
+        path = folder / object_path(digest)
+        _make_folder(path.parent)
+        if _is_right(path, digest, size):
+            done += size
+            tell(done, total)
+        else:
+            _remove(path)
+            new[digest] = size
+    needed, room = sum(new.values()), shutil.disk_usage(folder).free
     if needed > room:
         raise PublishError(f"{folder} lacks room: {needed:,} bytes are to come, {room:,} are free")
-    done, total = 0, sum(files.values())
-    for digest, size in files.items():
-        if not _has(folder, digest, size):
-            path = folder / object_path(digest)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _copy(repository.published / object_path(digest), path, digest)
+    for digest, size in new.items():
+        _copy(repository.published / object_path(digest), folder / object_path(digest), digest)
         done += size
         tell(done, total)
     target = folder / METADATA
-    target.mkdir(exist_ok=True)
     wanted = repository.metadata()
     for path in target.iterdir():
-        if path.name not in {one.name for one in wanted}:
-            path.unlink()
+        if path.is_symlink() or path.name not in {one.name for one in wanted}:
+            _remove(path)
     for path in sorted(wanted, key=lambda one: one.name == "timestamp.json"):
-        shutil.copyfile(path, target / path.name)
-        sync(target / path.name)
-    sync(target)
+        write_whole(target / path.name, path.read_bytes())
     return total
 
 
@@ -106,15 +113,36 @@ def to_image(repository: Repository, image: Path) -> int:
     return total
 
 
-def _has(folder: Path, digest: str, size: int) -> bool:
-    path = folder / object_path(digest)
-    return path.is_file() and path.stat().st_size == size
+def _make_folder(path: Path) -> None:
+    if path.is_symlink() or not path.is_dir():
+        _remove(path)
+        path.mkdir()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _is_right(path: Path, digest: str, size: int) -> bool:
+    """Whether an object is there, and what it should be."""
+    try:
+        found = path.lstat()
+        if not stat.S_ISREG(found.st_mode) or found.st_size != size:
+            return False
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == digest
+    except OSError:
+        return False  # it is not there, or cannot be read: it is made anew
 
 
 def _copy(source: Path, target: Path, digest: str) -> None:
     aside = target.with_name(f".{target.name}.new")
+    _remove(aside)
     hashed = hashlib.sha256()
-    with source.open("rb") as reader, aside.open("wb") as writer:
+    with source.open("rb") as reader, aside.open("xb") as writer:
         while chunk := reader.read(CHUNK):
             hashed.update(chunk)
             writer.write(chunk)

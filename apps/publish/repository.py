@@ -96,10 +96,12 @@ class Signed:
     Attributes:
         published: with their versions.
         waiting: with the number of signatures that they have, and need.
+        held: signed, and with those that have to be signed first: aircraft would refuse them.
     """
 
     published: dict[str, int] = field(default_factory=dict)
     waiting: dict[str, tuple[int, int]] = field(default_factory=dict)
+    held: dict[str, list[str]] = field(default_factory=dict)
 
 
 class Repository:
@@ -248,11 +250,11 @@ class Repository:
         return SetFile(digest=digest.hexdigest(), length=length)
 
     def _add_bytes(self, data: bytes) -> SetFile:
-        aside = self.published / OBJECTS / f".{os.getpid()}.new"
-        aside.write_bytes(data)
         digest = hashlib.sha256(data).hexdigest()
-        self._place(aside, digest)
-        self._sync({digest})
+        place = self.published / object_path(digest)
+        place.parent.mkdir(exist_ok=True)
+        write_whole(place, data)
+        sync(place.parent.parent)
         return SetFile(digest=digest, length=len(data))
 
     def _place(self, aside: Path, digest: str) -> None:
@@ -300,14 +302,13 @@ class Repository:
             for _ in range(count):
                 key = self._keys.make(self._folder_of(role), role).public_key
                 (targets if role in KINDS else root).add_key(key, role)
-        done = Signed()
-        self._submit("root", Metadata(root), done)
-        self._submit("targets", Metadata(targets), done)
+        self._submit("root", Metadata(root))
+        self._submit("targets", Metadata(targets))
         for kind in KINDS:
             catalogue = Catalogue(kind=kind, airline=airline)
             write_whole(self._draft_path(kind), _json(Draft(catalogue=catalogue, files={})))
-            self._submit(kind, Metadata(Targets(version=1, expires=self._expiry(kind))), done)
-        self._release(done)
+            self._submit(kind, Metadata(Targets(version=1, expires=self._expiry(kind))))
+        self._release(Signed())
 
     def sign(self, kinds: Collection[Kind] = KINDS) -> Signed:
         """Publish what has changed, as far as the keys at hand go.
@@ -321,13 +322,10 @@ class Repository:
             if targets != current.targets:
                 expires = self._expiry(kind)
                 new = Targets(version=current.version + 1, expires=expires, targets=targets)
-                self._submit(kind, Metadata(new), done)
-        for path in sorted((self.folder / "unsigned").glob("*.json")):
-            role, waiting = path.stem, Metadata[Any].from_file(str(path))
-            if waiting.signed.version <= self._newest(role):
-                path.unlink()  # something newer was published meanwhile
-            elif role not in done.waiting and (role not in KINDS or role in kinds):
-                self._submit(role, waiting, done)
+                self._submit(kind, Metadata(new))
+        if root := self._waiting("root"):
+            self._submit("root", root)
+        self._renew(kinds)
         self._release(done)
         return done
 
@@ -341,10 +339,10 @@ class Repository:
         if role == "timestamp":
             self._release(done, timestamp_expires=expires)
             return done
-        signed = self._load(role).signed
-        signed.version += 1
+        signed = self._coming(role).signed
+        signed.version = self._newest(role) + 1
         signed.expires = _whole_seconds(expires)
-        self._submit(role, Metadata(signed), done)
+        self._submit(role, Metadata(signed))
         self._release(done)
         return done
 
@@ -352,27 +350,25 @@ class Repository:
         """Replace a key of a role, the one of that number among those in force, by a new one.
 
         Who trusts the role trusts the new key from then on, and the old one no more. It takes the
-        keys of whoever says so: root's, or for a kind those of targets.
+        keys of whoever says so: root's, or for a kind those of targets. Before all that the old key
+        has signed is signed by others, it is not published.
 
         Raises:
             PublishError: there is no such key.
         """
         done = Signed()
-        parent = "targets" if role in KINDS else "root"
-        signed = self._load(parent).signed
+        parent = _parent(role)
+        signed = self._coming(parent).signed
         known = list(signed.get_delegated_role(role).keyids)
         if not 1 <= number <= len(known):
             raise PublishError(f"{role} has {len(known)} keys, so there is no number {number}")
         new = self._keys.make(self._folder_of(role), role).public_key
         signed.revoke_key(known[number - 1], role)
         signed.add_key(new, role)
-        signed.version += 1
-        self._submit(parent, Metadata(signed), done)
-        if role not in {"root", *ONLINE} and parent not in done.waiting:
-            again = self._load(role).signed
-            again.version += 1
-            self._submit(role, Metadata(again), done)
-        self._release(done, afresh=role in ONLINE and parent in done.published)
+        signed.version = self._newest(parent) + 1
+        self._submit(parent, Metadata(signed))
+        self._renew(KINDS)
+        self._release(done)
         return done
 
     def _targets(self, kind: Kind) -> dict[str, TargetFile]:
@@ -398,81 +394,180 @@ class Repository:
         snapshot_expires: datetime | None = None,
         timestamp_expires: datetime | None = None,
     ) -> None:
-        """Sign a snapshot, if something has changed or `afresh`, and a timestamp on it."""
+        """Publish what is signed by enough, with a snapshot and a timestamp on it.
+
+        These two are made if something has changed, or `afresh`.
+        """
+        self._publish(done)
         meta = {f"{role}.json": self._meta_of(role) for role in ("targets", *KINDS)}
         version = self._newest("snapshot")
-        if not version or meta != self._load("snapshot").signed.meta or afresh:
+        if (
+            afresh
+            or self._waiting("snapshot")
+            or not self._is_trusted("snapshot")
+            or meta != self._load("snapshot").signed.meta
+        ):
             version += 1
             expires = snapshot_expires or self._expiry("snapshot")
             snapshot = Snapshot(version=version, expires=_whole_seconds(expires), meta=meta)
-            if not self._submit("snapshot", Metadata(snapshot), done):
+            if not self._publish_online("snapshot", Metadata(snapshot), done):
                 return
-        elif not timestamp_expires and not done.published:
+        if (
+            not timestamp_expires
+            and not done.published
+            and not self._waiting("timestamp")
+            and self._is_trusted("timestamp")
+            and self.version == version
+        ):
             return
         made = _whole_seconds(self._now())
-        former = self._load("timestamp").signed.version if self.is_there else 0
         timestamp = Timestamp(
-            version=former + 1,
+            version=self._newest("timestamp") + 1,
             expires=_whole_seconds(timestamp_expires or self._expiry("timestamp")),
             snapshot_meta=self._meta_of("snapshot", version),
             unrecognized_fields={MADE: made.strftime("%Y-%m-%dT%H:%M:%SZ")},
         )
-        self._submit("timestamp", Metadata(timestamp), done)
+        self._publish_online("timestamp", Metadata(timestamp), done)
 
     def _meta_of(self, role: str, version: int | None = None) -> MetaFile:
         version = version or self._newest(role)
         data = (self.published / METADATA / f"{version}.{role}.json").read_bytes()
         return MetaFile(version, len(data), {"sha256": hashlib.sha256(data).hexdigest()})
 
-    def _submit(self, role: str, metadata: Metadata[Any], done: Signed) -> bool:
-        """Sign as far as the keys at hand go; publish if that is far enough."""
-        waiting = self.folder / "unsigned" / f"{role}.json"
-        if waiting.exists():
-            other = Metadata[Any].from_file(str(waiting))
-            # Times apart, it is the same that others have signed.
-            if other.signed.version == metadata.signed.version and _alike(other, metadata):
-                metadata = other
+    def _submit(self, role: str, metadata: Metadata[Any]) -> None:
+        """Sign as far as the keys at hand go, and put it with what waits."""
+        other = self._waiting(role)
+        # Times apart, it is the same that others have signed.
+        if other and other.signed.version == metadata.signed.version and _alike(other, metadata):
+            metadata = other
         for signer in self._signers(role, metadata):
             metadata.sign(signer, append=True)
-        has, needs = self._signatures(role, metadata)
+        write_whole(self._waiting_path(role), metadata.to_bytes())
+
+    def _renew(self, kinds: Collection[Kind]) -> None:
+        """Have signed anew what too few keys have signed of those that are to be trusted."""
+        for role in ("targets", *kinds):
+            metadata = self._coming(role)
+            if not self._is_signed(role, metadata, self._coming(_parent(role))):
+                metadata.signed.version = self._newest(role) + 1
+                self._submit(role, Metadata(metadata.signed))
+
+    def _publish(self, done: Signed) -> None:
+        """Publish of what waits as much as aircraft will believe, and tell of the rest."""
+        waiting = {
+            role: metadata for role in (*OFFLINE, *KINDS) if (metadata := self._waiting(role))
+        }
+        ready: dict[str, Metadata[Any]] = {}
+        # Who trusts whom changes in one step with all that has to be signed for that.
+        for parents in (OFFLINE, ("root",), ("targets",), ()):
+            if waiting.keys() >= set(parents):
+                ready, blocked = self._believed(waiting, parents)
+                if not blocked:
+                    break
+        for role in (*KINDS, "targets", "root"):
+            if role in ready:
+                self._put(role, ready[role], done)
+        for role in waiting.keys() - ready.keys():
+            has, needs = self._signatures(role, waiting[role], self._coming(_parent(role)))
+            if has < needs:
+                done.waiting[role] = has, needs
+            else:
+                changed = [parent for parent in OFFLINE if parent in waiting]
+                blocked = self._believed(waiting, changed)[1]
+                done.held[role] = [other for other in blocked if other != role] or [_parent(role)]
+
+    def _believed(
+        self, waiting: Mapping[str, Metadata[Any]], parents: Collection[str]
+    ) -> tuple[dict[str, Metadata[Any]], list[str]]:
+        """What of `waiting` can be published together with these of root and targets.
+
+        Returns:
+            It; and the roles because of which aircraft would refuse it.
+        """
+        ready = {role: waiting[role] for role in parents}
+        blocked: list[str] = []
+        root = ready.get("root") or self._load("root")
+        targets = ready.get("targets") or self._load("targets")
+        if "root" in ready:
+            if not self._is_signed("root", root, root):
+                blocked.append("root")
+            blocked += self._not_to_be_had(root)
+        if parents and not self._is_signed("targets", targets, root):
+            blocked.append("targets")
+        for kind in KINDS:
+            if kind in waiting and self._is_signed(kind, waiting[kind], targets):
+                ready[kind] = waiting[kind]
+            elif "targets" in ready and not self._is_signed(kind, self._load(kind), targets):
+                blocked.append(kind)
+        return ready, blocked
+
+    def _not_to_be_had(self, root: Metadata[Any]) -> list[str]:
+        """Of snapshot and timestamp those that could not be signed at once as a root wants it.
+
+        An aircraft has a root as soon as it is there, so these cannot wait for anybody.
+        """
+        if self.is_there and all(
+            self._is_signed(role, self._load(role), root) for role in ("targets", *ONLINE)
+        ):
+            return []
+        found = []
+        for role in ONLINE:
+            trusted = root.signed.roles[role]
+            at_hand = {signer.public_key.keyid for signer in self._keys.of(role)}
+            if len(at_hand & set(trusted.keyids)) < trusted.threshold:
+                found.append(role)
+        return found
+
+    def _publish_online(self, role: str, metadata: Metadata[Any], done: Signed) -> bool:
+        self._submit(role, metadata)
+        metadata = self._coming(role)
+        has, needs = self._signatures(role, metadata, self._load("root"))
         if has < needs:
-            write_whole(waiting, metadata.to_bytes())
             done.waiting[role] = has, needs
             return False
-        name = f"{metadata.signed.version}.{role}.json" if role != "timestamp" else f"{role}.json"
-        write_whole(self.published / METADATA / name, metadata.to_bytes())
-        waiting.unlink(missing_ok=True)
-        done.waiting.pop(role, None)
-        done.published[role] = metadata.signed.version
+        self._put(role, metadata, done)
         return True
 
+    def _put(self, role: str, metadata: Metadata[Any], done: Signed) -> None:
+        name = f"{metadata.signed.version}.{role}.json" if role != "timestamp" else f"{role}.json"
+        write_whole(self.published / METADATA / name, metadata.to_bytes())
+        self._waiting_path(role).unlink()
+        done.published[role] = metadata.signed.version
+
     def _signers(self, role: str, metadata: Metadata[Any]) -> list[CryptoSigner]:
-        trusted = {key for by in self._delegators(role, metadata) for key in by.keyids}
+        """The keys at hand that count now, or once what waits is in force."""
+        by = [metadata] if role == "root" else [self._coming(_parent(role))]
+        if self._newest(_parent(role)):
+            by.append(self._load(_parent(role)))
+        trusted = {key for one in by for key in one.signed.get_delegated_role(role).keyids}
         return [signer for signer in self._keys.of(role) if signer.public_key.keyid in trusted]
 
-    def _delegators(self, role: str, metadata: Metadata[Any]) -> list[Any]:
-        """Who says which keys count: of root, both the former one and itself."""
-        if role != "root":
-            parent = self._load("targets" if role in KINDS else "root").signed
-            return [parent.get_delegated_role(role)]
-        own = [metadata.signed.get_delegated_role("root")]
-        if metadata.signed.version > 1:
-            own.append(self._load("root", metadata.signed.version - 1).signed.roles["root"])
-        return own
-
-    def _signatures(self, role: str, metadata: Metadata[Any]) -> tuple[int, int]:
-        """How many signatures count, and how many it takes."""
-        delegators = [metadata.signed] if role == "root" else []
-        if role != "root":
-            delegators.append(self._load("targets" if role in KINDS else "root").signed)
-        elif metadata.signed.version > 1:
-            delegators.append(self._load("root", metadata.signed.version - 1).signed)
+    def _signatures(
+        self, role: str, metadata: Metadata[Any], parent: Metadata[Any]
+    ) -> tuple[int, int]:
+        """How many signatures count where `parent` is in force, and how many it takes."""
+        by = [parent]
+        if role == "root":
+            # Both the former one and itself.
+            by = [metadata]
+            if metadata.signed.version > 1:
+                by.append(self._load("root", metadata.signed.version - 1))
         results = [
-            by.get_verification_result(role, metadata.signed_bytes, metadata.signatures)
-            for by in delegators
+            one.signed.get_verification_result(role, metadata.signed_bytes, metadata.signatures)
+            for one in by
         ]
         worst = min(results, key=lambda result: len(result.signed) - result.threshold)
         return len(worst.signed), worst.threshold
+
+    def _is_signed(self, role: str, metadata: Metadata[Any], parent: Metadata[Any]) -> bool:
+        has, needs = self._signatures(role, metadata, parent)
+        return has >= needs
+
+    def _is_trusted(self, role: str) -> bool:
+        """Whether what is published of a role is what the published root wants."""
+        return bool(self._newest(role)) and self._is_signed(
+            role, self._load(role), self._load("root")
+        )
 
     # -- files --------------------------------------------------------------------------------
 
@@ -483,6 +578,8 @@ class Repository:
         return _whole_seconds(self._now() + timedelta(days=DAYS.get(role, DAYS_OF_KINDS)))
 
     def _newest(self, role: str) -> int:
+        if role == "timestamp":
+            return int(self._load(role).signed.version) if self.is_there else 0
         paths = (self.published / METADATA).glob(f"*.{role}.json")
         return max((int(path.name.split(".")[0]) for path in paths), default=0)
 
@@ -494,6 +591,24 @@ class Repository:
         )
         return Metadata.from_file(str(self.published / METADATA / name))
 
+    def _waiting_path(self, role: str) -> Path:
+        return self.folder / "unsigned" / f"{role}.json"
+
+    def _waiting(self, role: str) -> Metadata[Any] | None:
+        """What waits of a role, if it is newer than what is published."""
+        path = self._waiting_path(role)
+        if not path.exists():
+            return None
+        metadata = Metadata[Any].from_file(str(path))
+        if metadata.signed.version <= self._newest(role):
+            path.unlink()  # something newer was published meanwhile
+            return None
+        return metadata
+
+    def _coming(self, role: str) -> Metadata[Any]:
+        """A role as it is to be: what waits of it, else what is published."""
+        return self._waiting(role) or self._load(role)
+
     def _load_of(self, version: int | None, kind: Kind) -> Metadata[Any]:
         """A kind as it is in a set."""
         snapshot = version or self.version
@@ -501,6 +616,11 @@ class Repository:
             raise PublishError(f"there is no set {snapshot}")
         meta = self._load("snapshot", snapshot).signed.meta[f"{kind}.json"]
         return self._load(kind, meta.version)
+
+
+def _parent(role: str) -> str:
+    """Who says which keys count for a role."""
+    return "targets" if role in KINDS else "root"
 
 
 def _json(model: Strict) -> bytes:

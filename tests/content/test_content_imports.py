@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -192,6 +193,31 @@ def test_what_does_not_fit_is_refused_before_the_first_byte(ground: Ground, tmp_
 
 
 @needs_root
+def test_a_film_that_can_never_fit_costs_nothing_else(ground: Ground, tmp_path: Path) -> None:
+    """The way back stays, and the other kinds come."""
+    with _small_disk(tmp_path / "small", 12_000_000) as small:
+        aircraft = Aircraft(small / "store", ground.root)
+        for count in (1_000_000, 2_000_000):
+            ground.publish("films", "film", {"film.mp4": _bytes(count)})
+            aircraft.load(ground.source())
+        former, film = aircraft.store.former, aircraft.shows("films/film.mp4")
+        ground.publish("films", "other", {"other.mp4": _bytes(15_000_000)})
+        with pytest.raises(StoreError, match="no room for its films"):
+            aircraft.load(ground.source())
+        assert aircraft.store.former == former
+        ground.publish("news", "today", {"today.pdf": b"news"})
+        with pytest.raises(StoreError, match=r"no room for its films: that takes 15\.0 MB"):
+            aircraft.load(ground.source())
+        assert aircraft.shows("news/today.pdf") == b"news"
+        assert aircraft.shows("films/film.mp4") == film
+        assert aircraft.store.former, "the set before, with what there was of it"
+        ground.repository.retire("films", {"other"})
+        ground.repository.sign()
+        aircraft.load(ground.source())
+        assert aircraft.tree() == _signed(ground)
+
+
+@needs_root
 def test_the_former_set_makes_room(ground: Ground, tmp_path: Path) -> None:
     """Two of three sets fit, and the oldest is not needed any more."""
     with _small_disk(tmp_path / "small", 12_000_000) as small:
@@ -337,6 +363,31 @@ def test_going_back_and_forward(ground: Ground, aircraft: Aircraft) -> None:
     assert aircraft.tree() == first
 
 
+def test_the_crew_go_back_while_a_set_is_put_in_force(
+    ground: Ground, aircraft: Aircraft, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Theirs is the last word: it waits for the switch, and is not undone by it."""
+    for words in (b"zero", b"one"):
+        ground.publish("news", "today", {"today.pdf": words})
+        aircraft.load(ground.source())
+    ground.publish("news", "today", {"today.pdf": b"two"})
+    crew: list[threading.Thread] = []
+    compose = aircraft.store.compose
+
+    def composing(*given: Any) -> Any:
+        crew.append(threading.Thread(target=aircraft.store.rollback))
+        crew[-1].start()
+        crew[-1].join(timeout=0.2)
+        return compose(*given)
+
+    monkeypatch.setattr(aircraft.store, "compose", composing)
+    aircraft.load(ground.source())
+    for one in crew:
+        one.join(timeout=10)
+    assert crew
+    assert aircraft.shows("news/today.pdf") == b"one"
+
+
 def test_the_news_do_not_wait_for_the_films(
     ground: Ground, aircraft: Aircraft, short_tmp: Path
 ) -> None:
@@ -456,6 +507,40 @@ def test_a_file_that_decays_on_board_is_found_and_comes_again(
     assert "films/one.mp4" in aircraft.tree()
     assert aircraft.load(ground.source()).in_force
     assert aircraft.tree() == _signed(ground)
+
+
+@pytest.mark.parametrize("newer", [False, True], ids=["newest", "newer-is-known"])
+@pytest.mark.parametrize("name", ["films/catalogue.json", "films/one.mp4"])
+def test_whatever_decays_comes_again(
+    ground: Ground, aircraft: Aircraft, name: str, newer: bool
+) -> None:
+    """Also a catalogue, and also while a newer set is on its way."""
+    ground.publish("news", "today", {"today.pdf": b"news"})
+    ground.publish("films", "one", {"one.mp4": b"1"})
+    aircraft.load(ground.source())
+    path = aircraft.store.object(ground.repository.files()[name].digest)
+    path.chmod(0o640)
+    path.write_bytes(b"?")
+    if newer:
+        ground.publish("shop", "tea", {"tea.jpg": b"tea"})
+        aircraft.trust.look(ground.source())
+    stop = threading.Event()
+    assert verify(aircraft.store, aircraft.trust, lambda _: None, stop) == (path.name,)
+    assert name not in aircraft.tree()
+    assert aircraft.shows("news/today.pdf") == b"news"
+    assert aircraft.load(ground.source()).in_force
+    assert aircraft.tree() == _signed(ground)
+
+
+def test_what_was_found_decayed_before_a_power_cut_comes_again(
+    ground: Ground, aircraft: Aircraft
+) -> None:
+    ground.publish("films", "one", {"one.mp4": b"1"})
+    aircraft.load(ground.source())
+    aircraft.store.object(ground.repository.files()["films/one.mp4"].digest).unlink()
+    assert verify(aircraft.store, aircraft.trust, lambda _: None, threading.Event()) == ()
+    assert aircraft.load(ground.source()).in_force
+    assert aircraft.store.missing(ground.repository.files().values()) == {}
 
 
 def test_another_root_begins_anew(ground: Ground, aircraft: Aircraft, tmp_path: Path) -> None:

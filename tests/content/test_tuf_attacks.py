@@ -14,12 +14,14 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tuf.api.metadata import Metadata, TargetFile, Targets
+from tuf.api.metadata import DelegatedRole, Delegations, Metadata, TargetFile, Targets
 
-from apps.common.content import METADATA, object_path
+from apps.common.content import KINDS, METADATA, object_path
 from apps.content_sync.source import FolderSource, Reader, SocketSource, Source, TooSlowError
 from apps.content_sync.trust import MAX_KIND, RefusedError
-from tests.content.helpers import NOW, Aircraft, DiskReader, Ground
+from apps.publish.keys import Keys
+from apps.publish.repository import Repository
+from tests.content.helpers import NOW, PASSPHRASE, Aircraft, DiskReader, Ground
 
 GOOD = b"the newspaper of today"
 
@@ -365,6 +367,24 @@ def test_the_news_desk_cannot_put_firmware_among_its_news(ground: Ground, flying
     assert not flying.store.has(file.digest)
 
 
+def test_the_news_desk_cannot_name_who_signs_firmware(ground: Ground, flying: Aircraft) -> None:
+    """It has the keys of every day, too, and names a role of its own ``firmware``."""
+    ground.publish("firmware", "player", {"player.bin": b"firmware X"})
+    before = ground.load("news").signed
+    (key,) = (signer.public_key for signer in ground.keys.of("news"))
+    role = DelegatedRole("firmware", [key.keyid], 1, terminating=False, paths=["news/*"])
+    before.delegations = Delegations({key.keyid: key}, {"firmware": role})
+    before.version += 1
+    del before.targets["news/today.pdf"]  # so that it is looked for further down
+    ground.force("news", Metadata(before), "news")
+    firmware = ground.load("firmware").signed
+    firmware.version += 1
+    firmware.targets["news/today.pdf"] = TargetFile.from_data("news/today.pdf", GOOD, ["sha256"])
+    ground.force("firmware", Metadata(firmware), "news")
+    assert _refused(flying, ground.source()) == "unsigned"
+    assert flying.shows("firmware/player.bin") == b"firmware 1"
+
+
 def test_one_key_of_two_is_not_enough_for_firmware(ground: Ground, flying: Aircraft) -> None:
     (ground.folder / "keys" / "firmware-2.pem").rename(ground.folder / "elsewhere.pem")
     signed = ground.publish("firmware", "player", {"player.bin": b"firmware 2"})
@@ -423,6 +443,48 @@ def test_root_and_every_other_key_can_be_replaced(ground: Ground, flying: Aircra
     assert flying.trust.root_version > 4
     flying.start()
     assert flying.trust.root_version > 4
+
+
+@pytest.mark.parametrize(
+    ("role", "hers", "lost"),
+    [
+        ("firmware", ["keys/firmware-2"], []),
+        ("targets", ["offline/targets-2"], ["offline/targets-3"]),
+        ("news", ["offline/targets-2", "offline/targets-3"], ["keys/news-1"]),
+        ("snapshot", ["offline/root-2", "offline/root-3"], ["keys/snapshot-1"]),
+        ("timestamp", ["offline/root-2", "offline/root-3"], ["keys/timestamp-1"]),
+    ],
+)
+def test_a_key_is_replaced_while_somebody_else_has_others(
+    ground: Ground, flying: Aircraft, tmp_path: Path, role: str, hers: list[str], lost: list[str]
+) -> None:
+    """Aircraft believe what is published at each step."""
+    for name in lost:
+        (ground.folder / f"{name}.pem").unlink()
+    if role == "targets":
+        ground.repository.expire("targets", 700)  # the key that is lost has signed it no more
+    (tmp_path / "hers").mkdir()
+    for name in hers:
+        path = ground.folder / f"{name}.pem"
+        path.rename(tmp_path / "hers" / path.name)
+    done = ground.repository.rotate(role, 1)
+    assert done.waiting
+    assert not done.published
+    flying.load(ground.source())
+
+    ground.publish("shop", "tea", {"tea.jpg": b"tea"})
+    flying.load(ground.source())
+    if role not in {"snapshot", "timestamp"}:
+        assert flying.shows("shop/tea.jpg") == b"tea", "what has its keys is published"
+
+    keys = Keys((*ground.keys.folders, tmp_path / "hers"), PASSPHRASE)
+    done = Repository(ground.folder, keys, lambda: ground.now).sign()
+    assert {role, "targets" if role in KINDS else "root"} <= done.published.keys()
+    assert not done.waiting
+    assert not done.held
+    flying.load(ground.source())
+    assert flying.shows("shop/tea.jpg") == b"tea"
+    assert not list((ground.folder / "unsigned").iterdir())
 
 
 def test_recovery_from_a_stolen_timestamp_key(ground: Ground, flying: Aircraft) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from apps.common.content import METADATA
 from apps.common.discretes import Discretes
 from apps.common.testing import wait_until
 from bench.gate.onboard import OnBoard
@@ -124,6 +125,30 @@ def test_a_hangar_that_lies_is_told_and_changes_nothing(
         )
         assert aircraft.shows("news/today.pdf") == TODAY
         assert aircraft.shows("films/metropolis.mp4") is None
+
+
+def test_what_a_lying_hangar_said_is_forgotten(
+    world: World, desk: Ground, aircraft: OnBoard
+) -> None:
+    """It gives other bytes under the names of what was signed; then it does so no more."""
+    desk.publish("news", "today", {"today.pdf": TODAY})
+    lies = [desk.published / METADATA / "2.snapshot.json", desk.object("news/catalogue.json")]
+    honest = {path: path.read_bytes() for path in lies}
+    with aircraft:
+        for path in lies:
+            path.write_bytes(honest[path][:-9] + b"?" + honest[path][-8:])
+            again(world, aircraft)
+            wait_until(lambda: trouble(aircraft, "it is damaged, or was changed"), "told", 60)
+            path.write_bytes(honest[path])
+        again(world, aircraft)
+        wait_until(lambda: aircraft.version() == (2, 0), "it is believed again", 60)
+        assert aircraft.shows("news/today.pdf") == TODAY
+        # And what has changed in its catalogue alone comes as well.
+        desk.repository.retire("news", {"today"})
+        desk.repository.sign()
+        again(world, aircraft)
+        wait_until(lambda: aircraft.version() == (3, 0), "it is gone", 30)
+        assert aircraft.shows("news/today.pdf") is None
 
 
 def trouble(aircraft: OnBoard, words: str) -> bool:

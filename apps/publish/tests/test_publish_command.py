@@ -97,6 +97,49 @@ def test_from_an_empty_folder_to_a_crew_disk(folder: Path) -> None:
     assert times == {path: path.stat().st_mtime_ns for path in (folder / "disk/objects").rglob("*")}
 
 
+def test_a_disk_that_comes_back_is_made_right(folder: Path) -> None:
+    """An object that has decayed, or was changed, keeps its size."""
+    publisher, stick = folder / "p", folder / "disk"
+    run("add", publisher, "films", folder / "metropolis.json")
+    run("sign", publisher)
+    run("disk", publisher, stick)
+    film = next(path for path in stick.glob("objects/??/*") if path.stat().st_size == 600_000)
+    film.write_bytes(b"A film" * 100_000)
+    run("disk", publisher, stick)
+    assert film.read_bytes() == b"a film" * 100_000
+
+
+@pytest.mark.parametrize("place", ["objects", "folder", "object", "aside", "metadata", "timestamp"])
+def test_a_disk_that_comes_back_with_links_leads_nowhere(folder: Path, place: str) -> None:
+    """Nothing beside the stick is written to, nor taken for what is on it."""
+    publisher, stick = folder / "p", folder / "disk"
+    run("add", publisher, "films", folder / "metropolis.json")
+    run("sign", publisher)
+    run("disk", publisher, stick)
+    film = next(path for path in stick.glob("objects/??/*") if path.stat().st_size == 600_000)
+    path = {
+        "objects": stick / "objects",
+        "folder": film.parent,
+        "object": film,
+        "aside": film.with_name(f".{film.name}.new"),
+        "metadata": stick / "metadata",
+        "timestamp": stick / "metadata/timestamp.json",
+    }[place]
+    others = folder / "others"
+    if place == "aside":
+        film.unlink()
+        others.write_bytes(b"precious")
+    else:
+        path.rename(others)
+    path.symlink_to(others)
+    before = {one: one.lstat() for one in (others, *others.rglob("*"))}
+    run("disk", publisher, stick)
+    assert before == {one: one.lstat() for one in (others, *others.rglob("*"))}
+    assert not [one for one in stick.rglob("*") if one.is_symlink()]
+    assert film.read_bytes() == b"a film" * 100_000
+    assert (stick / "metadata/timestamp.json").is_file()
+
+
 def test_a_disk_as_a_file_system(folder: Path) -> None:
     publisher, image = folder / "p", folder / "stick.img"
     run("add", publisher, "films", folder / "metropolis.json")
@@ -170,6 +213,24 @@ def test_keys_are_rotated_and_expiry_is_set(folder: Path) -> None:
     assert "root waits: it has 0 of 2" in run("rotate", publisher, "snapshot", status=1)
     said = run("--offline", folder / "safe", "sign", publisher, "news")
     assert "root 4 is published." in said
+
+
+def test_a_key_of_firmware_is_replaced_by_two_people(folder: Path) -> None:
+    """Nothing is published before the other has signed with the new one, too."""
+    publisher = folder / "p"
+    (folder / "hers").mkdir()
+    (publisher / "keys/firmware-2.pem").rename(folder / "hers/firmware-2.pem")
+    before = {path: path.read_bytes() for path in (publisher / "repository").rglob("*.json")}
+    said = run("rotate", publisher, "firmware", status=1)
+    assert "firmware waits: it has 1 of 2 signatures." in said
+    assert "targets is signed, and waits: enough keys have to sign firmware first." in said
+    assert before == {
+        path: path.read_bytes() for path in (publisher / "repository").rglob("*.json")
+    }
+    said = run("--keys", folder / "hers", "sign", publisher, status=1)
+    assert "firmware 2 is published." in said
+    assert "targets 2 is published." in said
+    assert "The newest set is 2." in run("sign", publisher)
 
 
 def test_what_is_retired_goes(folder: Path) -> None:

@@ -1,0 +1,59 @@
+"""The thread that works while the gate is open outlives whatever happens to it."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from apps.common.testing import wait_until
+from apps.content_sync.carry import Account
+from apps.content_sync.link import GateState
+from apps.content_sync.turnaround import Turnaround
+
+
+@pytest.fixture
+def turnaround(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Turnaround:
+    """One that finds nothing new."""
+    account = Account(IPv4Address("192.0.2.1"), 22, "x", tmp_path, tmp_path, "lo")
+    found = Turnaround(
+        account,
+        tmp_path / "gate",
+        tmp_path,
+        cast("Any", None),
+        lambda _: None,
+        60.0,
+        lambda: datetime.now(UTC),
+    )
+    monkeypatch.setattr(found, "_sync", lambda: None)
+    return found
+
+
+def test_an_answer_that_fails_ends_nothing(turnaround: Turnaround) -> None:
+    def fails() -> None:
+        raise ValueError("it cannot be told")
+
+    turnaround.start()
+    try:
+        turnaround.gate(GateState(open=True, address=IPv4Address("192.0.2.2")))
+        turnaround.sync_now(fails)
+        wait_until(lambda: turnaround.trouble == "it cannot be told", "it is told")
+        done = threading.Event()
+        turnaround.sync_now(done.set)
+        assert done.wait(10)
+        assert turnaround.why_not() is None
+    finally:
+        turnaround.close()
+
+
+def test_a_thread_that_has_ended_is_told(
+    turnaround: Turnaround, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert turnaround.why_not() is None, "it was not to begin yet"
+    monkeypatch.setattr(turnaround, "_wait", lambda _: False)
+    turnaround.start()
+    wait_until(turnaround.why_not, "it is told")
