@@ -351,6 +351,8 @@ def test_a_batch_that_was_cut_off_or_changed_is_refused(
         ("stat", usage.line(Stat(name="n", value=1)).replace(b'"id":"', b'"id":"urn:uuid:')),
         # PostgreSQL has no null character, and no number as large as that.
         ("stat", usage.line(Stat(name="n", value=1))[:-1] + b',"new":"\\u0000"}'),
+        # Nor has Python a year 10000.
+        ("stat", usage.line(Stat(name="n", value=1, at=7)).replace(b":7", b":253402300800000")),
         ("stat", usage.line(Stat(name="n", value=1))[:-1] + b',"new":1e999999}'),
     ],
 )
