@@ -52,8 +52,9 @@ def connect(database_url: str, application: str) -> Engine:
 
         return create_engine(
             database_url,
-            pool_size=1,
-            max_overflow=2,
+            # As many as content_sync has at once; an app that appends has one.
+            pool_size=3,
+            max_overflow=0,
             pool_pre_ping=True,
             connect_args={
                 "connect_timeout": 2,
