@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -22,7 +23,7 @@ from apps.content_sync.settings import ContentSyncSettings
 
 
 @pytest.fixture
-def ground(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ground:
+def ground(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ground]:
     """One that is not started, with a Hangar that takes everything."""
     (tmp_path / "usage.key").write_bytes(bytes(32))
     settings = ContentSyncSettings.model_validate(
@@ -48,7 +49,9 @@ def ground(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ground:
         lambda: None,
     )
     monkeypatch.setattr(ground, "_discretes", SimpleNamespace(value=None), raising=False)
-    return ground
+    yield ground
+    with ground._watch._woken:
+        ground._watch._wake.close()
 
 
 def test_the_parts_hear_of_the_gate_in_the_order_in_which_it_moved(
@@ -116,16 +119,14 @@ def test_of_a_long_journal_the_end_is_kept_and_no_more(
     script.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     monkeypatch.setattr(logs, "MAX_TEXT", 300_000)
-    packed: list[bytes] = []
-    monkeypatch.setattr(logs, "pack", lambda text, _: packed.append(text) or b"")
+    monkeypatch.setattr(logs, "pack", lambda text, _: text)
     tracemalloc.start()
     try:
-        logs.collect()
+        text = logs.collect()
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert peak < 3_000_000
-    (text,) = packed
     assert 200_000 < len(text) <= 300_000
     lines = text.split(b"\n")
     assert lines[-3] == b"line 400000 of the journal"
