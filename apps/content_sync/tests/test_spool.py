@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+from contextlib import ExitStack
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -290,6 +291,23 @@ def test_the_oldest_goes_when_too_many_wait(url: str, monkeypatch: pytest.Monkey
         box.append(play)
     assert list(box._waiting) == plays[2:]
     assert box.lost == 2
+
+
+def test_the_three_connections_of_who_hands_over_stay(spool: Spool) -> None:
+    def connections() -> set[int]:
+        with ExitStack() as stack:
+            return {
+                int(
+                    stack.enter_context(spool._engine.connect())
+                    .exec_driver_sql("SELECT pg_backend_pid()")
+                    .scalar_one()
+                )
+                for _ in range(3)
+            }
+
+    first = connections()
+    assert len(first) == 3
+    assert connections() == first
 
 
 def test_without_postgresql_a_spool_says_so(postgres: PostgresServer) -> None:
