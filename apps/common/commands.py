@@ -25,13 +25,13 @@ SeatName = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]?[A-HJKL]$")]
 AreaName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 """The name of a class or a zone in a cabin layout: ``economy``."""
 
-_HIDDEN = (
+HIDDEN = (
     r"\u0000-\u001F\u007F-\u009F"  # controls
     r"\u00AD\u061C\u180E\u200B\u200E\u200F\u2028-\u202E\u2060-\u2064\u2066-\u206F\uFEFF\uFFF9-\uFFFB"
     r"\uE000-\uF8FF"  # private use
     "\U000e0000-\U000e007f\U000f0000-\U0010ffff"  # tags, private use
 )
-PLAIN = f"[^{_HIDDEN}]"
+PLAIN = f"[^{HIDDEN}]"
 """A character of a text for people; a pattern that Rust, Python and JSON Schema (ECMA-262 with
 its u flag) read alike, which is why it names no categories of Unicode.
 
@@ -197,7 +197,7 @@ class ShowMessage(Action):
 
     name: Literal["show_message"] = "show_message"
     text: Annotated[
-        str, StringConstraints(pattern=rf"^{PLAIN}*[^\s{_HIDDEN}]{PLAIN}*$", max_length=200)
+        str, StringConstraints(pattern=rf"^{PLAIN}*[^\s{HIDDEN}]{PLAIN}*$", max_length=200)
     ]
     seconds: Annotated[int, Field(ge=1, le=60, strict=True)] = 10
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from apps.common.commands import PLAIN, Flag
 from apps.common.settings import Registration
+from apps.common.usage import Count, Millis
 
 HEARTBEATS_PATH = "/api/v1/heartbeats"
 """`POST` a `Heartbeat`, get a `HeartbeatAnswer`."""
@@ -49,8 +50,6 @@ AIRCRAFT_HEADER = "Ife-Aircraft"
 OPERATOR_HEADER = "Ife-Operator"
 """Set by the Hangar's nginx, from the client certificate, and by nobody else."""
 
-Millis = Annotated[int, Field(ge=0, lt=2**53, strict=True)]
-Count = Annotated[int, Field(ge=0, lt=2**53, strict=True)]
 Line = Annotated[str, StringConstraints(pattern=f"^{PLAIN}*$", max_length=200)]
 """A short text for people."""
 Version = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+:~_-]{0,63}$")]

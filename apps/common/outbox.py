@@ -34,7 +34,14 @@ LOADING = threading.Lock()
 """Held while a thread loads what an app does not wait for: two at once find SQLAlchemy's modules
 half loaded."""
 
+_UNDEFINED_TABLE = "42P01"
+"""PostgreSQL's SQLSTATE."""
+
 INSERT = "INSERT INTO usage_outbox (kind, line) VALUES (%s, %s)"
+
+
+class NoOutboxError(OSError):
+    """The table is not there: content_sync has not made it yet, or there is no Hangar."""
 
 
 def connect(database_url: str, application: str) -> Engine:
@@ -45,8 +52,9 @@ def connect(database_url: str, application: str) -> Engine:
 
         return create_engine(
             database_url,
-            pool_size=1,
-            max_overflow=2,
+            # As many as content_sync has at once; an app that appends has one.
+            pool_size=3,
+            max_overflow=0,
             pool_pre_ping=True,
             connect_args={
                 "connect_timeout": 2,
@@ -63,16 +71,22 @@ def write(engine: Engine, records: Sequence[Record]) -> None:
     it is not certain that it was, write the same record again: the Hangar knows it by its id.
 
     Raises:
+        NoOutboxError: the outbox is not there.
         OSError: PostgreSQL is away, or does not take them now.
         RecordError: one is too long.
     """
-    from sqlalchemy.exc import SQLAlchemyError
+    from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
     rows = [(record.kind, usage.line(record).decode()) for record in records]
     try:
         with engine.begin() as connection:
             connection.exec_driver_sql(INSERT, rows)
     except SQLAlchemyError as error:
+        if (
+            isinstance(error, ProgrammingError)
+            and getattr(error.orig, "sqlstate", None) == _UNDEFINED_TABLE
+        ):
+            raise NoOutboxError("there is no outbox") from error
         raise OSError(str(error.__cause__ or error)) from error
 
 
@@ -101,7 +115,11 @@ class Outbox:
 
     @property
     def trouble(self) -> str | None:
-        """A sentence while records cannot be written."""
+        """A sentence while records cannot be written, though there is an outbox for them.
+
+        Where there is none, there is no Hangar; if there is one, content_sync tells why it has not
+        made the outbox.
+        """
         if self._error is None:
             return None
         return f"{len(self._waiting)} records wait to be written: {self._error}"
@@ -140,7 +158,10 @@ class Outbox:
             try:
                 self._write_waiting(engine)
             except Exception as error:  # noqa: BLE001 - this thread is the only one to tell
-                self._failed(str(error))
+                if isinstance(error, NoOutboxError):
+                    self._error = None
+                else:
+                    self._failed(str(error))
                 if self._closing.wait(back_off.delay()):
                     break
                 self._wanted.set()

@@ -13,6 +13,7 @@ A batch::
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from apps.common.commands import PLAIN, Flag, MediaId, SeatName
+from apps.common.commands import HIDDEN, PLAIN, Flag, MediaId, SeatName
 from apps.common.settings import Registration
 
 MAX_LINE = 8 * 1024
@@ -49,11 +50,14 @@ Direction = Literal["out", "in"]
 """From the aircraft to the ground, or back. Each kind of record goes one way only, so that no two
 copies of one can ever differ."""
 
-Millis = Annotated[int, Field(ge=0, lt=2**53, strict=True)]
-"""Unix time in milliseconds, by the aircraft's clock."""
+Millis = Annotated[int, Field(ge=0, lt=253_402_300_800_000, strict=True)]
+"""Unix time in milliseconds, up to the end of the year 9999: Python has no later one."""
 Count = Annotated[int, Field(ge=0, lt=2**53, strict=True)]
 Text = Annotated[str, StringConstraints(pattern=f"^{PLAIN}*$", max_length=500)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_.-]{0,63}$")]
+Email = Annotated[
+    str, StringConstraints(pattern=rf"^[^\s@{HIDDEN}]{{1,64}}@[^\s@{HIDDEN}]{{1,190}}$")
+]
 Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8}){0,2}$")]
 
 
@@ -106,7 +110,7 @@ class User(Record):
 
     user: UUID
     name: Annotated[Text, Field(max_length=100)] = ""
-    email: Annotated[str, StringConstraints(pattern=r"^[^\s@]{1,64}@[^\s@]{1,190}$")] | None = None
+    email: Email | None = None
     language: Language | None = None
     marketing: Flag = False
 
@@ -165,6 +169,10 @@ KINDS: dict[str, type[Record]] = {
 """Every kind of record that goes out, what is worth most first."""
 
 
+_NULL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+"""JSON's escape of it, also in a field that we do not know; not a backslash before ``u0000``."""
+
+
 class RecordError(ValueError):
     """A line that is no record of its kind."""
 
@@ -193,6 +201,8 @@ def parse(kind: str, text: bytes) -> Record:
         raise RecordError(f"the record has {len(text)} bytes, {MAX_LINE} may be")
     if b"\n" in text:
         raise RecordError("the record is not one line")
+    if _NULL.search(text):
+        raise RecordError("the record has a null character, which PostgreSQL cannot keep")
     try:
         record = KINDS[kind].model_validate_json(text)
     except ValidationError as error:

@@ -124,6 +124,7 @@ class Ground:
         self._gate = Gate(needs_wow=settings.gate_needs_wow)
         self._lock = threading.Lock()
         self._sending = threading.Lock()
+        """Held from a request for logs to its end."""
         self._link = Link()
         self._wow: bool | None = None
         self.state = GateState(open=False)
@@ -211,10 +212,11 @@ class Ground:
             if state == self.state:
                 return
             self.state = state
-        log.info("the gate is %s", "open" if state.open else f"closed: {state.why}")
-        self.turnaround.gate(state)
-        self.heartbeats.link(state.open)
-        self.usage.link(state.open)
+            log.info("the gate is %s", "open" if state.open else f"closed: {state.why}")
+            # Within the lock, so that all hear of it in the order in which it moved. None waits.
+            self.turnaround.gate(state)
+            self.heartbeats.link(state.open)
+            self.usage.link(state.open)
         self._tell()
 
     def _usage_first(self, seconds: float) -> None:
@@ -290,6 +292,9 @@ class Ground:
         elif request.kind == "open_tunnel":
             self._open_tunnel(request)
         elif request.kind == "send_logs":
+            if not self._sending.acquire(blocking=False):
+                self._decide(request, "refused", "logs are being sent already")
+                return
             self._decide(request, "accepted")
             # It takes a while.
             threading.Thread(target=self._send_logs, args=(request,), daemon=True).start()
@@ -305,17 +310,18 @@ class Ground:
         self._decide(request, "done")
 
     def _send_logs(self, request: Request) -> None:
-        with self._sending:
+        try:
+            client = self.connect()
             try:
-                client = self.connect()
-                try:
-                    client.put_logs(request.id, logs.collect())
-                finally:
-                    client.close()
-            except (logs.LogsError, OSError, SettingsError) as error:
-                self._decide(request, "refused", _line(str(error)))
-            else:
-                self._decide(request, "done")
+                client.put_logs(request.id, logs.collect())
+            finally:
+                client.close()
+        except (logs.LogsError, OSError, SettingsError) as error:
+            self._decide(request, "refused", _line(str(error)))
+        else:
+            self._decide(request, "done")
+        finally:
+            self._sending.release()
 
     def _decide(self, request: Request, state: str, why: str = "") -> None:
         log.info("a request of the Hangar", extra={"request": request.kind, "outcome": state})

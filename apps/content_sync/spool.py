@@ -44,6 +44,7 @@ _ADD = text(
 _SET = text(
     "UPDATE usage_spool SET id = :id, next_number = :next_number, dropped = dropped + :dropped"
 )
+_END = text("SELECT next_number FROM usage_spool")
 _WAITING = text("SELECT count(*) FROM (SELECT FROM usage_outbox LIMIT :limit) AS first")
 _DEPTH = text(
     "SELECT (SELECT count(*) FROM usage_outbox) + coalesce(sum(records), 0), count(*), "
@@ -55,8 +56,8 @@ _OLDEST = text(
     "(SELECT min(number) FROM usage_batch WHERE kind = :kind) RETURNING records, size"
 )
 _NEXT = text(
-    "SELECT number, batch FROM usage_batch WHERE number > :after AND kind = :kind "
-    "ORDER BY number LIMIT 1"
+    "SELECT number, batch FROM usage_batch WHERE number > :after AND number < :end "
+    "AND kind = :kind ORDER BY number LIMIT 1"
 )
 _DROP = text("DELETE FROM usage_batch WHERE number = :number RETURNING records")
 _REFUSE = text("UPDATE usage_batch SET refused = :why WHERE number = :number")
@@ -132,8 +133,16 @@ class Spool:
             connection.execute(_SET, {"id": spool, "next_number": number, "dropped": dropped})
             return len(rows)
 
-    def next(self, after: Sealed | None = None) -> Sealed | None:
-        """The batch to hand over first, or next after one: what is worth most, the oldest of it."""
+    def end(self) -> int:
+        """The number that the next batch will have."""
+        with self._transaction() as connection:
+            return int(connection.execute(_END).scalar_one())
+
+    def next(self, after: Sealed | None = None, end: int = 2**53) -> Sealed | None:
+        """The batch to hand over first, or next after one: what is worth most, the oldest of it.
+
+        Batches from the number `end` on are left out.
+        """
         kinds = BY_WORTH
         number = 0
         if after is not None:
@@ -141,7 +150,9 @@ class Spool:
             number = after.number
         with self._transaction() as connection:
             for kind in kinds:
-                row = connection.execute(_NEXT, {"after": number, "kind": kind}).one_or_none()
+                row = connection.execute(
+                    _NEXT, {"after": number, "end": end, "kind": kind}
+                ).one_or_none()
                 if row is not None:
                     return Sealed(row.number, bytes(row.batch))
                 number = 0

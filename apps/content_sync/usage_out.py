@@ -59,6 +59,7 @@ class UsageOut:
         self._spool = spool
         self._connect = connect
         self._hangar: TakesBatches | None = None
+        self._lock = threading.Lock()
         self._is_up = False
         self._idle = threading.Event()
         self._wanted = threading.Event()
@@ -66,6 +67,7 @@ class UsageOut:
         self._depth = gate.Spool()
         self._error: str | None = None
         self._refusals: str | None = None
+        self._renewed: str | None = None
         self._thread = threading.Thread(target=self._run, name="usage", daemon=True)
 
     @property
@@ -88,9 +90,10 @@ class UsageOut:
 
     def link(self, up: bool) -> None:
         """There is a way to the Hangar now, or there is none any more. Never waits."""
-        self._idle.clear()
-        self._is_up = up
-        self._wanted.set()
+        with self._lock:
+            self._idle.clear()
+            self._is_up = up
+            self._wanted.set()
 
     def wait_idle(self, timeout: float) -> bool:
         """Wait until all is handed over; whether it was so within `timeout` seconds."""
@@ -115,7 +118,7 @@ class UsageOut:
             try:
                 self._seal()
                 if self._is_up and self._hand_over():
-                    self._idle.set()
+                    self._all_went()
             except OSError as error:
                 self._failed(str(error))
                 delay = back_off.delay()
@@ -128,8 +131,12 @@ class UsageOut:
                 if self._error is not None:
                     log.info("usage goes out again")
                 self._error = None
-                back_off.reset()
-                delay = EVERY
+                if self._refusals is None:
+                    back_off.reset()
+                    delay = EVERY
+                else:
+                    # What is refused would load the link for nothing.
+                    delay = back_off.delay()
         self._hang_up()
         self._spool.close()
 
@@ -152,26 +159,37 @@ class UsageOut:
             if self._spool.seal() < CHUNK:
                 break
         self._depth = self._spool.depth()
+        if self._depth.batches:
+            self._idle.clear()
+
+    def _all_went(self) -> None:
+        with self._lock:
+            # If the link is new since we sealed, what lay in the outbox may lie there yet.
+            if self._is_up and not self._wanted.is_set():
+                self._idle.set()
 
     def _hand_over(self) -> bool:
-        """Hand over each batch once; whether we came to the end."""
+        """Hand over each batch once; whether none is left that was not."""
+        # Not what is sealed anew meanwhile, which this Hangar might refuse again and again.
+        end = self._spool.end()
+        self._renewed = None
         if self._hangar is None:
             self._hangar = self._connect()
         with ThreadPoolExecutor(IN_FLIGHT, "batch") as threads:
             under_way: deque[Future[None]] = deque()
-            sealed = self._spool.next()
+            sealed = self._spool.next(end=end)
             while sealed is not None:
                 if self._closing or not self._is_up:
                     return False
                 if len(under_way) == IN_FLIGHT:
                     under_way.popleft().result()
                 under_way.append(threads.submit(self._give, self._hangar, sealed))
-                sealed = self._spool.next(sealed)
+                sealed = self._spool.next(sealed, end)
             for each in under_way:
                 each.result()
         self._depth = self._spool.depth()
-        self._refusals = self._spool.refusals()
-        return True
+        self._refusals = self._renewed or self._spool.refusals()
+        return self._renewed is None
 
     def _give(self, hangar: TakesBatches, sealed: Sealed) -> None:
         try:
@@ -179,6 +197,7 @@ class UsageOut:
         except RefusedError as error:
             if error.slug == "other-batch":
                 self._spool.renew(sealed)
+                self._renewed = f"batch {sealed.number} is sealed anew: {error}"
             else:
                 log.warning(
                     "a batch is refused", extra={"number": sealed.number, "why": str(error)}

@@ -5,7 +5,15 @@ from __future__ import annotations
 import re
 import time
 
-from flask import Blueprint, Response, abort, make_response, render_template, request
+from flask import (
+    Blueprint,
+    Response,
+    abort,
+    after_this_request,
+    make_response,
+    render_template,
+    request,
+)
 
 from apps.common.calls import RefusedError, UnavailableError
 from apps.crew_web import guard, login, onboard, pages, texts
@@ -54,16 +62,15 @@ def content() -> str:
 @content_pages.post("/content/disks/<port>/import")
 def import_disk(port: str) -> Response:
     """Import a disk, or try it once more; with a PIN, if that is wanted."""
-    response = _done()
     if service().settings.imports_want_pin:
         pin = request.form.get("pin")
         if pin is None:
             page = render_template("_import.html", port=port, seconds=PIN_SECONDS)
             return pages.for_htmx(page, "armed", target="#arm", swap="innerHTML")
-        if (problem := _wrong_pin(pin, response)) is not None:
+        if (problem := _wrong_pin(pin)) is not None:
             return problem
     service().content_sync.call(lambda content: content.import_disk(_crew(), port))
-    return response
+    return _done()
 
 
 @content_pages.post("/content/rollback")
@@ -94,8 +101,8 @@ def demo_gate() -> Response:
     return _done()
 
 
-def _wrong_pin(pin: str, response: Response) -> Response | None:
-    """What is wrong with it; None, and a mark in the response that this browser knows it."""
+def _wrong_pin(pin: str) -> Response | None:
+    """What is wrong with it; None, and the browser is known from then on."""
     if not re.fullmatch(PIN_PATTERN, pin):
         return pages.note(texts.gettext("A PIN has 4 to 8 digits."), 422)
     try:
@@ -108,7 +115,14 @@ def _wrong_pin(pin: str, response: Response) -> Response | None:
         return pages.note(texts.locked_out(error.seconds), 429)
     if not is_right:
         return pages.note(texts.gettext("That PIN is wrong. Nothing was imported."), 403)
-    guard.set_device_cookie(response, service().lockout.was_right(this_try))
+    device = service().lockout.was_right(this_try)
+
+    # Whatever becomes of the order: the cookie before this one is known no longer.
+    @after_this_request
+    def remember(response: Response) -> Response:
+        guard.set_device_cookie(response, device)
+        return response
+
     return None
 
 

@@ -105,8 +105,11 @@ class Store:
 
     def __init__(self, database_url: str) -> None:
         self._engine = _engine(database_url, "on")
-        # A heartbeat that a power cut takes back is told anew within 30 s.
-        self._soft = _engine(database_url, "off")
+        # What each second brings is one statement, one round trip; and a heartbeat that a power cut
+        # takes back is told anew within 30 s.
+        self._soft = _engine(
+            database_url, "off", isolation_level="AUTOCOMMIT", skip_autocommit_rollback=True
+        )
 
     def close(self) -> None:
         """Hang up."""
@@ -124,7 +127,7 @@ class Store:
     def heard(self, told: Mapping[str, str], offline_after: float) -> None:
         """Take the newest heartbeat of each aircraft, as JSON, by registration."""
         members = ",".join(f'"{name}":{heartbeat}' for name, heartbeat in told.items())
-        with _errors(), self._soft.begin() as connection:
+        with _errors(), self._soft.connect() as connection:
             connection.execute(
                 _HEARD,
                 {
@@ -142,7 +145,7 @@ class Store:
             .order_by(Asked.asked_at)
         )
         found: dict[str, tuple[Request, ...]] = {}
-        with _errors(), self._engine.connect() as connection:
+        with _errors(), self._soft.connect() as connection:
             for name, identifier, kind, asked_at in connection.execute(query):
                 at = int(asked_at.timestamp() * 1000)
                 request = Request(id=identifier, kind=kind, asked_at=at)
@@ -325,13 +328,15 @@ class Store:
             return connection.execute(select(func.now())).scalar_one()
 
 
-def _engine(database_url: str, synchronous_commit: str) -> Engine:
+def _engine(database_url: str, synchronous_commit: str, **more: Any) -> Engine:
     return create_engine(
         database_url,
-        pool_size=2,
-        max_overflow=2,
+        # As many as a worker has threads, in either of its two engines.
+        pool_size=4,
+        max_overflow=0,
         pool_timeout=10,
         pool_pre_ping=True,
+        **more,
         connect_args={
             "connect_timeout": 3,
             "options": "-c statement_timeout=20000 -c lock_timeout=10000 "

@@ -21,10 +21,12 @@ from apps.common.usage import (
     BatchError,
     BatchHead,
     Play,
+    Record,
     RecordError,
     Sale,
     Stat,
     Survey,
+    User,
     fitting,
     head_of,
     line,
@@ -84,11 +86,38 @@ def test_a_record_is_one_line_whatever_people_write(text: str) -> None:
         ("play", b'{"media":"film","seconds":1,"at":1}', "no id"),
         ("play", line(_play()).replace(b'"seconds":60', b'"seconds":-1'), "seconds"),
         ("stat", line(Stat(name="n", value=1)).replace(b"1.0", b"1e400"), "value"),
+        # The year 10000.
+        ("play", line(_play(at=7)).replace(b'"at":7', b'"at":253402300800000'), "at"),
+        # PostgreSQL has no null character.
+        ("play", line(_play())[:-1] + b',"new":"\\u0000"}', "null character"),
+        ("play", line(_play())[:-1] + b',"new":"\\\\\\u0000"}', "null character"),
     ],
 )
 def test_a_line_that_is_no_record_is_told_why(kind: str, raw: bytes, said: str) -> None:
     with pytest.raises(RecordError, match=said):
         parse(kind, raw)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        (User, {"user": UUID(int=1), "email": "a\0b@example.org"}),
+        (User, {"user": UUID(int=1), "email": "ab@example\0.org"}),
+        (User, {"user": UUID(int=1), "name": "a\0b"}),
+        (Survey, {"survey": "s", "answers": {"q": "a\0b"}}),
+        (Play, {"media": "film", "seconds": 1, "at": 253_402_300_800_000}),
+    ],
+)
+def test_what_postgresql_could_not_keep_is_refused_where_it_enters(
+    kind: type[Record], fields: dict[str, object]
+) -> None:
+    with pytest.raises(ValidationError):
+        kind.model_validate(fields)
+
+
+def test_a_backslash_before_u0000_is_no_null_character() -> None:
+    survey = Survey(survey="s", answers={"q": r"C:\u0000"})
+    assert parse("survey", line(survey)) == survey
 
 
 def test_a_record_that_is_too_long_is_not_sent() -> None:
@@ -97,7 +126,7 @@ def test_a_record_that_is_too_long_is_not_sent() -> None:
         line(Survey(survey="s", answers=answers))
 
 
-@given(st.lists(st.builds(_play, at=st.integers(0, 2**53 - 1)), min_size=1, max_size=30))
+@given(st.lists(st.builds(_play, at=st.integers(0, 253_402_300_799_999)), min_size=1, max_size=30))
 def test_what_is_sealed_is_what_is_opened(records: list[Play]) -> None:
     lines = [line(record) for record in records]
     raw = seal(KEY, HEAD, lines)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import secrets
 import threading
+from contextlib import ExitStack
+from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
@@ -240,24 +242,45 @@ def test_a_spool_that_was_set_back_begins_anew(ready: Spool, url: str) -> None:
 
 
 def test_records_wait_for_postgresql_and_the_app_does_not(
-    postgres: PostgresServer, database: str, url: str, spool: Spool
+    postgres: PostgresServer,
+    database: str,
+    url: str,
+    spool: Spool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    tries: list[OSError] = []
+
+    def noted(*args: Any) -> None:
+        try:
+            write(*args)
+        except OSError as error:
+            tries.append(error)
+            raise
+
+    write = outbox.write
+    monkeypatch.setattr(outbox, "write", noted)
     box = Outbox(url, "test")
     box.start()
     try:
-        # The table is not there yet.
+        # The table is not there yet, as on an aircraft without a Hangar: that is no fault.
         box.append(Play(media="one", seconds=1))
-        wait_until(lambda: box.trouble, "it says so")
+        wait_until(lambda: len(tries) > 1, "it has tried")
+        assert box.trouble is None
         spool.depth()
+        wait_until(lambda: spool.depth().records == 1, "it is there")
+        postgres.run(database, "ALTER TABLE usage_outbox RENAME COLUMN line TO other")
+        box.append(Play(media="three", seconds=1))
+        wait_until(lambda: box.trouble, "it says so")
+        postgres.run(database, "ALTER TABLE usage_outbox RENAME COLUMN other TO line")
         box.append(Play(media="two", seconds=1))
         wait_until(lambda: box.trouble is None, "it writes")
-        wait_until(lambda: spool.depth().records == 2, "both are there")
+        wait_until(lambda: spool.depth().records == 3, "all are there")
         with pytest.raises(ValueError, match="must not be lost"):
             box.append(_sale())
     finally:
         box.close()
     spool.seal()
-    assert len(_ids(spool)) == 2
+    assert len(_ids(spool)) == 3
 
 
 def test_the_oldest_goes_when_too_many_wait(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,6 +291,23 @@ def test_the_oldest_goes_when_too_many_wait(url: str, monkeypatch: pytest.Monkey
         box.append(play)
     assert list(box._waiting) == plays[2:]
     assert box.lost == 2
+
+
+def test_the_three_connections_of_who_hands_over_stay(spool: Spool) -> None:
+    def connections() -> set[int]:
+        with ExitStack() as stack:
+            return {
+                int(
+                    stack.enter_context(spool._engine.connect())
+                    .exec_driver_sql("SELECT pg_backend_pid()")
+                    .scalar_one()
+                )
+                for _ in range(3)
+            }
+
+    first = connections()
+    assert len(first) == 3
+    assert connections() == first
 
 
 def test_without_postgresql_a_spool_says_so(postgres: PostgresServer) -> None:

@@ -14,7 +14,8 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from apps.common import outbox, usage
+from apps.common import gate, outbox, usage
+from apps.common.backoff import BackOff
 from apps.common.gate import BatchTaken
 from apps.common.testing import PostgresServer, wait_until
 from apps.common.usage import Play, Record, Sale, Stat
@@ -210,6 +211,74 @@ def test_a_number_that_was_given_twice_is_given_anew(
     before, after = (usage.open_batch(raw, [KEY.verify_key]) for raw in hangar.came[:2])
     assert before.head.spool != after.head.spool
     assert before.lines == after.lines == [usage.line(sale)]
+
+
+def test_a_hangar_that_knows_another_of_each_is_given_time_and_it_is_told(
+    out: UsageOut, url: str, hangar: Hangar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Hangar that answers everything with 409, as one that mixes aircraft up would."""
+
+    def knows_another(taken: BatchTaken) -> BatchTaken:
+        raise RefusedError(409, "other-batch", f"there is another batch {taken.number}")
+
+    wait_until(lambda: _waiting(url) == 0, "the tables are there", 30)
+    monkeypatch.setattr(usage_out, "BackOff", lambda *_: BackOff(3600, 3600))
+    out = UsageOut(Spool(url, "EC-LAB", KEY, limit=10_000_000), lambda: hangar)
+    hangar.answer = knows_another
+    sale = _sale()
+    _append(url, sale, Play(media="film", seconds=1))
+    out._is_up = True
+    out.start()
+    try:
+        wait_until(lambda: out.trouble, "it is told", 20)
+        assert "another batch" in str(out.trouble)
+        assert [usage.head_of(batch).number for batch in hangar.came] == [1, 2]
+        assert not out.is_idle
+        hangar.answer = lambda taken: taken
+        out.link(up=True)
+        assert out.wait_idle(10)
+        assert out.trouble is None
+        assert {usage.head_of(batch).number for batch in hangar.came[2:]} == {3, 4}
+    finally:
+        out.close()
+
+
+def test_a_link_that_comes_while_we_look_leaves_nothing_that_waits_unseen(
+    url: str, spool: Spool, hangar: Hangar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits was left unsealed for want of a link, and the link is there just after that."""
+    monkeypatch.setattr(usage_out, "EVERY", 3600)
+    spool.depth()
+    _append(url, _sale())
+    out = UsageOut(spool, lambda: hangar)
+    depth = spool.depth
+    idle: list[bool] = []
+
+    def link_comes() -> gate.Spool:
+        if not idle:
+            out.link(up=True)
+            idle.append(out.is_idle)
+        return depth()
+
+    put_batch = hangar.put_batch
+
+    def look(number: int, batch: bytes) -> BatchTaken:
+        idle.append(out.is_idle)
+        return put_batch(number, batch)
+
+    monkeypatch.setattr(spool, "depth", link_comes)
+    monkeypatch.setattr(hangar, "put_batch", look)
+    out.start()
+    try:
+        assert out.wait_idle(10)
+        assert _waiting(url) == 0
+        _append(url, _sale())
+        monkeypatch.setattr(usage_out, "EVERY", 0.05)
+        out._wanted.set()
+        wait_until(lambda: _waiting(url) == 0, "what comes later goes, too")
+    finally:
+        out.close()
+    assert idle == [False, False, False]
 
 
 def test_a_hangar_that_is_away_is_tried_again(out: UsageOut, url: str, hangar: Hangar) -> None:

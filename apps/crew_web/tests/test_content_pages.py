@@ -159,3 +159,15 @@ def test_a_pin_is_asked_for_checked_and_guarded_as_at_the_log_in(
     tries = [anna.post(path, data={"pin": "0000"}, headers=headers).status_code for _ in range(12)]
     assert tries[-1] == 429
     assert len(neighbour.asked) == 1
+
+
+@pytest.mark.parametrize("wants_pin", [True])
+def test_a_browser_whose_pin_was_right_is_known_also_when_the_order_fails(
+    anna: FlaskClient, neighbour: Neighbour, tmp_path: Path, wants_pin: bool
+) -> None:
+    known = anna.get_cookie("__Host-ife-device")
+    (tmp_path / "content.sock").unlink()
+    path, headers = "/content/disks/front/import", token(anna)
+    failed = anna.post(path, data={"pin": PINS["anna"]}, headers=headers)
+    assert failed.status_code == 503
+    assert anna.get_cookie("__Host-ife-device") != known

@@ -351,6 +351,8 @@ def test_a_batch_that_was_cut_off_or_changed_is_refused(
         ("stat", usage.line(Stat(name="n", value=1)).replace(b'"id":"', b'"id":"urn:uuid:')),
         # PostgreSQL has no null character, and no number as large as that.
         ("stat", usage.line(Stat(name="n", value=1))[:-1] + b',"new":"\\u0000"}'),
+        # Nor has Python a year 10000.
+        ("stat", usage.line(Stat(name="n", value=1, at=7)).replace(b":7", b":253402300800000")),
         ("stat", usage.line(Stat(name="n", value=1))[:-1] + b',"new":1e999999}'),
     ],
 )
@@ -436,6 +438,27 @@ def test_without_its_database_the_hangar_says_so_and_comes_back(tmp_path: Path) 
             assert _get(client, "/api/v1/fleet")["aircraft"][0]["presence"] == "online"
         finally:
             hangar.close()
+
+
+def test_connections_that_postgresql_has_ended_are_made_anew(
+    client: FlaskClient, postgres: PostgresServer, database: str
+) -> None:
+    """As each does when it is restarted between two requests."""
+    spool = uuid4()
+    _beat(client)
+    assert _put(client, batch(_sale(), spool=spool)) == (201, "")
+    for number in (2, 3):
+        ended = postgres.run(
+            database,
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        )
+        assert int(ended) >= 1
+        assert _put(client, batch(_sale(), number=number, spool=spool), number) == (201, "")
+        _beat(client, content=Content(version=number))
+        (lab, _) = _get(client, "/api/v1/fleet")["aircraft"]
+        assert (lab["presence"], lab["content"]) == ("online", number)
+    assert len(_records(postgres, database)) == 3
 
 
 @pytest.mark.parametrize(

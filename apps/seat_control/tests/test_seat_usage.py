@@ -100,13 +100,16 @@ def test_what_seats_play_comes_into_the_outbox(
         report(client, "12C", state="playing", media="film")
         wait_until(lambda: "12C" in service._usage._seats, "it was looked at")
         report(client, "12C", state="idle", media=None, faults=["hot"])
-        wait_until(lambda: "usage" in _degraded(service), "there is no outbox yet")
+        # There is no outbox yet, as on an aircraft without a Hangar.
+        wait_until(lambda: service._outbox._waiting, "it waits")
+        assert "usage" not in _degraded(service)
         postgres.run(
             database,
             "CREATE TABLE usage_outbox (seq bigint GENERATED ALWAYS AS IDENTITY, kind text, "
             "line text); GRANT INSERT (kind, line) ON usage_outbox TO PUBLIC",
         )
-        wait_until(lambda: "usage" not in _degraded(service), "it writes", 20)
+        count = "SELECT count(*) FROM usage_outbox"
+        wait_until(lambda: postgres.run(database, count).strip() != "0", "it writes", 20)
     finally:
         service.close()
     query = "SELECT kind, line FROM usage_outbox ORDER BY kind"
