@@ -43,6 +43,18 @@ FORKS = (1, 5)
 """How many aircraft Ansible looks after at a time: one, and what it does by itself."""
 
 POLL = 0.05
+APPS = " ".join(sorted(path.parent.name for path in (ROOT / "apps").glob("*/app.py")))
+UNTIL_ALL_ANSWER = f"""
+for app in {APPS}; do
+    socket=/run/ife/$app.sock
+    [ -S $socket ] || continue
+    until printf 'GET /healthz HTTP/1.0\\r\\n\\r\\n' | nc -NU -w 20 $socket | grep -q ' 200 '; do
+        sleep 0.2
+    done
+done
+cut -d' ' -f1 /proc/uptime
+"""
+
 REST = 60.0
 """Seconds after a boot until its memory is looked at."""
 
@@ -95,6 +107,7 @@ def _measure(image: Path, runs: int, folder: Path) -> list[str]:
         )
         flying.boot()
         flying.wait_for_ssh()
+        answered = float(flying.run(UNTIL_ALL_ANSWER, timeout=BOOT_TIMEOUT).stdout)
         time.sleep(REST)
         memory = int(flying.run("free --mebi | awk '/^Mem/ {print $3}'").stdout)
         packages = _largest(flying)
@@ -107,6 +120,7 @@ def _measure(image: Path, runs: int, folder: Path) -> list[str]:
                 ["what", "s"],
                 ["an aircraft, to `ife.target`", f"{booted:.1f}"],
                 ["plain Debian 13, to `multi-user.target`", f"{bare_booted:.1f}"],
+                ["an aircraft, until each app answers, with somebody logged in", f"{answered:.1f}"],
                 ["the image's first boot, not provisioned", f"{first:.1f}"],
             )
         }
