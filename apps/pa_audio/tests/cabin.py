@@ -185,8 +185,8 @@ class Pa:
         """Whether it answers that it is ready."""
         try:
             return listens(self.folder / "pa.sock") and self.http.get("/healthz").is_success
-        except httpx.ReadError:
-            return False  # a connection of before it was killed
+        except (httpx.ConnectError, httpx.ReadError):
+            return False  # its worker was killed a moment ago
 
     def worker(self) -> int:
         """The process that does the work."""
