@@ -17,7 +17,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bench.document import machine, table, write
+from bench import document
+from bench.document import table, write
 from bench.site import CONFIGURATION, NETWORKS, make_secrets, provision
 from image.settings import BUILD, ROOT, Source, built
 from image.tools import newest
@@ -63,41 +64,62 @@ Timed = Callable[[], float]
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 
+PARTS = ("boot", "provisioning", "fleet")
+
+
 def main() -> None:
     """Measure, and write it down."""
     parser = argparse.ArgumentParser(prog="python -m bench.appliance", description=__doc__)
-    parser.add_argument("image", type=Path, nargs="?", default=built(), help="else the last built")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; else all")
+    parser.add_argument("--image", type=Path, default=built(), help="else the last built")
     parser.add_argument("--runs", type=int, default=3, help="of each, in turn; 3 unless given")
     options = parser.parse_args()
+    parts = options.parts or PARTS
+    if unknown := set(parts) - set(PARTS):
+        parser.error(f"there is no part {', '.join(sorted(unknown))}, but {', '.join(PARTS)}")
     if os.geteuid() != 0:
         sys.exit("bench.appliance: plain Debian is installed as root: sudo make bench-image")
     with tempfile.TemporaryDirectory(dir=BUILD, prefix="appliance-") as name:
-        sections = _measure(options.image.absolute(), options.runs, Path(name))
-        begin = f"{machine()} Medians of {options.runs} runs.\n\n"
-        write("appliance", begin + "\n".join(sections))
-        measure_fleet(options.image.absolute(), Path(name))
+        image, folder = options.image.absolute(), Path(name)
+        make_secrets()
+        if {"boot", "provisioning"} & set(parts):
+            _measure(image, options.runs, folder, parts)
+        if "fleet" in parts:
+            _measure_fleet(image, folder)
 
 
-def _measure(image: Path, runs: int, folder: Path) -> list[str]:
+def _measure(image: Path, runs: int, folder: Path, parts: Sequence[str]) -> None:
     aircraft = folder / "aircraft.qcow2"
     machine = Machine(image, networks=NETWORKS, direct=True)
     with VM(machine) as vm:
         print("boots for the first time, and is provisioned", flush=True)
-        make_secrets()
         first = _boot(vm, "ife.target")
         vm.wait_for_ssh()
         _provision(vm, CONFIGURATION)
-        defaults = folder / "ansible.cfg"
-        defaults.write_text(DEFAULTS.format(root=ROOT))
-        ours, theirs = _in_turn(
-            runs,
-            lambda: _provision(vm, CONFIGURATION),
-            lambda: _provision(vm, defaults),
-        )
+        if "provisioning" in parts:
+            _measure_provisioning(vm, runs, folder)
         vm.shut_down()
         vm.keep_disk(aircraft)
-    plain = _plain(folder)
-    with VM(replace(machine, image=aircraft)) as flying, VM(replace(machine, image=plain)) as bare:
+    if "boot" in parts:
+        _measure_boot(replace(machine, image=aircraft), runs, folder, first)
+
+
+def _measure_provisioning(vm: VM, runs: int, folder: Path) -> None:
+    defaults = folder / "ansible.cfg"
+    defaults.write_text(DEFAULTS.format(root=ROOT))
+    ours, theirs = _in_turn(
+        runs,
+        lambda: _provision(vm, CONFIGURATION),
+        lambda: _provision(vm, defaults),
+    )
+    rows = [["ansible.cfg", f"{ours:.1f}"], ["Ansible's own", f"{theirs:.1f}"]]
+    text = f"{table(['settings', 's'], *rows)}\n{ours / theirs:.2f}x Ansible's own.\n"
+    write("provisioning", f"{_of(runs)}{text}")
+
+
+def _measure_boot(machine: Machine, runs: int, folder: Path, first: float) -> None:
+    plain = replace(machine, image=_plain(folder))
+    with VM(machine) as flying, VM(plain) as bare:
         _boot(bare, "multi-user.target")  # its first, which is no part of the comparison
         bare.cut_power()
         booted, bare_booted = _in_turn(
@@ -112,41 +134,28 @@ def _measure(image: Path, runs: int, folder: Path) -> list[str]:
         memory = int(flying.run("free --mebi | awk '/^Mem/ {print $3}'").stdout)
         packages = _largest(flying)
         erofs = int(flying.run("df --output=used --block-size=1M / | tail -1").stdout)
-    return [
-        f"""### Power-on to everything up
-
-{
-            table(
-                ["what", "s"],
-                ["an aircraft, to `ife.target`", f"{booted:.1f}"],
-                ["plain Debian 13, to `multi-user.target`", f"{bare_booted:.1f}"],
-                ["an aircraft, until each app answers, with somebody logged in", f"{answered:.1f}"],
-                ["the image's first boot, not provisioned", f"{first:.1f}"],
-            )
-        }
+    times = [
+        ["an aircraft, to `ife.target`", f"{booted:.1f}"],
+        ["plain Debian 13, to `multi-user.target`", f"{bare_booted:.1f}"],
+        ["an aircraft, until each app answers, with somebody logged in", f"{answered:.1f}"],
+        ["the image's first boot, not provisioned", f"{first:.1f}"],
+    ]
+    sizes = [[name, f"{size / 1024:.0f}"] for name, size in packages]
+    text = f"""{table(["what", "s"], *times)}
 {booted / bare_booted:.2f}x plain Debian. The kernel is started directly, without firmware.
-""",
-        f"""### A run of playbooks/site.yml that changes nothing
-
-{
-            table(
-                ["settings", "s"],
-                ["ansible.cfg", f"{ours:.1f}"],
-                ["Ansible's own", f"{theirs:.1f}"],
-            )
-        }
-{ours / theirs:.2f}x Ansible's own.
-""",
-        f"""### What it takes
 
 {memory} MiB of memory in use at rest, with PostgreSQL, Redis, nginx and all apps; the root is
 {erofs} MiB of erofs. Its ten largest packages, as installed:
 
-{table(["package", "MiB"], *([name, f"{size / 1024:.0f}"] for name, size in packages))}""",
-    ]
+{table(["package", "MiB"], *sizes)}"""
+    write("boot", f"{_of(runs)}{text}")
 
 
-def measure_fleet(image: Path, folder: Path) -> None:
+def _of(runs: int) -> str:
+    return f"{document.machine()} Medians of {runs} runs.\n\n"
+
+
+def _measure_fleet(image: Path, folder: Path) -> None:
     """Measure runs that change nothing against a fleet, and write it down.
 
     All its aircraft are one machine: what the servers do is done one after the other, which makes
@@ -167,7 +176,6 @@ def measure_fleet(image: Path, folder: Path) -> None:
     rows = []
     with VM(Machine(image, networks=NETWORKS, direct=True)) as vm:
         print("boots, and is provisioned", flush=True)
-        make_secrets()
         vm.boot()
         vm.wait_for_ssh()
         _provision(vm, CONFIGURATION)
@@ -181,7 +189,7 @@ def measure_fleet(image: Path, folder: Path) -> None:
             rows.append([str(aircraft), str(forks), f"{seconds:.0f}", f"{processor:.0f}"])
             print(*rows[-1], flush=True)
     head = ["aircraft", "at a time", "s", "controller's processor, s"]
-    write("fleet", f"{machine()} One run of each.\n\n{table(head, *rows)}")
+    write("fleet", f"{document.machine()} One run of each.\n\n{table(head, *rows)}")
 
 
 def _in_turn(runs: int, one: Timed, other: Timed) -> tuple[float, float]:
