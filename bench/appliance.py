@@ -49,7 +49,7 @@ UNTIL_ALL_ANSWER = f"""
 for app in {APPS}; do
     socket=/run/ife/$app.sock
     [ -S $socket ] || continue
-    until printf 'GET /healthz HTTP/1.0\\r\\n\\r\\n' | nc -NU -w 20 $socket | grep -q ' 200 '; do
+    until printf 'GET /healthz HTTP/1.0\\r\\n\\r\\n' | nc -U -w 20 $socket | grep -q ' 200 '; do
         sleep 0.2
     done
 done

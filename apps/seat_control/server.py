@@ -93,6 +93,8 @@ def serve(
         lifespan="on",
         ws="none",
         log_config=None,
+        # The crew page asks each 2 s how it is; that is nothing for the journal.
+        access_log=False,
         # Answers carry nothing that nobody reads: no `Date`, no `Server`.
         proxy_headers=False,
         date_header=False,

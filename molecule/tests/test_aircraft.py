@@ -72,8 +72,8 @@ def test_a_service_runs_and_starts_at_the_next_boot(host: Host, service: str) ->
 
 
 def test_nothing_starts_over_and_over(host: Host) -> None:
-    restarts = host.check_output("systemctl show --property=NRestarts --value 'ife-*.service'")
-    assert set(restarts.split()) == {"0"}
+    shown = host.check_output("systemctl show --property=Id,NRestarts 'ife-*.service'")
+    assert [unit for unit in shown.split("\n\n") if "NRestarts=0" not in unit] == []
 
 
 def test_it_has_its_name(host: Host, aircraft: dict[str, Any]) -> None:
@@ -133,8 +133,9 @@ def test_secrets_are_roots(host: Host) -> None:
 
 
 def test_it_says_that_all_is_well(host: Host, aircraft: dict[str, Any]) -> None:
-    """But for the seats: there are none."""
+    """But for the seats and the PA's equipment: there are none."""
     told = json.loads(host.run("ife-status --json").stdout)
     wrong = [finding["what"] for finding in told["findings"] if finding["level"] == "wrong"]
-    assert [what for what in wrong if "seats" not in what] == []
+    missing = ("seats", "ife-pa_audio.service says: degraded: keylines")
+    assert [what for what in wrong if not any(part in what for part in missing)] == []
     assert told["facts"]["registration"] == aircraft["registration"]
