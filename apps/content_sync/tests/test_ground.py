@@ -110,14 +110,20 @@ def test_logs_are_sent_one_at_a_time(ground: Ground, monkeypatch: pytest.MonkeyP
     wait_until(lambda: state(again) == "done", "the next are sent, too")
 
 
-def test_of_a_long_journal_the_end_is_kept_and_no_more(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A journalctl that has more to say than may be in memory."""
+@pytest.fixture
+def journalctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program by that name, to be written."""
     script = tmp_path / "journalctl"
-    script.write_text("#!/bin/sh\nseq -f 'line %.0f of the journal' 400000\necho \xff\n")
-    script.chmod(0o755)
+    script.touch(mode=0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    return script
+
+
+def test_of_a_long_journal_the_end_is_kept_and_no_more(
+    journalctl: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has more to say than may be in memory."""
+    journalctl.write_text("#!/bin/sh\nseq -f 'line %.0f of the journal' 400000\necho \xff\n")
     monkeypatch.setattr(logs, "MAX_TEXT", 300_000)
     monkeypatch.setattr(logs, "pack", lambda text, _: text)
     tracemalloc.start()
@@ -133,12 +139,7 @@ def test_of_a_long_journal_the_end_is_kept_and_no_more(
     assert lines[0].startswith(b"line "), "the first is a whole line"
 
 
-def test_a_journal_that_cannot_be_read_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    script = tmp_path / "journalctl"
-    script.write_text("#!/bin/sh\nexit 1\n")
-    script.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+def test_a_journal_that_cannot_be_read_is_told(journalctl: Path) -> None:
+    journalctl.write_text("#!/bin/sh\nexit 1\n")
     with pytest.raises(logs.LogsError, match="cannot be read"):
         logs.collect()
