@@ -261,8 +261,8 @@ class Turnaround:
             self._lost = None
             self._usage_out(USAGE_FIRST)
             self._coming = self._missing(offer)
-            # What has changed in its catalogue alone is there already.
-            self._take(offer.kinds.keys() - {coming.kind for coming in self._coming})
+            if ready := self._ready(offer):
+                self._take(ready)
             self._make_room(offer)
             self._bring(line)
 
@@ -334,6 +334,20 @@ class Turnaround:
             ]
         )
         return found
+
+    def _ready(self, offer: Offer) -> set[Kind]:
+        """The kinds that are new though nothing of them is missing: they can be taken at once.
+
+        All of them where nothing is missing at all, since the set's version is new.
+        """
+        current = self._board.store.current
+        known = current.files if current else {}
+        coming = {one.kind for one in self._coming}
+        return {
+            kind
+            for kind, offered in offer.kinds.items()
+            if kind not in coming and not (coming and offered.files.items() <= known.items())
+        }
 
     def _left(self, wanted: Wanted) -> int:
         if self._board.store.has(wanted.digest):

@@ -131,6 +131,7 @@ def test_what_a_lying_hangar_said_is_forgotten(
     world: World, desk: Ground, aircraft: OnBoard
 ) -> None:
     """It gives other bytes under the names of what was signed; then it does so no more."""
+    desk.add("films", "metropolis", {"metropolis.mp4": RANDOM.randbytes(40_000)})
     desk.publish("news", "today", {"today.pdf": TODAY})
     lies = [desk.published / METADATA / "2.snapshot.json", desk.object("news/catalogue.json")]
     honest = {path: path.read_bytes() for path in lies}
@@ -149,6 +150,11 @@ def test_what_a_lying_hangar_said_is_forgotten(
         again(world, aircraft)
         wait_until(lambda: aircraft.version() == (3, 0), "it is gone", 30)
         assert aircraft.shows("news/today.pdf") is None
+        # What has not changed is not put in force under the new version, before what has.
+        desk.publish("news", "today", {"today.pdf": RANDOM.randbytes(150_000)})
+        again(world, aircraft)
+        wait_until(lambda: aircraft.version() == (4, 0), "it is back", 30)
+        assert (aircraft.folder / "log").read_text().count("a set is in force set=4") == 1
 
 
 def trouble(aircraft: OnBoard, words: str) -> bool:

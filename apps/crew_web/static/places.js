@@ -15,7 +15,11 @@ export function go(name) {
   document.body.dispatchEvent(new CustomEvent("place-changed", { detail: { name } }));
 }
 
-for (const button of buttons) button.addEventListener("click", () => go(button.dataset.place));
+for (const button of buttons) {
+  button.addEventListener("click", () => go(button.dataset.place));
+  // A press before somebody listens would be lost without a sign.
+  button.disabled = false;
+}
 
 /** Show the place that the address names; to be called when everybody listens. */
 export function start() {
