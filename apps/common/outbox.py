@@ -37,7 +37,8 @@ half loaded."""
 _UNDEFINED_TABLE = "42P01"
 """PostgreSQL's SQLSTATE."""
 
-INSERT = "INSERT INTO usage_outbox (kind, line) VALUES (%s, %s)"
+INSERT = "INSERT INTO usage_outbox (kind, line) SELECT * FROM unnest(%s::text[], %s::text[])"
+"""Kinds and lines, as many as there are in one statement."""
 
 
 class NoOutboxError(OSError):
@@ -77,10 +78,11 @@ def write(engine: Engine, records: Sequence[Record]) -> None:
     """
     from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
-    rows = [(record.kind, usage.line(record).decode()) for record in records]
+    kinds = [record.kind for record in records]
+    lines = [usage.line(record).decode() for record in records]
     try:
         with engine.begin() as connection:
-            connection.exec_driver_sql(INSERT, rows)
+            connection.exec_driver_sql(INSERT, (kinds, lines))
     except SQLAlchemyError as error:
         if (
             isinstance(error, ProgrammingError)
