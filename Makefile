@@ -79,7 +79,7 @@ vm: packages vm-packages .venv/stamp ## Boot the image in a virtual machine, unt
 test-vm: packages vm-packages $(STAMPS) ## Test the image in virtual machines [RAW=FILE]
 	$(if $(RAW),IFE_VM_IMAGE=$(abspath $(RAW))) $(BIN)/pytest -m "vm and not long" tests/vm
 
-test-all: install vm-packages build ## All that takes long: 20 power cuts, Secure Boot, Molecule, soaks [RAW=FILE]
+test-vm-all: install vm-packages build ## All that takes long: 20 power cuts, Secure Boot, Molecule, soaks [RAW=FILE]
 	$(if $(RAW),IFE_VM_IMAGE=$(abspath $(RAW))) $(BIN)/pytest -m "vm or long"
 	$(if $(RAW),IFE_VM_IMAGE=$(abspath $(RAW))) $(MOLECULE) default
 	$(if $(RAW),IFE_VM_IMAGE=$(abspath $(RAW))) $(MOLECULE) alternative
@@ -102,7 +102,7 @@ image-packages:
 vm-packages:
 	@bench/install_packages.sh image/vm/packages.txt tests/vm/packages.txt
 
-.PHONY: help demo demo-disk demo-down install build lint test bench-seats bench-media bench-content bench-gate bench-image image image-check vm test-vm test-all clean \
+.PHONY: help demo demo-disk demo-down install build lint test bench-seats bench-media bench-content bench-gate bench-image image image-check vm test-vm test-vm-all clean \
 	packages test-packages image-packages vm-packages
 
 # -- what is newer than what it is made of takes no time ---------------------------------------
