@@ -127,8 +127,10 @@ def _measure_boot(machine: Machine, runs: int, folder: Path, first: float) -> No
             lambda: _booted_alone(flying, "ife.target"),
             lambda: _booted_alone(bare, "multi-user.target"),
         )
+        begin = time.monotonic()
         flying.boot()
         flying.wait_for_ssh()
+        reached = time.monotonic() - begin
         answered = float(flying.run(UNTIL_ALL_ANSWER, timeout=BOOT_TIMEOUT).stdout)
         time.sleep(REST)
         memory = int(flying.run("free --mebi | awk '/^Mem/ {print $3}'").stdout)
@@ -137,7 +139,8 @@ def _measure_boot(machine: Machine, runs: int, folder: Path, first: float) -> No
     times = [
         ["an aircraft, to `ife.target`", f"{booted:.1f}"],
         ["plain Debian 13, to `multi-user.target`", f"{bare_booted:.1f}"],
-        ["an aircraft, until each app answers, with somebody logged in", f"{answered:.1f}"],
+        ["an aircraft, until it is reached by SSH over the ground's network", f"{reached:.1f}"],
+        ["an aircraft, until each app answers", f"{answered:.1f}"],
         ["the image's first boot, not provisioned", f"{first:.1f}"],
     ]
     sizes = [[name, f"{size / 1024:.0f}"] for name, size in packages]
