@@ -213,7 +213,7 @@ def test_what_is_killed_comes_back(aircraft: VM, unit: str) -> None:
 @pytest.mark.long
 def test_a_run_that_was_cut_off_is_ended_by_the_next(aircraft: VM) -> None:
     """It had changed the firewall's file, and was to load it at its end."""
-    asked = "--extra-vars=firewall_connections_rate=77"
+    asked = '--extra-vars={"firewall_connections_rate": 77}'  # without JSON it is a string
     run = start(aircraft, asked)
     changed = "grep -q 'over 77/second' /etc/nftables.conf"
     aircraft.run(f"until {changed}; do sleep 0.5; done", timeout=RUN_TIMEOUT)
