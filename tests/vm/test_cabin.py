@@ -91,7 +91,7 @@ def test_a_restart_of_seat_control_loses_no_status(aircraft: VM) -> None:
         finally:
             process.kill()
     assert told["failures"] == {}
-    assert min(told["answered"].values()) > RESTARTS
+    assert min(told["answered"].values()) >= RESTARTS
 
 
 @pytest.fixture
