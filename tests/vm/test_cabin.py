@@ -71,6 +71,12 @@ def cabin(aircraft: VM, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ca
             process.wait(20)
 
 
+UNTIL_IT_ANSWERS = r"""
+until printf 'GET /healthz HTTP/1.0\r\n\r\n' | nc -U -w 20 /run/ife/seat_control.sock |
+    grep -q ' 200 '; do sleep 0.5; done
+"""
+
+
 @pytest.mark.long
 def test_a_restart_of_seat_control_loses_no_status(aircraft: VM) -> None:
     """Its socket stays open meanwhile, and nginx waits there."""
@@ -86,7 +92,7 @@ def test_a_restart_of_seat_control_loses_no_status(aircraft: VM) -> None:
         try:
             assert process.stdout.readline() == "reporting\n"
             for _ in range(RESTARTS):
-                aircraft.run("systemctl restart ife-seat_control", timeout=180)
+                aircraft.run(f"systemctl restart ife-seat_control; {UNTIL_IT_ANSWERS}", timeout=180)
             told = json.loads(process.communicate(timeout=180)[0])
         finally:
             process.kill()
