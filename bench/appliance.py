@@ -19,7 +19,7 @@ from pathlib import Path
 
 from bench import document
 from bench.document import table, write
-from bench.site import CONFIGURATION, NETWORKS, make_secrets, provision
+from bench.site import CONFIGURATION, NETWORKS, UNTIL_IT_ANSWERS, make_secrets, provision
 from image.settings import BUILD, ROOT, Source, built
 from image.tools import newest
 from image.vm.machine import Machine
@@ -47,11 +47,8 @@ POLL = 0.05
 APPS = " ".join(sorted(path.parent.name for path in (ROOT / "apps").glob("*/app.py")))
 UNTIL_ALL_ANSWER = f"""
 for app in {APPS}; do
-    socket=/run/ife/$app.sock
-    [ -S $socket ] || continue
-    until printf 'GET /healthz HTTP/1.0\\r\\n\\r\\n' | nc -U -w 20 $socket | grep -q ' 200 '; do
-        sleep 0.2
-    done
+    [ -S /run/ife/$app.sock ] || continue
+    {UNTIL_IT_ANSWERS}
 done
 cut -d' ' -f1 /proc/uptime
 """

@@ -28,6 +28,14 @@ AVIONICS = Network.parse("avionics=10.23.0.2/24")
 NETWORKS = (GROUND, CABIN, WIRELESS, CREW, AVIONICS)
 
 
+UNTIL_IT_ANSWERS = r"""
+until printf 'GET /healthz HTTP/1.0\r\n\r\n' | nc -U -w 20 /run/ife/$app.sock | grep -q ' 200 '; do
+    sleep 0.2
+done
+"""
+"""What a shell on the machine does until the app named `$app` has loaded, and answers."""
+
+
 @dataclass(frozen=True)
 class Run:
     """One run: the tasks and handlers that changed something, by name, and what failed."""

@@ -15,7 +15,7 @@ from apps.common import layout
 from apps.common.testing import listens, wait_until
 from bench.cabin import CabinSettings
 from bench.orders import Order, give
-from bench.site import CABIN, ROOT
+from bench.site import CABIN, ROOT, UNTIL_IT_ANSWERS
 from image.vm.vm import VM
 from tests.browser import chromium
 
@@ -71,12 +71,6 @@ def cabin(aircraft: VM, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ca
             process.wait(20)
 
 
-UNTIL_IT_ANSWERS = r"""
-until printf 'GET /healthz HTTP/1.0\r\n\r\n' | nc -U -w 20 /run/ife/seat_control.sock |
-    grep -q ' 200 '; do sleep 0.5; done
-"""
-
-
 @pytest.mark.long
 def test_a_restart_of_seat_control_loses_no_status(aircraft: VM) -> None:
     """Its socket stays open meanwhile, and nginx waits there."""
@@ -92,12 +86,14 @@ def test_a_restart_of_seat_control_loses_no_status(aircraft: VM) -> None:
         try:
             assert process.stdout.readline() == "reporting\n"
             for _ in range(RESTARTS):
-                aircraft.run(f"systemctl restart ife-seat_control; {UNTIL_IT_ANSWERS}", timeout=180)
+                aircraft.run(
+                    f"app=seat_control; systemctl restart ife-$app; {UNTIL_IT_ANSWERS}", 180
+                )
             told = json.loads(process.communicate(timeout=180)[0])
         finally:
             process.kill()
     assert told["failures"] == {}
-    assert min(told["answered"].values()) >= RESTARTS
+    assert min(told["answered"].values()) > RESTARTS
 
 
 @pytest.fixture
