@@ -61,8 +61,10 @@ bench-media: packages $(STAMPS) ## Measure the PA and the streams against their 
 bench-content: packages .venv/stamp ## Measure imports of content against cp and sha256sum, into docs/benchmarks.md
 	$(BIN)/python -m bench.imports --gigabytes=20
 
-bench-gate: packages .venv/stamp ## Measure usage and heartbeats at the gate, into docs/benchmarks.md
+bench-gate: packages .venv/stamp ## Measure the gate against its peers, into docs/benchmarks.md
+	@bench/install_packages.sh bench/gate/packages.txt
 	$(BIN)/python -m bench.gate
+	$(BIN)/python -m bench.gate.carry
 
 bench-image: packages image-packages vm-packages .venv/stamp ## Measure the built image and its provisioning
 	@$(AS_ROOT) $(BIN)/python -B -m bench.appliance

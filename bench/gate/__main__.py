@@ -44,8 +44,8 @@ def _usage(runs: int, keys: Keys) -> str:
 
 
 def _kills(keys: Keys, times: int) -> str:
-    found = kills.run(keys, times, seed=times)
-    rows = [["killed", "times"], *([name, str(count)] for name, count in found.kills.items())]
+    found = kills.run(keys, lambda ends: ends.kill(times, seed=times))
+    rows = [["killed", "times"], *([name, str(count)] for name, count in found.disturbed.items())]
     return f"""### Usage, while either side is killed
 
 {table(*rows)}

@@ -1,4 +1,4 @@
-"""Usage on its way from an aircraft to the Hangar, while one side or the other is killed."""
+"""Usage on its way from an aircraft to the Hangar, while a side is killed or has a full disk."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, Self
@@ -21,6 +22,9 @@ from bench.gate.aircraft import variables
 from bench.gate.hangar import Hangar, Keys
 
 REGISTRATION = "EC-LAB"
+DISK = "300M"
+"""Of each database: a PostgreSQL takes some 60 MB, its log up to 96 more."""
+
 DONE_WITHIN = 120.0
 """Seconds after the last kill within which all must have arrived."""
 
@@ -29,7 +33,7 @@ DONE_WITHIN = 120.0
 class Outcome:
     """What was written on board, and what the Hangar has of it."""
 
-    kills: dict[str, int]
+    disturbed: dict[str, int]
     written: int
     lost: set[UUID]
     unknown: set[UUID]
@@ -108,21 +112,66 @@ class _Aircraft:
         self.kill()
 
 
-def run(keys: Keys, kills: int, seed: int) -> Outcome:
-    """Kill one of the four so many times: the aircraft's app or database, or the Hangar's.
+@dataclass
+class Ends:
+    """What usage goes through on its way, by name: each can be killed and started again.
+
+    Attributes:
+        victims: all four.
+        disks: what the databases are on: the aircraft's, and the Hangar's.
+        done: how often each was disturbed.
+        arrived: what the Hangar has.
+    """
+
+    victims: dict[str, _Victim]
+    disks: dict[str, Path]
+    arrived: _Arrived
+    done: dict[str, int] = field(default_factory=dict)
+
+    def kill(self, times: int, seed: int) -> None:
+        """Kill one of them so many times, and start it again."""
+        dice = random.Random(seed)  # noqa: S311 - no secret
+        self.done |= dict.fromkeys(self.victims, 0)
+        for number in range(times):
+            batches = self.arrived.batches()
+            time.sleep(dice.uniform(0, 0.3))
+            name = dice.choice(list(self.victims))
+            self.victims[name].kill()
+            self.victims[name].start()
+            self.done[name] += 1
+            # Mostly the next one when usage flows again, now and then at once.
+            if dice.random() < 0.8:
+                self._flows(batches, f"kill {number + 1}, of {name}")
+
+    def fill_disks(self, seconds: float) -> None:
+        """Have each disk full for so long, one after the other."""
+        for name, disk in self.disks.items():
+            ballast = disk / "ballast"
+            with suppress(OSError), ballast.open("wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(1 << 16))
+            time.sleep(seconds)
+            ballast.unlink()
+            self.done[name] = 1
+            self._flows(self.arrived.batches(), f"the disk was full: {name}")
+
+    def _flows(self, batches: int, after: str) -> None:
+        wait_until(lambda: self.arrived.batches() > batches, f"usage flows again after {after}", 60)
+
+
+def run(keys: Keys, disturb: Callable[[Ends], None]) -> Outcome:
+    """Disturb what usage goes through while an app writes; what is there when all has arrived.
 
     Args:
         keys: of the Hangar and of EC-LAB.
-        kills: how many times.
-        seed: of what is killed when.
+        disturb: does it, and ends.
     """
-    dice = random.Random(seed)  # noqa: S311 - no secret
     with (
-        tempfile.TemporaryDirectory(prefix="ife-") as aircraft_folder,
-        tempfile.TemporaryDirectory(prefix="ife-") as ground_folder,
+        _disk() as aircraft_disk,
+        _disk() as hangar_disk,
         tempfile.TemporaryDirectory(prefix="ife-") as hangar_folder,
-        PostgresServer(Path(aircraft_folder)) as aircraft_database,
-        PostgresServer(Path(ground_folder)) as hangar_database,
+        PostgresServer(aircraft_disk / "postgresql") as aircraft_database,
+        PostgresServer(hangar_disk / "postgresql") as hangar_database,
     ):
         usage = aircraft_database.create("ife-content_sync")
         fleet = hangar_database.create("ife-hangar")
@@ -139,24 +188,12 @@ def run(keys: Keys, kills: int, seed: int) -> Outcome:
                 "the Hangar's app": hangar,
                 "the Hangar's database": hangar_database,
             }
-            done = dict.fromkeys(victims, 0)
-            producer = _Producer(usage_url)
             arrived = _Arrived(hangar_database, fleet)
+            disks = {"the aircraft's disk": aircraft_disk, "the Hangar's disk": hangar_disk}
+            ends = Ends(victims, disks, arrived)
+            producer = _Producer(usage_url)
             wait_until(lambda: arrived.batches() > 0, "usage arrives", timeout=60)
-            for kill in range(kills):
-                batches = arrived.batches()
-                time.sleep(dice.uniform(0, 0.3))
-                name = dice.choice(list(victims))
-                victims[name].kill()
-                victims[name].start()
-                done[name] += 1
-                # Mostly the next one when usage flows again, now and then at once.
-                if dice.random() < 0.8:
-                    wait_until(
-                        lambda than=batches + 1: arrived.batches() > than,  # type: ignore[misc]
-                        f"usage flows again after kill {kill + 1}, of {name}",
-                        timeout=60,
-                    )
+            disturb(ends)
             producer.finish()
             waiting = (
                 "SELECT (SELECT count(*) FROM usage_outbox) + (SELECT count(*) FROM usage_batch)"
@@ -171,13 +208,26 @@ def run(keys: Keys, kills: int, seed: int) -> Outcome:
             count = arrived.batches()
     written = set(producer.written)
     return Outcome(
-        kills=done,
+        disturbed=ends.done,
         written=len(written),
         lost=written - set(ids),
         unknown=set(ids) - written,
         doubled=len(ids) - len(set(ids)) + abs(told - len(ids)),
         batches=count,
     )
+
+
+@contextmanager
+def _disk() -> Iterator[Path]:
+    """A small disk of its own."""
+    with tempfile.TemporaryDirectory(prefix="ife-") as name:
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK},mode=755", "tmpfs", name]
+        subprocess.run(mount, check=True, timeout=10)
+        try:
+            (Path(name) / "postgresql").mkdir()
+            yield Path(name)
+        finally:
+            subprocess.run(["umount", "--lazy", name], check=True, timeout=10)
 
 
 @dataclass

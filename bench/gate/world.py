@@ -31,7 +31,7 @@ from pyroute2 import NetNS
 from apps.common.testing import wait_until
 from apps.content_sync.carry import Account
 from bench.namespace import Namespace
-from bench.shaper import Order, Shaper
+from bench.shaper import Counts, Order, Shaper
 
 HANGAR, AIRCRAFT, ELSEWHERE = (IPv4Address(f"10.24.0.{number}") for number in (1, 2, 3))
 INTERFACE = "ground0"
@@ -53,7 +53,7 @@ class World:
     """
 
     def __init__(self, order: Order = POOR) -> None:
-        self._order = order
+        self._order = self._now = order
         self._stack = ExitStack()
         self._sshd: subprocess.Popen[str] | None = None
 
@@ -75,7 +75,7 @@ class World:
         self.hangar = enter(Namespace(f"h{number}"))
         self.aircraft = enter(Namespace(f"a{number}"))
         self.shaper = enter(Shaper(f"{self.aircraft.name}:{INTERFACE}", f"{self.hangar.name}:eth0"))
-        self.shaper.set(self._order)
+        self._tell(self._order)
         self._stack.callback(self._end)
         self.hangar.bring_up("lo")
         self.hangar.bring_up("eth0", f"{HANGAR}/24")
@@ -101,20 +101,24 @@ class World:
     def set(self, order: Order) -> None:
         """Have the line so."""
         self._order = order
-        self.shaper.set(order)
+        self._tell(order)
 
     def unplug(self) -> None:
         """Both ends lose their carrier."""
-        self.shaper.set(self._order.model_copy(update={"up": False}))
+        self._tell(self._order.model_copy(update={"up": False}))
 
     def plug(self) -> None:
         """The line is there again."""
-        self.shaper.set(self._order)
+        self._tell(self._order)
 
     def carried(self) -> int:
         """Bytes that the line has carried, both ways."""
-        counts = self.shaper.set(self._order)
+        counts = self._tell(self._now)
         return counts.there + counts.back
+
+    def _tell(self, order: Order) -> Counts:
+        self._now = order
+        return self.shaper.set(order)
 
     def move(self) -> None:
         """The aircraft gets another address, and loses the one that it had."""
@@ -141,13 +145,13 @@ class World:
             f"AuthorizedKeysFile {self.folder}/authorized_keys\nStrictModes no\n"
             # An account that every Debian has and that has a shell, which a forced command takes.
             "PermitRootLogin forced-commands-only\nPidFile none\n"
-            "ClientAliveInterval 5\nClientAliveCountMax 2\n"
+            "ClientAliveInterval 5\nClientAliveCountMax 2\nMaxStartups 100:30:300\n"
         )
 
-    def allow(self, key: str = "aircraft") -> None:
-        """Have the Hangar let in this key, and no other, to read the repository."""
+    def allow(self, key: str = "aircraft", folder: Path | None = None) -> None:
+        """Have the Hangar let in this key, and no other, to read the repository, or this folder."""
         line = (self.folder / f"{key}.key.pub").read_text()
-        allowed = f'restrict,command="rrsync -ro -no-lock {self.repository}" {line}'
+        allowed = f'restrict,command="rrsync -ro -no-lock {folder or self.repository}" {line}'
         (self.folder / "authorized_keys").write_text(allowed)
 
     def pin(self, key: str) -> None:
@@ -177,7 +181,7 @@ class World:
                 stderr=log,
                 text=True,
             )
-        wait_until(lambda: self._listens(22), "the Hangar's sshd listens")
+        wait_until(lambda: self.listens(22), "the Hangar's sshd listens")
 
     @contextlib.contextmanager
     def relay(self, port: int) -> Iterator[None]:
@@ -192,7 +196,8 @@ class World:
         if self._sshd is not None:
             self._sshd.wait(timeout=10)
 
-    def _listens(self, port: int) -> bool:
+    def listens(self, port: int) -> bool:
+        """Whether somebody takes connections at this TCP port of the Hangar."""
         sockets = self.hangar.run(Path("/proc/thread-self/net/tcp").read_text)
         return f":{port:04X} 00000000:0000 0A" in sockets
 

@@ -1,4 +1,4 @@
-"""Usage arrives exactly once, whatever is killed on its way: PostgreSQL, gunicorn, the aircraft."""
+"""Usage arrives exactly once, whatever is killed on its way, and when a disk is full."""
 
 from __future__ import annotations
 
@@ -16,8 +16,15 @@ from tests.roles.ground import Ground
     ],
 )
 def test_nothing_is_lost_or_doubled_when_either_side_is_killed(ground: Ground, times: int) -> None:
-    outcome = kills.run(ground.keys, times, seed=times)
-    print(outcome.kills, outcome.written, "records in", outcome.batches, "batches")
-    assert sum(outcome.kills.values()) == times
+    outcome = kills.run(ground.keys, lambda ends: ends.kill(times, seed=times))
+    print(outcome.disturbed, outcome.written, "records in", outcome.batches, "batches")
+    assert sum(outcome.disturbed.values()) == times
     assert outcome.written > 20 * times
+    assert (outcome.lost, outcome.unknown, outcome.doubled) == (set(), set(), 0)
+
+
+@pytest.mark.timeout(300)
+def test_nothing_is_lost_or_doubled_when_a_disk_is_full(ground: Ground) -> None:
+    outcome = kills.run(ground.keys, lambda ends: ends.fill_disks(5))
+    assert set(outcome.disturbed) == {"the aircraft's disk", "the Hangar's disk"}
     assert (outcome.lost, outcome.unknown, outcome.doubled) == (set(), set(), 0)
