@@ -25,6 +25,9 @@ REGISTRATION = "EC-LAB"
 DISK = "300M"
 """Of each database: a PostgreSQL takes some 60 MB, its log up to 96 more."""
 
+STILL = 3.0
+"""Seconds without a batch after which nothing flows."""
+
 DONE_WITHIN = 120.0
 """Seconds after the last kill within which all must have arrived."""
 
@@ -46,6 +49,7 @@ class _Producer:
     """An app that writes records all the time; one whose writing failed it writes again."""
 
     url: str
+    plays: int
     written: list[UUID] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -65,7 +69,7 @@ class _Producer:
             number += 1
             records: list[Record] = [
                 Sale(item="cola", quantity=1, amount=number, currency="EUR", payment="card"),
-                *(Play(media=f"film-{number % 7}", seconds=each) for each in range(5)),
+                *(Play(media=f"film-{number % 7}", seconds=each) for each in range(self.plays)),
                 Stat(name="loop", value=number),
             ]
             while True:
@@ -118,7 +122,7 @@ class Ends:
 
     Attributes:
         victims: all four.
-        disks: what the databases are on: the aircraft's, and the Hangar's.
+        disks: what the databases among them are on.
         done: how often each was disturbed.
         arrived: what the Hangar has.
     """
@@ -143,28 +147,36 @@ class Ends:
             if dice.random() < 0.8:
                 self._flows(batches, f"kill {number + 1}, of {name}")
 
-    def fill_disks(self, seconds: float) -> None:
-        """Have each disk full for so long, one after the other."""
+    def fill_disks(self) -> None:
+        """Have each disk full, one after the other, until no usage flows any more."""
         for name, disk in self.disks.items():
             ballast = disk / "ballast"
             with suppress(OSError), ballast.open("wb", buffering=0) as file:
                 while True:
                     file.write(bytes(1 << 16))
-            time.sleep(seconds)
+            wait_until(self._stands_still, f"nothing can be written: {name}", 60)
             ballast.unlink()
+            # As its unit does, where it has ended.
+            self.victims[name].start()
             self.done[name] = 1
             self._flows(self.arrived.batches(), f"the disk was full: {name}")
+
+    def _stands_still(self) -> bool:
+        batches = self.arrived.batches()
+        time.sleep(STILL)
+        return self.arrived.batches() == batches
 
     def _flows(self, batches: int, after: str) -> None:
         wait_until(lambda: self.arrived.batches() > batches, f"usage flows again after {after}", 60)
 
 
-def run(keys: Keys, disturb: Callable[[Ends], None]) -> Outcome:
+def run(keys: Keys, disturb: Callable[[Ends], None], plays: int = 5) -> Outcome:
     """Disturb what usage goes through while an app writes; what is there when all has arrived.
 
     Args:
         keys: of the Hangar and of EC-LAB.
         disturb: does it, and ends.
+        plays: how many the app writes at a time, beside a few other records.
     """
     with (
         _disk() as aircraft_disk,
@@ -189,9 +201,12 @@ def run(keys: Keys, disturb: Callable[[Ends], None]) -> Outcome:
                 "the Hangar's database": hangar_database,
             }
             arrived = _Arrived(hangar_database, fleet)
-            disks = {"the aircraft's disk": aircraft_disk, "the Hangar's disk": hangar_disk}
+            disks = {
+                "the aircraft's database": aircraft_disk,
+                "the Hangar's database": hangar_disk,
+            }
             ends = Ends(victims, disks, arrived)
-            producer = _Producer(usage_url)
+            producer = _Producer(usage_url, plays)
             wait_until(lambda: arrived.batches() > 0, "usage arrives", timeout=60)
             disturb(ends)
             producer.finish()

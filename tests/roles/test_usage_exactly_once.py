@@ -25,6 +25,6 @@ def test_nothing_is_lost_or_doubled_when_either_side_is_killed(ground: Ground, t
 
 @pytest.mark.timeout(300)
 def test_nothing_is_lost_or_doubled_when_a_disk_is_full(ground: Ground) -> None:
-    outcome = kills.run(ground.keys, lambda ends: ends.fill_disks(5))
-    assert set(outcome.disturbed) == {"the aircraft's disk", "the Hangar's disk"}
+    outcome = kills.run(ground.keys, kills.Ends.fill_disks, plays=500)
+    assert set(outcome.disturbed) == {"the aircraft's database", "the Hangar's database"}
     assert (outcome.lost, outcome.unknown, outcome.doubled) == (set(), set(), 0)
