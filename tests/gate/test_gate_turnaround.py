@@ -40,7 +40,7 @@ def is_right(desk: Ground, aircraft: OnBoard) -> bool:
 @pytest.mark.parametrize(
     ("times", "order", "megabytes"),
     [
-        pytest.param(1, QUICK, 6, id="few"),
+        pytest.param(1, QUICK, 6, id="few", marks=pytest.mark.timeout(300)),
         pytest.param(10, POOR, 30, id="many", marks=[pytest.mark.long, pytest.mark.timeout(1200)]),
     ],
 )
