@@ -154,7 +154,9 @@ def test_what_a_lying_hangar_said_is_forgotten(
         desk.publish("news", "today", {"today.pdf": RANDOM.randbytes(150_000)})
         again(world, aircraft)
         wait_until(lambda: aircraft.version() == (4, 0), "it is back", 30)
-        assert (aircraft.folder / "log").read_text().count("a set is in force set=4") == 1
+        switches = (aircraft.folder / "log").read_text
+        wait_until(lambda: "a set is in force set=4 missing=0" in switches(), "it is told")
+        assert switches().count("a set is in force set=4") == 1
 
 
 def trouble(aircraft: OnBoard, words: str) -> bool:
