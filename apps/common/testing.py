@@ -47,6 +47,19 @@ async def wait_until_async(condition: Callable[[], object], what: str) -> None:
         await asyncio.sleep(0.005)
 
 
+@contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Path]:
+    """Have a folder lie on a disk of its own, empty, of so many bytes (``12M``), as root."""
+    folder.mkdir(exist_ok=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs"]
+    subprocess.run([*mount, folder], check=True, timeout=10)
+    try:
+        yield folder
+    finally:
+        # Lazily: who is ending may still have files open there.
+        subprocess.run(["umount", "--lazy", folder], check=True, timeout=10)
+
+
 def listens(path: Path) -> bool:
     """Whether somebody takes connections at this Unix socket; its file is there a moment before."""
     with socket.socket(socket.AF_UNIX) as client:

@@ -26,7 +26,7 @@ from pyroute2 import netns
 
 from apps.common.content import object_path
 from apps.common.testing import wait_until
-from apps.content_sync.carry import Carrier, Line, Wanted
+from apps.content_sync.carry import Carrier, Line
 from bench.benchmark import in_turn, main
 from bench.document import table
 from bench.gate.onboard import OnBoard
@@ -75,14 +75,16 @@ class Day:
         rand = random.Random(1)  # noqa: S311 - the same each time
         # The Hangar's, empty, which the publisher makes anew.
         shutil.rmtree(self.ground.folder)
-        self.ground.repository.begin("EXA")
-        shutil.copy(self.ground.repository.root_path, self.ground.folder / "root.json")
+        self.ground.begin()
         for number in range(FILMS):
             self._add_film(number, rand)
         world_map = bytearray(rand.randbytes(MAP))
         self._issue(world_map, rand)
         Aircraft(self._former, self.ground.root).load(self.ground.source())
         self._keep_tree("yesterday")
+        for path in (self.trees / "yesterday").rglob("*"):
+            # rsync takes a file of the same length and time for the same.
+            os.utime(path, (0, 0))
         self.ground.repository.retire("films", {f"film-{number}" for number in range(NEW_FILMS)})
         for number in range(FILMS, FILMS + NEW_FILMS):
             self._add_film(number, rand)
@@ -107,28 +109,29 @@ class Day:
             path = self.trees / name / target
             path.parent.mkdir(parents=True, exist_ok=True)
             path.hardlink_to(self.ground.published / object_path(file.digest))
-            if name == "yesterday":
-                # rsync takes a file of the same length and time for the same.
-                os.utime(path, (0, 0))
 
     def content_of_yesterday(self, folder: Path) -> None:
-        """What an aircraft's store has; objects are links, since nobody writes to one."""
-        subprocess.run(["cp", "-al", self._former, folder], check=True, timeout=60)
+        """Put there what an aircraft's store has."""
+        _link_all(self._former, folder)
 
     def tree_of_yesterday(self) -> Path:
         """The same by names."""
         folder = self.world.folder / f"tree-{next(_NUMBERS)}"
-        subprocess.run(["cp", "-al", self.trees / "yesterday", folder], check=True, timeout=60)
+        _link_all(self.trees / "yesterday", folder)
         return folder
 
-    def is_today(self, folder: Path) -> bool:
-        """Whether there is all of today's, and no more."""
-        diff = subprocess.run(
-            ["diff", "--recursive", "--brief", "--exclude=slot.json", self.trees / "today", folder],
-            check=False,
-            timeout=120,
-        )
-        return diff.returncode == 0
+    def check(self, folder: Path) -> None:
+        """End all unless there is all of today's, and no more."""
+        diff = ["diff", "--recursive", "--brief", "--exclude=slot.json"]
+        if subprocess.run(
+            [*diff, self.trees / "today", folder], check=False, timeout=120
+        ).returncode:
+            raise SystemExit(f"{folder} is not as it was published")
+
+
+def _link_all(source: Path, to: Path) -> None:
+    """Copy a folder, with links in place of its files: nobody writes to one."""
+    subprocess.run(["cp", "-al", source, to], check=True, timeout=60)
 
 
 def ours(day: Day, flaps: int = 0) -> Found:
@@ -147,14 +150,11 @@ def ours(day: Day, flaps: int = 0) -> Found:
         film = NEW_FILMS * FILM // (flaps + 1)
         for number in range(flaps):
             _wait(lambda: world.carried() - before > (number + 1) * film)  # noqa: B023
-            world.unplug()
-            wait_until(lambda: aircraft.gate and not aircraft.gate.open, "it is closed", 30)
-            world.plug()
+            aircraft.flap()
         version = day.ground.repository.version
         _wait(lambda: aircraft.version() == (version, 0))
         whole, carried = time.monotonic() - began, world.carried() - before
-        if not day.is_today((aircraft.content / "current").resolve()):
-            raise SystemExit("the aircraft has not what was published")
+        day.check((aircraft.content / "current").resolve())
         return Found(carried, paper.seconds - began, whole)
 
 
@@ -172,8 +172,7 @@ def rsync(day: Day) -> Found:
     _run(world, "rsync", "-a", "--delete", f"--rsh={shell}", f"root@{HANGAR}:", f"{board}/")
     found = Found(world.carried() - before, paper.seconds - began, time.monotonic() - began)
     world.allow()
-    if not day.is_today(board):
-        raise SystemExit("rsync has not brought what was published")
+    day.check(board)
     return found
 
 
@@ -191,8 +190,7 @@ def casync(day: Day) -> int:
         url = f"http://{HANGAR}:{HTTP_PORT}/today.caidx"
         _run(world, "casync", "extract", f"--seed={board}", url, str(out))
         carried = world.carried() - before
-    if not day.is_today(out):
-        raise SystemExit("casync has not brought what was published")
+    day.check(out)
     return carried
 
 
@@ -208,18 +206,7 @@ class Fleet:
         self._world = world
         world.set(FAST)
         rand = random.Random(2)  # noqa: S311 - the same each time
-        self._wanted = []
-        for length in FLEET_FILES:
-            source = world.folder / "source"
-            source.write_bytes(rand.randbytes(length))
-            digest = subprocess.run(
-                ["sha256sum", source], check=True, capture_output=True, text=True, timeout=30
-            ).stdout.split()[0]
-            wanted = Wanted(digest, length)
-            path = world.repository / wanted.path
-            path.parent.mkdir(parents=True, exist_ok=True)
-            source.replace(path)
-            self._wanted.append(wanted)
+        self._wanted = [world.put(rand.randbytes(length)) for length in FLEET_FILES]
 
     def ours(self) -> float:
         """Bytes of content a second that come to all of them by the gate's way."""

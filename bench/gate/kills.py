@@ -16,7 +16,7 @@ from typing import Protocol, Self
 from uuid import UUID
 
 from apps.common import outbox
-from apps.common.testing import PostgresServer, wait_until
+from apps.common.testing import PostgresServer, small_disk, wait_until
 from apps.common.usage import Play, Record, Sale, Stat
 from bench.gate.aircraft import variables
 from bench.gate.hangar import Hangar, Keys
@@ -234,15 +234,9 @@ def run(keys: Keys, disturb: Callable[[Ends], None], plays: int = 5) -> Outcome:
 
 @contextmanager
 def _disk() -> Iterator[Path]:
-    """A small disk of its own."""
-    with tempfile.TemporaryDirectory(prefix="ife-") as name:
-        mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK},mode=755", "tmpfs", name]
-        subprocess.run(mount, check=True, timeout=10)
-        try:
-            (Path(name) / "postgresql").mkdir()
-            yield Path(name)
-        finally:
-            subprocess.run(["umount", "--lazy", name], check=True, timeout=10)
+    with tempfile.TemporaryDirectory(prefix="ife-") as name, small_disk(Path(name), DISK) as disk:
+        (disk / "postgresql").mkdir()
+        yield disk
 
 
 @dataclass

@@ -108,6 +108,12 @@ class OnBoard:
             self._process = None
             wait_until(lambda: not self._world.aircraft.processes(), "nobody is left", 30)
 
+    def flap(self) -> None:
+        """The link goes, and is there again when the gate is closed."""
+        self._world.unplug()
+        wait_until(lambda: self.gate and not self.gate.open, "the gate is closed")
+        self._world.plug()
+
     @property
     def state(self) -> ContentState | None:
         """What it said last on the bus."""

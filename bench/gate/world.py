@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 import itertools
 import socket
 import subprocess
@@ -29,7 +30,7 @@ from nacl.signing import SigningKey
 from pyroute2 import NetNS
 
 from apps.common.testing import wait_until
-from apps.content_sync.carry import Account
+from apps.content_sync.carry import Account, Wanted
 from bench.namespace import Namespace
 from bench.shaper import Counts, Order, Shaper
 
@@ -153,6 +154,14 @@ class World:
         line = (self.folder / f"{key}.key.pub").read_text()
         allowed = f'restrict,command="rrsync -ro -no-lock {folder or self.repository}" {line}'
         (self.folder / "authorized_keys").write_text(allowed)
+
+    def put(self, data: bytes) -> Wanted:
+        """Have the Hangar publish an object."""
+        wanted = Wanted(hashlib.sha256(data).hexdigest(), len(data))
+        path = self.repository / wanted.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        return wanted
 
     def pin(self, key: str) -> None:
         """Have the aircraft trust this host key, and no other."""

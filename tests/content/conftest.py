@@ -17,8 +17,7 @@ def empty_ground(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository with its keys, made once."""
     folder = tmp_path_factory.mktemp("ground") / "ground"
     ground = Ground(folder)
-    ground.repository.begin("EXA")
-    shutil.copy(ground.repository.root_path, folder / "root.json")
+    ground.begin()
     return folder
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import shutil
 import socketserver
 import threading
 from dataclasses import dataclass, field
@@ -53,6 +54,11 @@ class Ground:
     def __post_init__(self) -> None:
         self.keys = Keys((self.folder / "keys", self.folder / "offline"), PASSPHRASE)
         self.repository = Repository(self.folder, self.keys, lambda: self.now)
+
+    def begin(self) -> None:
+        """Make the repository of EXA, empty, and the root that its aircraft are given."""
+        self.repository.begin("EXA")
+        shutil.copy(self.repository.root_path, self.folder / "root.json")
 
     @property
     def published(self) -> Path:

@@ -6,7 +6,6 @@ import json
 import os
 import random
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 
 from apps.common.content import METADATA, object_path
+from apps.common.testing import small_disk
 from apps.content_sync.importer import verify
 from apps.content_sync.source import (
     FolderSource,
@@ -128,17 +128,6 @@ def test_what_a_power_cut_has_left_of_a_file_is_found_out(
 # -- room -------------------------------------------------------------------------------------
 
 
-@contextmanager
-def _small_disk(folder: Path, size: int) -> Iterator[Path]:
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)]
-    subprocess.run(command, check=True, timeout=10)
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True, timeout=10)
-
-
 class _Filling(Source):
     """Serves a folder, and fills the store's disk meanwhile."""
 
@@ -160,7 +149,7 @@ class _Filling(Source):
 
 @needs_root
 def test_a_disk_that_fills_up(ground: Ground, tmp_path: Path) -> None:
-    with _small_disk(tmp_path / "small", 12_000_000) as small:
+    with small_disk(tmp_path / "small", "12000000") as small:
         ground.publish("films", "film", {"film.mp4": _bytes(1_000_000)})
         aircraft = Aircraft(small / "store", ground.root)
         aircraft.load(ground.source())
@@ -180,7 +169,7 @@ def test_a_disk_that_fills_up(ground: Ground, tmp_path: Path) -> None:
 
 @needs_root
 def test_what_does_not_fit_is_refused_before_the_first_byte(ground: Ground, tmp_path: Path) -> None:
-    with _small_disk(tmp_path / "small", 12_000_000) as small:
+    with small_disk(tmp_path / "small", "12000000") as small:
         ground.publish("films", "film", {"film.mp4": _bytes(1_000_000)})
         aircraft = Aircraft(small / "store", ground.root)
         aircraft.load(ground.source())
@@ -195,7 +184,7 @@ def test_what_does_not_fit_is_refused_before_the_first_byte(ground: Ground, tmp_
 @needs_root
 def test_a_film_that_can_never_fit_costs_nothing_else(ground: Ground, tmp_path: Path) -> None:
     """The way back stays, and the other kinds come."""
-    with _small_disk(tmp_path / "small", 12_000_000) as small:
+    with small_disk(tmp_path / "small", "12000000") as small:
         aircraft = Aircraft(small / "store", ground.root)
         for count in (1_000_000, 2_000_000):
             ground.publish("films", "film", {"film.mp4": _bytes(count)})
@@ -220,7 +209,7 @@ def test_a_film_that_can_never_fit_costs_nothing_else(ground: Ground, tmp_path: 
 @needs_root
 def test_the_former_set_makes_room(ground: Ground, tmp_path: Path) -> None:
     """Two of three sets fit, and the oldest is not needed any more."""
-    with _small_disk(tmp_path / "small", 12_000_000) as small:
+    with small_disk(tmp_path / "small", "12000000") as small:
         aircraft = Aircraft(small / "store", ground.root)
         for _ in range(5):
             ground.publish("films", "film", {"film.mp4": _bytes(5_000_000)})

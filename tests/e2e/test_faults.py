@@ -6,7 +6,6 @@ import os
 import random
 import shutil
 import socket
-import subprocess
 import threading
 import time
 from collections import Counter
@@ -17,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from apps.common.testing import wait_until
+from apps.common.testing import small_disk, wait_until
 from bench import testing, up
 from bench.instance import MULTICAST_GROUP, Paths, default_directory, load_instance
 from bench.services import postgresql_folder, redis_socket
@@ -193,7 +192,7 @@ def small_cabin() -> Iterator[Cabin]:
 @needs_root
 def test_a_full_disk_under_the_audit_log_stops_no_command() -> None:
     """PostgreSQL on a small file system of its own, which is then filled."""
-    with small_disk() as (cabin, disk), cabin.crew_client() as client:
+    with cabin_on_a_small_disk() as (cabin, disk), cabin.crew_client() as client:
         cabin.wait_until_healthy(30)
         filler = disk / "filler"
 
@@ -211,19 +210,18 @@ def test_a_full_disk_under_the_audit_log_stops_no_command() -> None:
 
 
 @contextmanager
-def small_disk() -> Iterator[tuple[Cabin, Path]]:
+def cabin_on_a_small_disk() -> Iterator[tuple[Cabin, Path]]:
     """A small cabin whose PostgreSQL has 120 MB."""
     number = testing.free_instance()
     directory = default_directory(number, os.geteuid())
     shutil.rmtree(directory / "var", ignore_errors=True)
     disk = Paths(directory).state / "postgresql"
     disk.mkdir(parents=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=120m", "none", disk], check=True)
-    try:
-        with testing.running("--instance", str(number), "--seats", "6"):
-            yield Cabin(load_instance(directory)), disk
-    finally:
-        subprocess.run(["umount", "--lazy", disk], check=True)
+    with (
+        small_disk(disk, "120M"),
+        testing.running("--instance", str(number), "--seats", "6"),
+    ):
+        yield Cabin(load_instance(directory)), disk
 
 
 def fill(path: Path) -> None:

@@ -46,8 +46,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository with its keys, made once."""
     folder = tmp_path_factory.mktemp("ground") / "ground"
     ground = Ground(folder)
-    ground.repository.begin("EXA")
-    shutil.copy(ground.repository.root_path, folder / "root.json")
+    ground.begin()
     return folder
 
 
@@ -62,7 +61,5 @@ def desk(world: World, empty: Path) -> Ground:
 
 def again(world: World, aircraft: OnBoard) -> None:
     """The gate closes, and opens again."""
-    world.unplug()
-    wait_until(lambda: aircraft.gate and not aircraft.gate.open, "the gate is closed")
-    world.plug()
+    aircraft.flap()
     wait_until(lambda: aircraft.gate and aircraft.gate.open, "the gate is open")

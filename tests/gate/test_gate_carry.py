@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from apps.common.content import object_path
-from apps.common.testing import wait_until
+from apps.common.testing import small_disk, wait_until
 from apps.content_sync.carry import (
     Carrier,
     DiskFullError,
@@ -33,15 +32,6 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="making namespaces tak
 ROOT = Path(__file__).parents[2]
 MEGABYTE = 1_000_000
 RANDOM = random.Random(0)  # noqa: S311 - the same at each run
-
-
-def put(world: World, data: bytes) -> Wanted:
-    """Have the Hangar publish an object."""
-    digest = hashlib.sha256(data).hexdigest()
-    path = world.repository / object_path(digest)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
-    return Wanted(digest, len(data))
 
 
 def is_right(carrier: Carrier, wanted: Wanted) -> bool:
@@ -70,7 +60,7 @@ def test_over_a_poor_line_metadata_come_by_name_and_objects_whole(
     world: World, carrier: Carrier
 ) -> None:
     world.set(POOR)
-    objects = [put(world, RANDOM.randbytes(20_000)) for _ in range(5)]
+    objects = [world.put(RANDOM.randbytes(20_000)) for _ in range(5)]
     absent = Wanted("0" * 64, 1000)
     folder = world.repository / "metadata"
     folder.mkdir()
@@ -144,7 +134,7 @@ def test_a_new_object_goes_on_where_it_was_cut_off(
     world: World, carrier: Carrier, cuts: Sequence[str], order: Order
 ) -> None:
     world.set(order)
-    new = put(world, RANDOM.randbytes((len(cuts) + 2) * MEGABYTE))
+    new = world.put(RANDOM.randbytes((len(cuts) + 2) * MEGABYTE))
     carried = fetch_with_cuts(world, carrier, new, cuts, MEGABYTE)
     # Headers, acknowledgements and what is sent twice for what vanished are 9 %.
     assert carried < 1.09 * new.length + len(cuts) * LOST
@@ -159,7 +149,7 @@ def test_a_changed_object_is_made_of_its_former_version_also_after_cuts(
     (world.folder / "former").write_bytes(former)
     # All of the former version is moved behind what is new, so it must not be written over.
     new = RANDOM.randbytes((len(cuts) + 2) * MEGABYTE)
-    changed = put(world, new[:MEGABYTE] + former + new[MEGABYTE:])
+    changed = world.put(new[:MEGABYTE] + former + new[MEGABYTE:])
     changed = Wanted(changed.digest, changed.length, world.folder / "former")
     carried = fetch_with_cuts(world, carrier, changed, cuts, 700_000)
     assert carried < 1.09 * len(new) + len(cuts) * LOST
@@ -167,7 +157,7 @@ def test_a_changed_object_is_made_of_its_former_version_also_after_cuts(
 
 
 def test_a_hangar_of_another_key_is_not_spoken_to(world: World, carrier: Carrier) -> None:
-    wanted = put(world, b"film")
+    wanted = world.put(b"film")
     world.pin("another")
     with pytest.raises(RefusedError, match="Host key verification failed"):
         begin(world, carrier, wanted).result(timeout=20)
@@ -178,7 +168,7 @@ def test_a_hangar_of_another_key_is_not_spoken_to(world: World, carrier: Carrier
 
 
 def test_a_hangar_that_is_not_there_is_told_as_a_poor_link(world: World, carrier: Carrier) -> None:
-    wanted = put(world, b"film")
+    wanted = world.put(b"film")
     world.kill_hangar()
     with pytest.raises(LinkError, match="Connection refused"):
         begin(world, carrier, wanted).result(timeout=20)
@@ -186,8 +176,8 @@ def test_a_hangar_that_is_not_there_is_told_as_a_poor_link(world: World, carrier
 
 def test_what_the_hangar_has_wrong_does_not_get_its_name(world: World, carrier: Carrier) -> None:
     """Too short, too long, a link to another file, a folder: the others come all the same."""
-    good = put(world, RANDOM.randbytes(5_000))
-    short, long, link, folder = (put(world, RANDOM.randbytes(4_000)) for _ in range(4))
+    good = world.put(RANDOM.randbytes(5_000))
+    short, long, link, folder = (world.put(RANDOM.randbytes(4_000)) for _ in range(4))
     every = [good, short, long, link, folder]
     paths = [world.repository / wanted.path for wanted in every]
     os.truncate(paths[1], 3_999)
@@ -201,7 +191,7 @@ def test_what_the_hangar_has_wrong_does_not_get_its_name(world: World, carrier: 
     # Whatever came of them is no hindrance when the Hangar has them right.
     for path in paths[1:]:
         subprocess.run(["rm", "-rf", path], check=True, timeout=10)
-    right = [put(world, RANDOM.randbytes(4_000)) for _ in range(2)]
+    right = [world.put(RANDOM.randbytes(4_000)) for _ in range(2)]
     assert len(begin(world, carrier, *right).result(timeout=20)) == 2
     written = {file for file in carrier.staging.rglob("*") if not file.is_dir()}
     assert all(file.name in {one.digest for one in (*every, *right)} for file in written)
@@ -212,12 +202,12 @@ def test_wrong_bytes_are_made_right_without_fetching_them_anew(
     world: World, carrier: Carrier
 ) -> None:
     right = RANDOM.randbytes(3 * MEGABYTE)
-    wanted = put(world, right)
+    wanted = world.put(right)
     (world.repository / wanted.path).write_bytes(right[:MEGABYTE] + b"?" + right[MEGABYTE + 1 :])
     assert begin(world, carrier, wanted).result(timeout=20) == [wanted.digest]
     assert not is_right(carrier, wanted)
     carrier.distrust(wanted)
-    put(world, right)
+    world.put(right)
     before = world.carried()
     assert begin(world, carrier, wanted).result(timeout=20) == [wanted.digest]
     assert is_right(carrier, wanted)
@@ -226,7 +216,7 @@ def test_wrong_bytes_are_made_right_without_fetching_them_anew(
 
 def test_no_more_bandwidth_than_configured(world: World, carrier: Carrier) -> None:
     world.set(Order(rate=100e6, delay=0.005))
-    wanted = put(world, RANDOM.randbytes(MEGABYTE))
+    wanted = world.put(RANDOM.randbytes(MEGABYTE))
 
     def timed() -> tuple[int, float]:
         with Line(world.account(2_000_000), world.folder) as line:
@@ -239,20 +229,15 @@ def test_no_more_bandwidth_than_configured(world: World, carrier: Carrier) -> No
 
 
 def test_a_full_disk_is_told_and_what_came_is_kept(world: World, carrier: Carrier) -> None:
-    wanted = put(world, RANDOM.randbytes(3 * MEGABYTE))
-    mount = ["mount", "-t", "tmpfs", "-o", "size=2M", "tmpfs", str(carrier.staging / "incoming")]
-    subprocess.run(mount, check=True, timeout=10)
-    try:
+    wanted = world.put(RANDOM.randbytes(3 * MEGABYTE))
+    with small_disk(carrier.staging / "incoming", "2M") as disk:
         with pytest.raises(DiskFullError, match="No space left on device"):
             begin(world, carrier, wanted).result(timeout=20)
         assert carrier.has(wanted) > 1_500_000
-        remount = [*mount[:4], "remount,size=8M", *mount[5:]]
-        subprocess.run(remount, check=True, timeout=10)
+        subprocess.run(["mount", "-o", "remount,size=8M", disk], check=True, timeout=10)
         before = world.carried()
         run = begin(world, carrier, wanted)
         # Its name is on another file system here, so it cannot get it.
         with pytest.raises(OSError, match="cross-device"):
             run.result(timeout=20)
         assert world.carried() - before < 1.1 * (wanted.length - 1_500_000)
-    finally:
-        subprocess.run(["umount", carrier.staging / "incoming"], check=True, timeout=10)

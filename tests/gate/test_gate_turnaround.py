@@ -12,7 +12,7 @@ import pytest
 
 from apps.common.content import METADATA
 from apps.common.discretes import Discretes
-from apps.common.testing import wait_until
+from apps.common.testing import small_disk, wait_until
 from bench.gate.onboard import OnBoard
 from bench.gate.world import POOR, World
 from bench.shaper import Order
@@ -58,11 +58,6 @@ def test_whatever_is_killed_or_cut_all_of_it_comes_once(
     staging = aircraft.content / "gate"
     each = len(film) // (4 * times + 2)
 
-    def flap() -> None:
-        world.unplug()
-        wait_until(lambda: aircraft.gate and not aircraft.gate.open, "the gate is closed")
-        world.plug()
-
     def kill_hangar() -> None:
         world.kill_hangar()
         world.start_sshd()
@@ -80,7 +75,7 @@ def test_whatever_is_killed_or_cut_all_of_it_comes_once(
         assert (
             f"min at the gate, {megabytes} MB of {megabytes} MB: all news, all films" in gate.says
         )
-        for cut in (flap, kill_hangar, world.move, kill_aircraft) * times:
+        for cut in (aircraft.flap, kill_hangar, world.move, kill_aircraft) * times:
             there = coming(staging)
             wait_until(lambda: coming(staging) > there + each, "it goes on", 120)  # noqa: B023
             cut()
@@ -188,19 +183,12 @@ def test_what_has_no_room_does_not_keep_out_what_has(
 ) -> None:
     desk.add("films", "metropolis", {"metropolis.mp4": RANDOM.randbytes(20_000_000)})
     desk.publish("news", "today", {"today.pdf": TODAY})
-    aircraft.content.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8M", "tmpfs", str(aircraft.content)]
-    subprocess.run(mount, check=True, timeout=10)
-    try:
-        with aircraft:
-            wait_until(lambda: trouble(aircraft, "no room"), "it is told", 60)
-            assert aircraft.shows("news/today.pdf") == TODAY
-            remount = [*mount[:4], "remount,size=80M", *mount[5:]]
-            subprocess.run(remount, check=True, timeout=10)
-            again(world, aircraft)
-            wait_until(lambda: aircraft.version() == (2, 0), "all is on board", 60)
-    finally:
-        subprocess.run(["umount", aircraft.content], check=True, timeout=10)
+    with small_disk(aircraft.content, "8M") as disk, aircraft:
+        wait_until(lambda: trouble(aircraft, "no room"), "it is told", 60)
+        assert aircraft.shows("news/today.pdf") == TODAY
+        subprocess.run(["mount", "-o", "remount,size=80M", disk], check=True, timeout=10)
+        again(world, aircraft)
+        wait_until(lambda: aircraft.version() == (2, 0), "all is on board", 60)
 
 
 def test_the_gate_is_open_only_with_weight_on_wheels(

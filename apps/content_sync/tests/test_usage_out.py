@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -17,7 +15,7 @@ import pytest
 from apps.common import gate, outbox, usage
 from apps.common.backoff import BackOff
 from apps.common.gate import BatchTaken
-from apps.common.testing import PostgresServer, wait_until
+from apps.common.testing import PostgresServer, small_disk, wait_until
 from apps.common.usage import Play, Record, Sale, Stat
 from apps.content_sync import usage_out
 from apps.content_sync.hangar import HangarError, RefusedError
@@ -296,19 +294,13 @@ def test_a_hangar_that_is_away_is_tried_again(out: UsageOut, url: str, hangar: H
     assert out.trouble is None
 
 
-@contextmanager
-def _small_disk(size: str) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="ife-") as folder:
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=True)
-        try:
-            yield Path(folder)
-        finally:
-            subprocess.run(["umount", "--lazy", folder], check=True)
-
-
 @pytest.mark.skipif(os.geteuid() != 0, reason="a small disk takes root rights")
 def test_a_full_disk_loses_nothing_that_was_written_and_all_goes_on_when_there_is_room() -> None:
-    with _small_disk("90M") as disk, PostgresServer(disk) as server:
+    with (
+        tempfile.TemporaryDirectory(prefix="ife-") as folder,
+        small_disk(Path(folder), "90M") as disk,
+        PostgresServer(disk) as server,
+    ):
         url = server.url(server.create(OWNER), OWNER)
         spool = Spool(url, "EC-LAB", KEY, limit=10_000_000)
         spool.depth()

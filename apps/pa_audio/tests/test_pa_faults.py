@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from apps.common.pa import Audio, Line, Source
-from apps.common.testing import RedisServer, wait_until
+from apps.common.testing import RedisServer, small_disk, wait_until
 from apps.pa_audio.tests.cabin import EVERYWHERE, ROOT, Keys, Network, Pa, Seat, Speaker, tone
 
 ECONOMY = 2
@@ -182,21 +182,14 @@ def test_a_capture_device_that_goes_in_the_middle_is_silence_until_it_is_back(
 
 
 def test_a_full_disk_is_not_heard(short: Path, network: Network, seat: Seat, keys: Keys) -> None:
-    (short / "state").mkdir()
-    subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=120k", "tmpfs", short / "state"], check=True
-    )
-    try:
-        with Pa(short, network) as pa:
-            keys.set(pilot=EVERYWHERE)
-            go_on(seat, 400)
-            wait_until(lambda: "No space" in pa.degraded().get("recordings", ""), "it is told")
-            go_on(seat)
-            assert {
-                (b.sequence - a.sequence) & 0xFFFF for (_, a), (_, b) in pairwise(seat.audio())
-            } == {1}
-    finally:
-        subprocess.run(["umount", "-l", short / "state"], check=True)
+    with small_disk(short / "state", "120k"), Pa(short, network) as pa:
+        keys.set(pilot=EVERYWHERE)
+        go_on(seat, 400)
+        wait_until(lambda: "No space" in pa.degraded().get("recordings", ""), "it is told")
+        go_on(seat)
+        assert {
+            (b.sequence - a.sequence) & 0xFFFF for (_, a), (_, b) in pairwise(seat.audio())
+        } == {1}
 
 
 def test_a_busy_api_and_machine_do_not_hold_packets_up(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import wave
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 
 from apps.common.pa import Source
-from apps.common.testing import wait_until
+from apps.common.testing import small_disk, wait_until
 from apps.pa_audio.recorder import Recorder
 from apps.pa_audio.tap import OnTap
 from apps.pa_audio.tests.cabin import tone
@@ -144,9 +143,7 @@ def test_what_was_said_before_a_crash_is_kept(recorder: Recorder, tmp_path: Path
 
 def test_a_full_disk_is_told_and_then_it_goes_on(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", disk], check=True)
-    try:
+    with small_disk(disk, "200k"):
         recorder = Recorder(disk / "kept", AREAS, 100, 10**9, DAY)
         recorder.start()
         speak(recorder, 1, 5.0)  # 480 kB
@@ -159,8 +156,6 @@ def test_a_full_disk_is_told_and_then_it_goes_on(tmp_path: Path) -> None:
         wait_until(lambda: numbers(recorder) == [2], "the next is there")
         assert recorder.trouble is None
         recorder.close()
-    finally:
-        subprocess.run(["umount", "-l", disk], check=True)
 
 
 def test_a_slow_disk_loses_audio_but_stops_nobody(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from apps.common.commands import Pause, SetVolume
+from apps.common.testing import small_disk
 from apps.seat_control import journal as journals
 from apps.seat_control.commands import KEPT, CommandLog
 from apps.seat_control.journal import Journal, JournalError
@@ -140,9 +141,7 @@ def _free(folder: Path) -> int:
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system")
 def test_a_full_disk_neither_stops_commands_nor_takes_numbers_back(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", disk], check=True)
-    try:
+    with small_disk(disk, "1M"):
         log = CommandLog(SEATS, EPOCH, 0)
         journal = Journal(disk, BOOT)
         journal.add(issue(log, SetVolume(volume=1), ["1A"]))
@@ -162,8 +161,6 @@ def test_a_full_disk_neither_stops_commands_nor_takes_numbers_back(tmp_path: Pat
         assert journal.trouble is None
         assert [issued.seq for issued in journal.load(log.frame, SEATS)][-1] == last.seq
         journal.close()
-    finally:
-        subprocess.run(["umount", "--lazy", disk], check=True)
 
 
 def test_only_what_is_remembered_is_loaded(tmp_path: Path) -> None:
