@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import sys
 from datetime import UTC, datetime
 
@@ -24,6 +25,8 @@ def main() -> int:
     # Libraries grumble about what the unit keeps from them; nobody on the console wants to know.
     logging.basicConfig(level=logging.ERROR)
     report = judge(collect(), datetime.now(UTC))
+    # `ife-status | head` ends when head has read enough.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     if options.json:
         print(report.model_dump_json(indent=2))
     else:

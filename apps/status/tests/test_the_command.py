@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +45,16 @@ def test_it_says_it_to_machines() -> None:
     assert (told["shape"], told["well"]) == (1, False)
     assert set(told) == {"shape", "at", "well", "findings", "facts"}
     assert set(told["findings"][0]) == {"level", "what", "do"}
+
+
+def test_nobody_need_read_to_the_end() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as pipe:
+        done = subprocess.run(
+            [COMMAND, "--json"], stdout=pipe, stderr=subprocess.PIPE, timeout=30, check=False
+        )
+    assert (done.returncode, done.stderr) == (-signal.SIGPIPE, b"")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
