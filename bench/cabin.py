@@ -107,9 +107,9 @@ class AreaPa:
 
     def __init__(self, settings: CabinSettings, area: int) -> None:
         self._settings = settings
-        self._area = area
+        self._groups = sorted({ALL_AREAS, area})
         self._receiver = Receiver(Verifier(read_keys(settings.pa_public_keys_file)), area)
-        self._ear = Ear(PA_DELAY)
+        self._ear = Ear(self._groups, PA_DELAY)
         self._listeners: dict[object, Callable[[PaReport], None]] = {}
         self._told: Override | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -130,9 +130,9 @@ class AreaPa:
     def _open(self) -> None:
         loop = asyncio.get_running_loop()
         settings = self._settings
-        for area in sorted({ALL_AREAS, self._area}):
-            sock = receiving_socket(group(area), PORT)
-            Membership(settings.multicast_interface, group(area), settings.multicast_source).renew(
+        for one in self._groups:
+            sock = receiving_socket(group(one), PORT)
+            Membership(settings.multicast_interface, group(one), settings.multicast_source).renew(
                 sock
             )
             loop.add_reader(sock, self._readable, sock)

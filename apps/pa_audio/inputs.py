@@ -39,6 +39,9 @@ FIRST_RETRY, LAST_RETRY = 0.2, 2.0
 SILENT_AFTER = 2.0
 """Seconds without a sample after which something is wrong with a capture device."""
 
+STARTS_WITHIN = 10.0
+"""Seconds that arecord has for its first sample: a slow or busy machine takes some to load it."""
+
 REJOIN_AFTER = 30.0
 
 TAKEN_OVER_AFTER = 1.0
@@ -158,14 +161,14 @@ class AlsaInput(_PipeInput):
         self._device = where.device
         self._back_off = BackOff(FIRST_RETRY, LAST_RETRY)
         self._process: subprocess.Popen[bytes] | None = None
-        self._heard = self._next_try = 0.0
+        self._silent_at = self._next_try = 0.0
         self._is_away = False
         self._said = ""
 
     @property
     def trouble(self) -> str | None:
         """As arecord's end, or its silence, tells it."""
-        if self._trouble is None and time.monotonic() - self._heard > SILENT_AFTER:
+        if self._trouble is None and time.monotonic() > self._silent_at:
             return f"{self._device}: no samples come"
         return self._trouble
 
@@ -173,7 +176,7 @@ class AlsaInput(_PipeInput):
         """What is there."""
         data = super().read()
         if data:
-            self._heard = time.monotonic()
+            self._silent_at = time.monotonic() + SILENT_AFTER
             self._trouble = None
         return data
 
@@ -182,12 +185,13 @@ class AlsaInput(_PipeInput):
         now = time.monotonic()
         if self._process is not None:
             self._listen_to(self._process)
-            if self._trouble is None and now - self._heard <= SILENT_AFTER:
+            is_silent = now > self._silent_at
+            if self._trouble is None and not is_silent:
                 self._back_off.reset()
                 if self._is_away:
                     self._is_away = False
                     log.info("a capture device is back", extra={"device": self._device})
-            elif now - self._heard > SILENT_AFTER:
+            elif is_silent:
                 self._process.kill()
             if self._process.poll() is None:
                 return
@@ -229,7 +233,7 @@ class AlsaInput(_PipeInput):
         assert process.stderr is not None  # noqa: S101 - likewise
         os.set_blocking(process.stderr.fileno(), False)
         go_first(CAPTURE, process.pid)
-        self._heard, self._process, self._pipe = now, process, pipe
+        self._silent_at, self._process, self._pipe = now + STARTS_WITHIN, process, pipe
 
     def _listen_to(self, process: subprocess.Popen[bytes]) -> None:
         """Take what it says of its device, so that it never waits for us; keep the last line."""

@@ -83,7 +83,8 @@ class PaChild:
         self._receiver = Receiver(
             Verifier(read_keys(settings.pa_public_keys_file)), settings.pa_area
         )
-        self._ear = Ear(settings.pa_buffer_ms / 1000)
+        groups = sorted({ALL_AREAS, settings.pa_area})
+        self._ear = Ear(groups, settings.pa_buffer_ms / 1000)
         self._lock = threading.Lock()
         """For the ear: the thread that plays looks into it."""
         self._speaker = Speaker(
@@ -102,7 +103,7 @@ class PaChild:
                 Membership(self._interface, group(area), settings.multicast_source),
                 SilenceTimer(random.random, now),
             )
-            for area in sorted({ALL_AREAS, settings.pa_area})
+            for area in groups
         ]
 
     def run(self) -> None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 
-from apps.common.pa import ALL_AREAS, SILENT_AFTER, Audio, Beacon, Source
+from apps.common.pa import SILENT_AFTER, Audio, Beacon, Source
 from apps.player.pa_concealment import Samples
 from apps.player.pa_playout import Playout
 
@@ -52,13 +53,16 @@ class Ear:
     """One seat's.
 
     Args:
+        groups: that the seat listens to.
         delay: seconds of the jitter buffer.
     """
 
-    def __init__(self, delay: float) -> None:
+    def __init__(self, groups: Collection[int], delay: float) -> None:
+        self._groups = groups
         self._delay = delay
-        self._open: dict[tuple[int, int], _Announcement] = {}
-        self._over: deque[tuple[int, int]] = deque(maxlen=_REMEMBERED)
+        # By SSRC, too: an announcement that comes back to a group is the same, but a new stream.
+        self._open: dict[tuple[int, int, int], _Announcement] = {}
+        self._over: deque[tuple[int, int, int]] = deque(maxlen=_REMEMBERED)
         self._paused: dict[int, float] = {}
         """For each group until when entertainment is paused without audio."""
         self._valid_at: dict[int, float] = {}
@@ -80,7 +84,7 @@ class Ear:
             self._audio(message, now)
 
     def _audio(self, audio: Audio, now: float) -> None:
-        key = (audio.area, audio.number)
+        key = (audio.area, audio.number, audio.ssrc)
         announcement = self._open.get(key)
         if announcement is None:
             if audio.ended or key in self._over or len(self._open) >= MAX_OPEN:
@@ -128,9 +132,10 @@ class Ear:
         return None
 
     def is_heard(self, now: float) -> bool:
-        """Whether the PA comes in at all: in each group there is a beacon a second."""
-        heard = self._valid_at.get(ALL_AREAS)
-        return heard is not None and now - heard < HEARD_WITHIN
+        """Whether the PA comes in by all groups: in each there is a beacon a second."""
+        return all(
+            now - self._valid_at.get(group, -math.inf) < HEARD_WITHIN for group in self._groups
+        )
 
     def relied_on(self, now: float) -> bool:
         """Whether there is no PA where `override` is None.

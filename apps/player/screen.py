@@ -61,6 +61,9 @@ RETRY = 1.0
 BROKE_OFF = 3.0
 """Seconds before its end at which a title that stops has broken off."""
 
+CLOCK_WITHIN = 5.0
+"""Seconds within which libvlc's time goes on at least once, where a stream's clock comes."""
+
 STILL_WIDTH = 640
 
 SETTLE = 1.5 * WHILE_ON
@@ -90,6 +93,8 @@ class Player:
         self.opens_at = -math.inf
         """Not before; after a failure some time passes."""
         self._live = False
+        self._read = self._read_at = self._clock = 0
+        self._clock_at = -math.inf
 
     def open(self, url: str, *options: str, live: bool = False) -> None:
         """Begin to play."""
@@ -97,6 +102,7 @@ class Player:
         self._player.set_media(media)
         self._player.play()
         self.is_open, self._live, self._track = True, live, None
+        self._clock_at = -math.inf
 
     def close(self) -> None:
         """Stop."""
@@ -164,6 +170,14 @@ class Player:
         if self._player.video_get_track_count() > 0 or not self._stats.decoded_audio:
             return int(self._stats.displayed_pictures)
         return int(self._stats.played_abuffers)
+
+    def only_its_clock_comes(self, now: float) -> bool:
+        """Whether whoever sends a live stream has paused it. To be asked after `shown`."""
+        if (clock := self._player.get_time()) != self._clock:
+            self._clock, self._clock_at = clock, now
+        if self._stats.demux_read_bytes != self._read:
+            self._read, self._read_at = self._stats.demux_read_bytes, clock
+        return clock > self._read_at and now - self._clock_at < CLOCK_WITHIN
 
     def still(self, path: str) -> bool:
         """A picture into a file, as PNG; whether there was one."""
@@ -387,13 +401,12 @@ class Screen:
         self._see_ends(now)
         self.apply(now)
         front = self._front()
+        shown = front.shown()
         if front is self._title_player:
             moving = self._title is not None and not self._paused
         else:
-            moving = front is self._imposed_player
-        return Running(
-            position=self._position(), shown=front.shown(), moving=moving, held=self._held(now)
-        )
+            moving = front is self._imposed_player and not front.only_its_clock_comes(now)
+        return Running(position=self._position(), shown=shown, moving=moving, held=self._held(now))
 
     def _position(self) -> float | None:
         if self._title is None or self._title.live:

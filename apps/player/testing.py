@@ -26,6 +26,9 @@ from apps.common.pa import (
     group,
 )
 
+GROUPS = (ALL_AREAS, 2)
+"""Those that seats of tests listen to."""
+
 TONE = (12_000 * np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE)).astype(">i2").tobytes()
 """A second of 440 Hz, which joins on to itself."""
 
@@ -33,7 +36,8 @@ TONE = (12_000 * np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE)).astype(">i2")
 class PaServer:
     """The PA of one server, to one area or all; a context manager.
 
-    It sends a beacon a second, and packets of `TONE` each 5 ms while an announcement is open.
+    It sends a beacon a second to all of `GROUPS`, and packets of `TONE` each 5 ms while an
+    announcement is open.
     """
 
     def __init__(
@@ -42,7 +46,10 @@ class PaServer:
         self.area = area
         self.sent = 0
         self._signer = signer
-        self._socket = sending_socket(interface, source, group(area), PORT, 1, EXPEDITED)
+        self._sockets = {
+            one: sending_socket(interface, source, group(one), PORT, 1, EXPEDITED)
+            for one in {area, *GROUPS}
+        }
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._announcement: tuple[Source, int] | None = None
@@ -97,8 +104,11 @@ class PaServer:
 
     def send(self, datagram: bytes) -> None:
         """Put it on the wire."""
+        self._send(self.area, datagram)
+
+    def _send(self, area: int, datagram: bytes) -> None:
         try:
-            self._socket.send(datagram)
+            self._sockets[area].send(datagram)
         except OSError:
             # The interface is down, which is what some tests want.
             return
@@ -113,22 +123,26 @@ class PaServer:
         self.send(datagram)
         return now
 
-    def _beacon(self) -> None:
+    def _beacon(self, area: int, *, ent_pause: bool = False) -> None:
         now_ms = time.time_ns() // 1_000_000
-        beacon = Beacon(self.area, None, 0, now_ms, self._ssrc, "pa_audio@EC-LAB", self.ent_pause)
-        self.send(self._signer.sign(beacon))
+        beacon = Beacon(area, None, 0, now_ms, self._ssrc, "pa_audio@EC-LAB", ent_pause)
+        self._send(area, self._signer.sign(beacon))
 
     def _run(self) -> None:
         due = time.monotonic()
-        beacon_at = due
+        beacon_at = others_at = due
         while not self._over.wait(max(0.0, due - time.monotonic())):
             due += PACKET_SECONDS
             with self._lock:
                 if self._announcement is not None:
                     self._packet()
                 elif beacon_at <= due:
-                    self._beacon()
+                    self._beacon(self.area, ent_pause=self.ent_pause)
                     beacon_at = due + (0.02 if self.ent_pause else 1.0)
+                if others_at <= due:
+                    for other in self._sockets.keys() - {self.area}:
+                        self._beacon(other)
+                    others_at = due + 1.0
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -137,7 +151,8 @@ class PaServer:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()
-        self._socket.close()
+        for sock in self._sockets.values():
+            sock.close()
 
 
 def own_address() -> IPv4Address:

@@ -40,6 +40,9 @@ T = TypeVar("T")
 
 FILE = "imposed.json"
 
+TOO_MANY = 429
+"""HTTP's status (RFC 6585)."""
+
 SAVE_EVERY = 1.0
 """Seconds between two notes of where a video is."""
 
@@ -106,6 +109,8 @@ class ImposedVideos:
         self._runs: dict[MediaId, int] = {}
         self._troubles: dict[MediaId, str | None] = {}
         self._untold: set[MediaId] = set()
+        self._shown = False
+        """On the screens."""
         self._saved = 0.0
         self._telling = threading.Lock()
         """Held while seats are told, so that what is said last is what holds last."""
@@ -151,17 +156,20 @@ class ImposedVideos:
             screens=request.screens,
         )
         with self._lock:
+            position = self._position(request.channel)
             before = self._on.pop(request.channel, None)
             self._on[request.channel] = on
             self._waiting.discard(request.channel)
             self._start(request.channel)
-        # The pictures are on their way; now the seats.
-        self._show_on_screens()
+            run = self._runs[request.channel]
+            # The pictures are on their way; now the seats.
+            self._show_on_screens(anew=on.screens)
         try:
             command = self._tell_seats(request.channel)
         except RefusedError as error:
             with self._lock:
-                self._end(request.channel)
+                if request.channel in self._on and self._runs[request.channel] == run:
+                    self._take_back(request.channel, before, position)
             raise Problem(error.status, error.slug, error.detail) from error
         finally:
             self._save()
@@ -228,6 +236,11 @@ class ImposedVideos:
             save = bool(self._on) and time.monotonic() - self._saved > SAVE_EVERY
         if save:
             self._save(sync=False)
+
+    @property
+    def letting_go(self) -> bool:
+        """Whether seats are to be told yet that a video is over."""
+        return bool(self._letting_go)
 
     def views(self) -> tuple[ImposedView, ...]:
         """How they all are."""
@@ -310,8 +323,21 @@ class ImposedVideos:
             self._let_go(on.crew, on.selector)
         self._show_on_screens()
 
-    def _show_on_screens(self) -> None:
-        self._screens(any(on.screens for on in self._on.values()))
+    def _take_back(self, video: MediaId, before: _On | None, position: float) -> None:
+        """Seat control refused: what was on before goes on where it was, where it was seen."""
+        if before is None:
+            self._end(video)
+            return
+        self._on[video] = before.model_copy(update={"position": position})
+        self._start(video)
+        self._show_on_screens()
+
+    def _show_on_screens(self, *, anew: bool = False) -> None:
+        """Tell the screens where that is new; the crew may have set them otherwise since."""
+        shown = any(on.screens for on in self._on.values())
+        if anew or shown != self._shown:
+            self._shown = shown
+            self._screens(shown)
 
     def _tell_seats(self, video: MediaId) -> Accepted | None:
         """Tell the seats that a video is for; None: there are none, or not yet."""
@@ -321,13 +347,22 @@ class ImposedVideos:
                 return None
             request = CommandRequest(selector=on.selector, action=Impose(channel=video))
             try:
-                command = self._seat_control.issue(on.crew, request)
+                command = self._issue(on.crew, request)
             except UnavailableError as error:
                 log.warning("the seats were not told", extra={"video": video, "why": str(error)})
                 self._untold.add(video)
                 return None
             self._untold.discard(video)
             return command
+
+    def _issue(self, crew: str, request: CommandRequest) -> Accepted:
+        """Give seat control an order. If that is one too many just now, it is to be tried again."""
+        try:
+            return self._seat_control.issue(crew, request)
+        except RefusedError as error:
+            if error.status == TOO_MANY:
+                raise UnavailableError(str(error), maybe_done=False) from error
+            raise
 
     def _tell_until_closed(self) -> None:
         wait: float | None = 0.0
@@ -367,7 +402,7 @@ class ImposedVideos:
                 on = [on.selector for on in self._on.values() if on.selector is not None]
             request = CommandRequest(selector=_without(selector, on), action=Impose(channel=None))
             try:
-                self._seat_control.issue(crew, request)
+                self._issue(crew, request)
             except UnavailableError as error:
                 log.warning("the seats were not let go", extra={"why": str(error)})
                 return False

@@ -68,7 +68,7 @@ class _Seat:
 
     def __init__(self, verifier: Verifier) -> None:
         self._receiver = Receiver(verifier, AREA)
-        self._ear = Ear(BUFFER_MS / 1000)
+        self._ear = Ear((ALL_AREAS, AREA), BUFFER_MS / 1000)
         self.forget()
 
     def forget(self) -> None:

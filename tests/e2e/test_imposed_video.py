@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from apps.common.calls import RefusedError, SeatControl
 from apps.common.channels import ImposedControl, ImposeRequest
-from apps.common.commands import Impose, Selector
+from apps.common.commands import CommandRequest, Impose, Selector
 from apps.common.testing import wait_until
 from apps.common.web import Problem
 from apps.seat_control import testing
@@ -124,3 +127,55 @@ def test_seats_that_there_are_not_have_nothing_started(stream: VlcStream) -> Non
     with pytest.raises(Problem, match="no zone nowhere"):
         impose(stream, "safety", Selector(zones=("nowhere",)))
     assert stream.imposed.view("safety").state == "idle"
+
+
+def test_seats_that_there_are_not_leave_on_what_is_on(
+    seats: tuple[SeatControl, Path], stream: VlcStream
+) -> None:
+    first = impose(stream, "boarding", AFT)
+    wait_until(lambda: (stream.imposed.view("boarding").position or 0) > 0.5, "it plays")
+    with pytest.raises(Problem, match="no zone nowhere"):
+        impose(stream, "boarding", Selector(zones=("nowhere",)))
+    boarding = stream.imposed.view("boarding")
+    assert (boarding.state, boarding.seats) == ("playing", AFT)
+    assert (boarding.position or 0) > 0.5, "where it was"
+    assert said(seats[0], first) == []
+    stream.control_imposed("anna", "boarding", ImposedControl(action="stop"))
+    wait_until(lambda: [video for video, _ in said(seats[0], first)] == [None], "they are let go")
+
+
+@contextmanager
+def too_many(control: SeatControl) -> Iterator[None]:
+    """Anna gives more commands than a thumb can, and goes on so."""
+    nothing = CommandRequest(selector=AFT, action=Impose(channel=None))
+    refused, over = threading.Event(), threading.Event()
+
+    def hammer() -> None:
+        while not over.is_set():
+            try:
+                control.issue("anna", nothing)
+            except RefusedError as error:
+                if error.status == 429:
+                    refused.set()
+
+    with ThreadPoolExecutor() as pool:
+        hammering = pool.submit(hammer)
+        assert refused.wait(10)
+        yield
+        over.set()
+        hammering.result(timeout=10)
+
+
+def test_who_gives_too_many_commands_still_has_the_seats_told_and_let_go(
+    seats: tuple[SeatControl, Path], stream: VlcStream
+) -> None:
+    request = ImposeRequest(channel="boarding", language="en", selector=AFT)
+    with too_many(seats[0]):
+        # Now and then it is one of hers that is not refused.
+        wait_until(lambda: stream.impose("anna", request).command is None, "it is one too many")
+        assert stream.imposed.view("boarding").state == "playing"
+    wait_until(lambda: stream.imposed.view("boarding").trouble is None, "they are told", 30)
+    with too_many(seats[0]):
+        stream.control_imposed("anna", "boarding", ImposedControl(action="stop"))
+        time.sleep(0.2)
+    wait_until(lambda: not stream.imposed.letting_go, "they are let go", 30)

@@ -48,7 +48,7 @@ ASK = """
 from pathlib import Path
 from apps.common.calls import Client
 from apps.common.disks import Disks
-client = Client(Path("/run/ife/usb_lockdown.sock"))
+client = Client(Path("/run/ife/usb_lockdown.sock"), timeout=60)
 print(client.ask(Disks, "GET", "/api/v1/usb", "anna").model_dump_json())
 """
 READ = """
@@ -217,8 +217,10 @@ def usb(new_vm_of_module: StartVm, provisioned: Provisioned) -> VM:
 
 @contextmanager
 def plugged(vm: VM, name: str) -> Iterator[None]:
-    yield
-    vm.unplug(name)
+    try:
+        yield
+    finally:
+        vm.unplug(name)
     wait_until(
         lambda: not state(vm).disks and not any(device.present for device in state(vm).blocked),
         "all is out",
@@ -296,17 +298,16 @@ def test_a_disk_that_grows_a_keyboard_by_a_reset_is_shut_out(usb: VM, tmp_path: 
 
 @long
 def test_a_port_behind_a_hub_that_is_built_in(usb: VM, stick: Path) -> None:
-    hub = usb.plug_usb("usb-hub", BEHIND_A_HUB.partition(".")[0])
-    wait_until(lambda: len(inside(usb)) == 1, "the hub is in", SOON)
-    with plugged(usb, usb.plug_disk(stick, BEHIND_A_HUB)):
-        found = disk(usb, "ready")
-        assert found.port == "aft"
-        assert is_whole(usb, found.socket or "")
-    with plugged(usb, usb.plug_usb("usb-kbd", BEHIND_A_HUB)):
-        blocked(usb)
-    with plugged(usb, usb.plug_usb("usb-kbd", "4.2")):
-        blocked(usb)
-    usb.unplug(hub)
+    with plugged(usb, usb.plug_usb("usb-hub", BEHIND_A_HUB.partition(".")[0])):
+        wait_until(lambda: len(inside(usb)) == 1, "the hub is in", SOON)
+        with plugged(usb, usb.plug_disk(stick, BEHIND_A_HUB)):
+            found = disk(usb, "ready")
+            assert found.port == "aft"
+            assert is_whole(usb, found.socket or "")
+        with plugged(usb, usb.plug_usb("usb-kbd", BEHIND_A_HUB)):
+            blocked(usb)
+        with plugged(usb, usb.plug_usb("usb-kbd", "4.2")):
+            blocked(usb)
 
 
 @long

@@ -16,6 +16,7 @@ from apps.player.screen_messages import Running
 from apps.player.stall import FROZEN_AFTER, StallWatch
 
 AREA = 2
+GROUPS = (0, AREA)
 LOUD = np.full(SAMPLES, 9000, ">i2").tobytes()
 
 
@@ -42,7 +43,8 @@ def number_of(ear: Ear) -> int | None:
 
 
 def test_it_is_taken_over_by_the_first_packet_and_given_back_by_the_flag() -> None:
-    ear = Ear(0.01)
+    ear = Ear(GROUPS, 0.01)
+    ear.hear(beacon(AREA), 0.9)
     ear.hear(audio(7), 1.0)
     assert ear.override == Override(Source.CREW, 7, 0)
     ear.hear(audio(7, index=1, ended=True), 1.005)
@@ -57,7 +59,8 @@ def test_it_is_taken_over_by_the_first_packet_and_given_back_by_the_flag() -> No
 
 
 def test_it_is_given_back_300_ms_after_the_last_packet() -> None:
-    ear = Ear(0.01)
+    ear = Ear(GROUPS, 0.01)
+    ear.hear(beacon(AREA), 0.9)
     for index in range(10):
         ear.hear(audio(7, index=index), 1.0 + index * 0.005)
     assert abs(ear.next_at - 1.345) < 1e-9
@@ -68,11 +71,26 @@ def test_it_is_given_back_300_ms_after_the_last_packet() -> None:
     assert not ear.relied_on(1.346), "it broke off, so who knows"
     ear.hear(beacon(), 1.4)
     assert ear.relied_on(1.4)
+    assert not ear.relied_on(0.9 + HEARD_WITHIN), "one of the two groups is silent"
+    ear.hear(beacon(AREA), 1.5)
     assert not ear.relied_on(1.4 + HEARD_WITHIN)
 
 
+def test_an_announcement_that_was_elsewhere_meanwhile_is_heard_again() -> None:
+    """It is the same, so it has its number; but its packets are another stream."""
+    ear = Ear(GROUPS, 0.01)
+    ear.hear(audio(7, area=AREA, ssrc=1), 1.0)
+    ear.hear(audio(7, index=1, area=AREA, ssrc=1, ended=True), 1.1)
+    ear.tick(1.2)
+    ear.hear(audio(7, index=100, area=AREA, ssrc=2, first=True), 5.0)
+    assert ear.override == Override(Source.CREW, 7, AREA)
+    ear.hear(audio(7, index=2, area=AREA, ssrc=1), 5.1)
+    ear.hear(audio(7, index=101, area=AREA, ssrc=2, ended=True), 5.2)
+    assert ear.override is None
+
+
 def test_the_higher_source_is_heard_and_then_the_other_if_it_still_goes_on() -> None:
-    ear = Ear(0.01)
+    ear = Ear(GROUPS, 0.01)
     ear.hear(audio(1, Source.PRAM, area=AREA), 1.0)
     ear.hear(audio(2, Source.PILOT), 1.1)
     assert number_of(ear) == 2
@@ -85,7 +103,7 @@ def test_the_higher_source_is_heard_and_then_the_other_if_it_still_goes_on() -> 
 
 
 def test_of_the_same_source_the_later_is_heard() -> None:
-    ear = Ear(0.01)
+    ear = Ear(GROUPS, 0.01)
     ear.hear(audio(1, area=AREA), 1.0)
     ear.hear(audio(2), 1.1)
     ear.hear(audio(1, index=1, area=AREA), 1.2)
@@ -93,7 +111,7 @@ def test_of_the_same_source_the_later_is_heard() -> None:
 
 
 def test_a_pause_without_audio_lasts_as_long_as_it_is_told() -> None:
-    ear = Ear(0.01)
+    ear = Ear(GROUPS, 0.01)
     ear.hear(beacon(AREA, ent_pause=True), 1.0)
     assert number_of(ear) == 0
     ear.hear(beacon(0), 1.1)
@@ -109,7 +127,7 @@ def test_a_pause_without_audio_lasts_as_long_as_it_is_told() -> None:
 
 
 def test_one_that_was_not_heard_goes_on_where_it_is_by_then() -> None:
-    ear = Ear(0.01)
+    ear = Ear(GROUPS, 0.01)
     for index in range(40):
         now = 1.0 + index * 0.005
         low = np.full(SAMPLES, 100 * index, ">i2").tobytes()
@@ -135,7 +153,7 @@ def test_one_that_was_not_heard_goes_on_where_it_is_by_then() -> None:
     )
 )
 def test_whatever_is_said_the_seat_comes_free_again(said: list[Any]) -> None:
-    ear, now = Ear(0.01), 1.0
+    ear, now = Ear(GROUPS, 0.01), 1.0
     for index, (source, number, area, ended, ent_pause, passed) in enumerate(said):
         now += passed
         ear.hear(audio(number, source, index, area=area, ended=ended, ent_pause=ent_pause), now)

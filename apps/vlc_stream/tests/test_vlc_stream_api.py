@@ -171,6 +171,22 @@ def test_screens_follow_the_imposed_video(client: FlaskClient) -> None:
     wait_until(lambda: not is_deployed(), "it is up again")
 
 
+def test_a_video_for_seats_alone_leaves_the_screens_as_they_are(client: FlaskClient) -> None:
+    def state() -> tuple[bool, str]:
+        screens = client.get("/api/v1/screens", headers=CREW).get_json()
+        channels = client.get("/api/v1/channels", headers=CREW).get_json()
+        return screens["screens"][0]["deployed"], channels["imposed"][0]["state"]
+
+    client.post("/api/v1/screens", json={"deployed": True}, headers=CREW)
+    wait_until(lambda: state() == (True, "idle"), "it is down")
+    body = {"channel": "safety", "language": "en", "selector": {"all": True}}
+    assert client.post("/api/v1/imposed", json=body, headers=CREW).status_code == 202
+    assert state() == (True, "playing")
+    wait_until(lambda: state()[1] == "idle", "it is over")
+    with pytest.raises(AssertionError):
+        wait_until(lambda: not state()[0], "it is up", 1)
+
+
 def test_the_control_front_is_in_the_state_folder(client: FlaskClient, folder: Path) -> None:
     assert client.get("/healthz").status_code == 200
     assert listens(folder / CONTROL_SOCKET)
