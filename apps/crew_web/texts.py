@@ -180,6 +180,7 @@ def media_refusal(slug: str) -> str:
         "not-playable": _("That video cannot be played: its file is missing or broken."),
         "not-on": _("That video is over already."),
         "live": _("A live channel has no place to go to."),
+        "pa-decompression": _("In a decompression neither messages nor music are played."),
         "decompression": _("The screens stay stowed in a decompression."),
     }
     return words.get(slug, _("It was refused. Reload the page and try again."))

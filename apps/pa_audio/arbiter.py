@@ -16,6 +16,9 @@ from apps.common.pa import ALL_AREAS, Keylines, Line, Source
 MAX_QUEUE = 16
 """Messages that wait, the one that is being played among them."""
 
+MAX_QUEUED = 120_000
+"""Packets of all of them: ten minutes, 60 MB."""
+
 WhenInterrupted = Literal["restart", "sentence"]
 """Whether a message is played again from its start, or from the sentence it was interrupted in."""
 
@@ -125,12 +128,13 @@ class Arbiter:
         """Let a message wait for its turn.
 
         Raises:
-            QueueFullError: there are `MAX_QUEUE`.
+            QueueFullError: there are `MAX_QUEUE`, or they take too long.
             DecompressionError: not now.
         """
         if self._decompression:
             raise DecompressionError
-        if len(self._queue) >= MAX_QUEUE:
+        queued = sum(len(waiting.packets) for waiting in self._queue)
+        if len(self._queue) >= MAX_QUEUE or queued + len(item.packets) > MAX_QUEUED:
             raise QueueFullError
         self._queue.append(item)
 

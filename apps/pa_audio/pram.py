@@ -19,11 +19,12 @@ from apps.common.commands import Strict
 from apps.common.pa import RATE, SAMPLES
 from apps.pa_audio.arbiter import Groups, PramItem, WhenInterrupted
 from apps.pa_audio.feed import SILENCE
-from apps.pa_audio.wav import Samples, WavError, packets_of, read_wav, stream_wav
+from apps.pa_audio.wav import MAX_SECONDS, Samples, WavError, packets_of, read_wav, stream_wav
 
 log = logging.getLogger(__name__)
 
 INDEX = "announcements.json"
+PREPARED_WITHIN = 5.0
 MAX_INDEX = 256 * 1024
 
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}\.wav$")]
@@ -70,6 +71,8 @@ class Library:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._preparing = threading.Lock()
+        """One at a time: each takes its memory."""
 
     @property
     def trouble(self) -> str | None:
@@ -105,8 +108,16 @@ class Library:
         """A message, read and ready to be played.
 
         Raises:
-            PramError: there is no such message, or a file of it cannot be played.
+            PramError: there is no such message, a file of it cannot be played, or it is too long.
         """
+        if not self._preparing.acquire(timeout=PREPARED_WITHIN):
+            raise PramError("others are being read just now")
+        try:
+            return self._prepare(ident, request, groups)
+        finally:
+            self._preparing.release()
+
+    def _prepare(self, ident: int, request: PramRequest, groups: Groups) -> PramItem:
         index = self.index()
         message = index.messages.get(request.message)
         if message is None:
@@ -128,6 +139,8 @@ class Library:
                 sentences += [length + at for at in sorted(starts) if at < len(samples)]
                 parts.append(samples)
                 length += len(samples)
+                if length > MAX_SECONDS * RATE:
+                    raise PramError(f"message {request.message} takes over {MAX_SECONDS} s")
         except WavError as error:
             raise PramError(str(error)) from error
         return PramItem(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -29,6 +30,9 @@ LOOK_EVERY = 0.1
 LONGEST = 30 * 60 * RATE
 """Samples; what is longer is kept up to there."""
 
+ENDED_AFTER = 30.0
+"""Seconds without a packet after which one is over, though nobody said so."""
+
 NOT_KEPT = {Source.MUSIC}
 
 _NAME = re.compile(r"([0-9]{1,10})-([0-9]{1,16})-([a-z]+)-((?:[0-9]+[.])*[0-9]+)[.]wav")
@@ -45,6 +49,7 @@ class _Open:
         self.path = folder / name
         self.aside = folder / f".{name}{_PART}"
         self.frames = 0
+        self.heard = time.monotonic()
         self.file: BinaryIO = self.aside.open("wb")
         self.file.write(header(0))
 
@@ -124,6 +129,9 @@ class Recorder:
             closing = self._closing.wait(LOOK_EVERY)
             for packet in self.tap.take():
                 self._write(packet)
+            # The end of one may have been too much for the tap.
+            for number in self._given_up():
+                self._finish(number)
             if closing:
                 for number in list(self._open):
                     self._finish(number)
@@ -157,12 +165,18 @@ class Recorder:
                 self._prune()
                 self._open[packet.number] = _Open(self._folder, packet)
             entry = self._open[packet.number]
+            if entry is not None:
+                entry.heard = time.monotonic()
             if entry is not None and entry.frames < LONGEST:
                 entry.file.write(np.frombuffer(packet.samples, ">i2").astype("<i2").tobytes())
                 entry.frames += len(packet.samples) // 2
         except OSError as error:
             self._failed(error)
             self._drop(packet.number)
+
+    def _given_up(self) -> list[int]:
+        before = time.monotonic() - ENDED_AFTER
+        return [number for number, entry in self._open.items() if entry and entry.heard < before]
 
     def _finish(self, number: int) -> None:
         entry = self._open.pop(number, None)
@@ -175,7 +189,7 @@ class Recorder:
             self._prune()
         except OSError as error:
             self._failed(error)
-            entry.aside.unlink(missing_ok=True)
+            _remove(entry.aside)
         else:
             self.trouble = None
 
@@ -189,7 +203,7 @@ class Recorder:
             entry.file.close()
         except OSError:
             log.debug("what was buffered is lost", extra={"file": str(entry.aside)})
-        entry.aside.unlink(missing_ok=True)
+        _remove(entry.aside)
 
     def _failed(self, error: OSError) -> None:
         if self.trouble is None:
@@ -208,6 +222,12 @@ class Recorder:
         ):
             recordings.pop(0).unlink()
             sizes.pop(0)
+
+
+def _remove(path: Path) -> None:
+    """Where the disk lets us; it may have gone read-only."""
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def _complete(file: BinaryIO, frames: int) -> None:

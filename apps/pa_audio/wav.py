@@ -34,8 +34,12 @@ def decibels(samples: npt.NDArray[np.integer]) -> float:
     """The loudness (RMS) in dB of full scale; -96 for silence."""
     if not len(samples):
         return SILENT
-    values = samples.astype(np.float64)
-    rms = math.sqrt(float(np.dot(values, values)) / len(values)) / FULL_SCALE
+    total = 0.0
+    # By seconds: of a whole message there would be four times as much in memory.
+    for at in range(0, len(samples), RATE):
+        values = samples[at : at + RATE].astype(np.float64)
+        total += float(np.dot(values, values))
+    rms = math.sqrt(total / len(samples)) / FULL_SCALE
     return max(SILENT, 20 * math.log10(rms)) if rms else SILENT
 
 
@@ -90,9 +94,13 @@ def _pieces(path: Path, most: int | None) -> Iterator[Samples]:
 
 def packets_of(samples: Samples) -> list[bytes]:
     """The samples as packets' payloads; the last is filled up with silence."""
-    data = samples.astype(">i2").tobytes()
-    data += bytes(-len(data) % (2 * SAMPLES))
-    return [data[at : at + 2 * SAMPLES] for at in range(0, len(data), 2 * SAMPLES)]
+    # Packet by packet: the real-time thread would wait while all is copied at once.
+    packets = [
+        samples[at : at + SAMPLES].astype(">i2").tobytes() for at in range(0, len(samples), SAMPLES)
+    ]
+    if packets:
+        packets[-1] = packets[-1].ljust(2 * SAMPLES, b"\0")
+    return packets
 
 
 def header(frames: int | None) -> bytes:

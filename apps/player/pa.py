@@ -52,6 +52,9 @@ PRIORITY = 20
 SWITCH_INTERVAL = 0.0005
 """Seconds after which the thread that plays gets Python's lock from one that is in a flood."""
 
+ENDS_AFTER = 10.0
+"""Seconds that the sound device may hang."""
+
 INTERFACE_RETRY = 1.0
 """Seconds between two tries to join while the interface is away."""
 
@@ -144,6 +147,10 @@ class PaChild:
                 self._changed(override, now)
 
     def _tick(self, now: float) -> None:
+        if self._speaker.hangs_for() > ENDS_AFTER:
+            # A thread cannot be got out of a driver; the agent starts us anew.
+            log.error("the sound device hangs")
+            os._exit(1)
         for one in self._groups:
             if one.silence.due <= now:
                 self._join(one, now)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +23,9 @@ log = logging.getLogger(__name__)
 
 REOPEN_FIRST, REOPEN_MAX = 0.25, 5.0
 """Seconds between two tries to open a sink that is away."""
+
+HANGS_AFTER = 2.0
+"""Seconds that a sink may take for what it was given."""
 
 IDLE = 0.5
 """Seconds that the thread sleeps at a time while there is nothing to play."""
@@ -200,8 +204,17 @@ class Speaker:
         self._wake = threading.Event()
         self._over = False
         self._thread = threading.Thread(target=self._run, name="speaker", daemon=True)
-        self.trouble: str | None = "not open yet"
-        """A sentence while the sink is away."""
+        self._trouble: str | None = "not open yet"
+        self._busy_since = math.inf
+
+    @property
+    def trouble(self) -> str | None:
+        """A sentence while the sink is away, or hangs."""
+        return "the sound device hangs" if self.hangs_for() > HANGS_AFTER else self._trouble
+
+    def hangs_for(self) -> float:
+        """Seconds since the sink was given something that it has not taken yet; 0: it takes all."""
+        return max(0.0, time.monotonic() - self._busy_since)
 
     def start(self) -> None:
         """Begin."""
@@ -221,15 +234,16 @@ class Speaker:
         back_off = BackOff(REOPEN_FIRST, REOPEN_MAX)
         while not self._over:
             try:
-                self._sink.open()
+                with self._busy():
+                    self._sink.open()
                 log.info("the PA's sound is open")
-                self.trouble = None
+                self._trouble = None
                 back_off.reset()
                 self._play()
             except SinkError as error:
-                if self.trouble is None:
+                if self._trouble is None:
                     log.warning("the PA has no sound", extra={"error": str(error)})
-                self.trouble = str(error)
+                self._trouble = str(error)
             self._sink.close()
             if not self._over:
                 time.sleep(back_off.delay())
@@ -243,8 +257,17 @@ class Speaker:
                 self._wake.clear()
                 continue
             samples = self._pull(self._sink.chunk, at)
-            if samples is None:
-                self._sink.write(silence)
-            else:
+            said = silence
+            if samples is not None:
                 loud = np.clip(np.rint(samples * self._volume), -32768, 32767)
-                self._sink.write(loud.astype(np.int16).tobytes())
+                said = loud.astype(np.int16).tobytes()
+            with self._busy():
+                self._sink.write(said)
+
+    @contextlib.contextmanager
+    def _busy(self) -> Iterator[None]:
+        self._busy_since = time.monotonic()
+        try:
+            yield
+        finally:
+            self._busy_since = math.inf

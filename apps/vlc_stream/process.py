@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import queue
 import subprocess
 import sys
 import threading
@@ -32,6 +33,8 @@ FROZEN = 5.0
 LOADING = 30.0
 """Seconds that it has for its first word: on a slow machine libvlc takes its time to load."""
 
+MAX_ORDERS = 1000
+"""Orders that wait for a process; one that leaves so many is ended."""
 
 _REPORT = TypeAdapter(Report)
 
@@ -68,6 +71,7 @@ class SendingProcess:
         self._on_end = on_end
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
+        self._orders: queue.Queue[bytes | None] = queue.Queue(MAX_ORDERS)
         self._back_off = BackOff(RETRY_FIRST, RETRY_MAX)
         self._started = 0.0
         self._next_start = 0.0
@@ -118,12 +122,15 @@ class SendingProcess:
         return True
 
     def tell(self, order: Order) -> None:
-        """Give an order. If it has just ended, the one that comes next is told anew."""
-        line = to_line(order).encode()
-        with self._lock, suppress(OSError, ValueError):
-            if self._process is not None and self._process.stdin is not None:
-                self._process.stdin.write(line)
-                self._process.stdin.flush()
+        """Give an order. Never waits; if it has ended, the one that comes next is told anew."""
+        with self._lock:
+            if self._process is None:
+                return
+            try:
+                self._orders.put_nowait(to_line(order).encode())
+            except queue.Full:
+                log.warning("a process takes no orders", extra={"child": self._module})
+                self._process.kill()
 
     def kill(self) -> None:
         """End it at once."""
@@ -143,21 +150,21 @@ class SendingProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
+        orders: queue.Queue[bytes | None] = queue.Queue(MAX_ORDERS)
         with self._lock:
-            self._process = process
+            self._process, self._orders = process, orders
             self._speaks = False
         self._started = self._heard = now
         self.starts += 1
-        threading.Thread(
-            target=self._listen, args=(process,), name=f"hears {self._module}", daemon=True
-        ).start()
+        for target, args in ((self._listen, (process,)), (_pass_on, (orders, process))):
+            threading.Thread(target=target, args=args, name=self._module, daemon=True).start()
 
     def _bury(self) -> None:
         with self._lock:
-            process, self._process = self._process, None
-        if process is not None and process.stdin is not None:
-            with suppress(OSError):
-                process.stdin.close()
+            self._process = None
+            # Who passes them on has nobody to do so to, and may wait for the next.
+            with suppress(queue.Full):
+                self._orders.put_nowait(None)
 
     def _listen(self, process: subprocess.Popen[bytes]) -> None:
         with cast("IO[bytes]", process.stdout) as lines:
@@ -177,3 +184,11 @@ class SendingProcess:
                     except Exception:
                         log.exception("a report was not taken")
         self._on_end()
+
+
+def _pass_on(orders: queue.Queue[bytes | None], process: subprocess.Popen[bytes]) -> None:
+    """Write its orders to a process as it takes them, until it has ended."""
+    with suppress(OSError), cast("IO[bytes]", process.stdin) as pipe:
+        while (line := orders.get()) is not None:
+            pipe.write(line)
+            pipe.flush()

@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from apps.common.pa import ALL_AREAS, Keylines, Line, Source
 from apps.pa_audio.arbiter import (
     MAX_QUEUE,
+    MAX_QUEUED,
     NO_CALLS,
     NOWHERE,
     Arbiter,
@@ -184,6 +185,12 @@ def test_the_queue_has_a_bound() -> None:
         arbiter.add(item(ident))
     with pytest.raises(QueueFullError):
         arbiter.add(item(99))
+    arbiter.clear()
+    long = PACKETS * (MAX_QUEUED // len(PACKETS) // 2)
+    arbiter.add(item(1, packets=long))
+    arbiter.add(item(2, packets=long))
+    with pytest.raises(QueueFullError):
+        arbiter.add(item(3))
 
 
 def test_keylines_name_areas_and_an_unknown_one_is_all() -> None:

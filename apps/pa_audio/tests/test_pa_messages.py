@@ -75,6 +75,16 @@ def test_what_cannot_be_played_is_refused_with_its_name(tmp_path: Path) -> None:
             read_wav(path)
 
 
+def test_a_message_of_many_languages_has_a_bound_too(tmp_path: Path) -> None:
+    index(tmp_path)
+    write_wav(tmp_path / "welcome-en.wav", tone(170.0))
+    write_wav(tmp_path / "welcome-es.wav", tone(131.0))
+    with pytest.raises(PramError, match="message welcome takes over 300 s"):
+        Library(tmp_path).prepare(1, PramRequest(message="welcome"), NOWHERE)
+    english = PramRequest(message="welcome", languages=("en",))
+    assert len(Library(tmp_path).prepare(1, english, NOWHERE).packets) == 200 * 170 + 20
+
+
 @given(data=st.binary(max_size=300))
 def test_no_bytes_raise_anything_else(
     data: bytes, tmp_path_factory: pytest.TempPathFactory

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import wave
 from collections.abc import Iterator
 from pathlib import Path
@@ -162,3 +163,32 @@ def test_a_slow_disk_loses_audio_but_stops_nobody(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path, AREAS, 3, 10_000_000, DAY)  # not started: it takes nothing
     speak(recorder, 1, 30)
     assert recorder.tap.lost == 6_000 - 4_000
+
+
+def test_one_whose_end_was_lost_is_kept_all_the_same(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("apps.pa_audio.recorder.ENDED_AFTER", 0.5)
+    speak(recorder, 1, 0.2)
+    wait_until(lambda: numbers(recorder) == [1], "it is there")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+def test_a_disk_that_has_gone_read_only_is_told_and_then_it_goes_on(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    with small_disk(disk, "2M"):
+        recorder = Recorder(disk / "kept", AREAS, 100, 10**9, DAY)
+        recorder.start()
+        speak(recorder, 1, 0.2)
+        end(recorder, 1)
+        wait_until(lambda: numbers(recorder) == [1], "it is there")
+        mount = ("mount", "-o", "remount,ro", str(disk))
+        subprocess.run(mount, check=True, timeout=10)
+        speak(recorder, 2, 0.2)
+        end(recorder, 2)
+        wait_until(lambda: "Read-only" in (recorder.trouble or ""), "it is told")
+        subprocess.run((*mount[:2], "remount,rw", str(disk)), check=True, timeout=10)
+        speak(recorder, 3, 0.2)
+        end(recorder, 3)
+        wait_until(lambda: numbers(recorder) == [3, 1], "the next is there")
+        recorder.close()
