@@ -54,7 +54,9 @@ def _answer_errors(app: Flask) -> None:
 
     @app.errorhandler(DecompressionError)
     def not_now(_: DecompressionError) -> Response:
-        return Problem(409, "pa-decompression", "neither messages nor music are played now").response()
+        return Problem(
+            409, "pa-decompression", "neither messages nor music are played now"
+        ).response()
 
     @app.errorhandler(QueueFullError)
     def queue_full(_: QueueFullError) -> Response:
