@@ -39,9 +39,12 @@ OBJECTS = "objects"
 MADE = "x-ife-made"
 """A field of timestamp.json that TUF does not know: when it was signed, as its `expires`."""
 
-MAX_CATALOGUE = 32 * 1024 * 1024
+MAX_KIND = MAX_CATALOGUE = 8 * 1024 * 1024
+"""Bytes of one kind's metadata and of its catalogue. To read them takes 35 times as much memory,
+and an aircraft's content_sync has 768 MiB."""
+
 MAX_ENTRIES = 20_000
-MAX_FILES = 200_000
+MAX_FILES = 40_000
 """Of one catalogue, in files of all its entries, their images among them."""
 
 MAX_LENGTH = 64 * 1024**4

@@ -76,10 +76,23 @@ def write(engine: Engine, records: Sequence[Record]) -> None:
         OSError: PostgreSQL is away, or does not take them now.
         RecordError: one is too long.
     """
+    _insert(engine, [_row(record) for record in records])
+
+
+def _row(record: Record) -> tuple[str, str]:
+    """A record's kind and line.
+
+    Raises:
+        RecordError: it is too long.
+    """
+    return record.kind, usage.line(record).decode()
+
+
+def _insert(engine: Engine, rows: Sequence[tuple[str, str]]) -> None:
     from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
-    kinds = [record.kind for record in records]
-    lines = [usage.line(record).decode() for record in records]
+    kinds = [kind for kind, _ in rows]
+    lines = [line for _, line in rows]
     try:
         with engine.begin() as connection:
             connection.exec_driver_sql(INSERT, (kinds, lines))
@@ -106,14 +119,15 @@ class Outbox:
     def __init__(self, database_url: str, application: str) -> None:
         self._database_url = database_url
         self._application = application
-        self._waiting: deque[Record] = deque()
+        self._waiting: deque[tuple[str, str]] = deque()
+        """Kinds and lines."""
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._wanted = threading.Event()
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
         self._error: str | None = None
         self.lost = 0
-        """Records that went because too many waited."""
+        """Records that went because too many waited, or were refused because they are too long."""
 
     @property
     def trouble(self) -> str | None:
@@ -131,18 +145,26 @@ class Outbox:
         self._thread.start()
 
     def append(self, record: Record) -> None:
-        """Have a record written soon. Never waits, never fails.
+        """Have a record written soon. Never waits; where PostgreSQL is away, that is no failure.
 
         Raises:
+            RecordError: it is too long; it is counted as lost.
             ValueError: it is of a kind that must not be lost.
         """
         if record.priority is None:
             raise ValueError(f"a {record.kind} must not be lost: write it")
+        try:
+            # Here, where it is known whose record it is: later, others would be refused with it.
+            row = _row(record)
+        except RecordError as error:
+            with self._lock:
+                self.lost += 1
+            raise RecordError(f"this {record.kind} is not kept: {error}") from None
         with self._lock:
             if len(self._waiting) >= MAX_WAITING:
                 self._waiting.popleft()
                 self.lost += 1
-            self._waiting.append(record)
+            self._waiting.append(row)
         self._wanted.set()
 
     def close(self) -> None:
@@ -189,9 +211,7 @@ class Outbox:
             if not some:
                 return
             try:
-                write(engine, some)
-            except RecordError:
-                log.exception("a record is too long", extra={"kind": some[0].kind})
+                _insert(engine, some)
             except OSError:
                 with self._lock:
                     self._waiting.extendleft(reversed(some))

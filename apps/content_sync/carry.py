@@ -24,6 +24,7 @@ import logging
 import os
 import re
 import shlex
+import shutil
 import signal
 import threading
 from collections import deque
@@ -35,7 +36,7 @@ from typing import Self
 
 import sh
 
-from apps.common.content import METADATA, OBJECTS, object_path
+from apps.common.content import MAX_KIND, METADATA, OBJECTS, object_path
 from apps.common.files import put_in_place
 
 log = logging.getLogger(__name__)
@@ -52,8 +53,6 @@ STALLED_AFTER = 60
 LOOK_EVERY = 0.5
 STOP_WITHIN = 10
 """Seconds between two looks at what has come, and that rsync has to end in when told to."""
-
-MAX_METADATA = 32 * 1024 * 1024
 
 PAGE = 4096
 PAGED_UP_TO = 256 * 1024 * 1024
@@ -224,6 +223,8 @@ class Carrier:
         self._woken = threading.Event()
         for folder in (METADATA, OBJECTS, "incoming", "partial", "basis"):
             (staging / folder).mkdir(parents=True, exist_ok=True)
+        for path in (*staging.glob(f"{METADATA}/*"), *staging.glob(f"**/{OBJECTS}/*/*")):
+            _no_folder(path)
 
     def stop(self) -> None:
         """Have what runs end with a `StoppedError`, from another thread."""
@@ -243,7 +244,7 @@ class Carrier:
             CarryError: they did not come.
         """
         paths = [f"{METADATA}/{name}" for name in names]
-        self._rsync(line, paths, self.staging, ["--ignore-missing-args"], MAX_METADATA)
+        self._rsync(line, paths, self.staging, ["--ignore-missing-args"], MAX_KIND)
 
     # -- objects ----------------------------------------------------------------------------
 
@@ -390,6 +391,8 @@ class Carrier:
                 self._progress()
         finally:
             code = _end(process)
+            for path in paths:
+                _no_folder(into / path)
         if self._stop.is_set():
             raise StoppedError("stopped")
         if not line.is_up:
@@ -481,6 +484,12 @@ def _length(path: Path) -> int:
         return path.stat().st_size
     except FileNotFoundError:
         return 0
+
+
+def _no_folder(path: Path) -> None:
+    """Rsync makes one where the Hangar has one; it would be in the way of the file."""
+    if path.is_dir():
+        shutil.rmtree(path)
 
 
 def _move(source: Path, to: Path) -> None:

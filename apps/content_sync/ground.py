@@ -12,8 +12,8 @@ import platform
 import re
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -53,6 +53,10 @@ TUNNEL = Path("/etc/ife/tunnel.env")
 """There is one where there is a tunnel (roles/tunnel)."""
 
 
+TURN_WITHIN = 30.0
+"""Seconds that the gate waits for a crew disk, before it says so and tries again later."""
+
+
 class OnBoard:
     """What the gate needs of the rest of this app.
 
@@ -72,25 +76,34 @@ class OnBoard:
 
     def root_version(self) -> int:
         """See `turnaround.Board`."""
-        with self._turn:
+        with self._in_turn():
             return self._trust.root_version
 
     def look(self, source: Source) -> Offer:
         """See `turnaround.Board`."""
-        with self._turn:
+        with self._in_turn():
             return self._trust.look(source)
 
     def make_room(self, needed: int, offer: Offer) -> None:
         """See `turnaround.Board`."""
-        with self._turn, suppress(StoreError):
+        with self._in_turn(), suppress(StoreError):
             self.store.make_room(needed, offer)
 
     def take(self, source: Source, kinds: Collection[Kind]) -> importer.Outcome:
         """See `turnaround.Board`."""
-        with self._turn:
+        with self._in_turn():
             return Importer(self.store, self._trust, stop=self._stop).run(
                 source, kinds, partly=True
             )
+
+    @contextmanager
+    def _in_turn(self) -> Iterator[None]:
+        if not self._turn.acquire(timeout=TURN_WITHIN):
+            raise TimeoutError("a crew disk is being loaded first")
+        try:
+            yield
+        finally:
+            self._turn.release()
 
 
 class Ground:

@@ -25,7 +25,13 @@ SLOW_AFTER = 30.0
 SLOWEST = 32 * 1024
 """After so many seconds of waiting for a source, it must have given so many bytes for each."""
 
+PER_FILE = 16 * 1024
+"""Bytes that a file counts for besides its own: to look many small ones up takes its time."""
+
 BUFFER = 64 * 1024
+
+MAX_HEAD = 4 * BUFFER
+"""Bytes that may come before an answer's head is over, with what is buffered of its body."""
 
 
 class SourceError(Exception):
@@ -219,8 +225,8 @@ class SocketSource(Source):
     ) -> None:
         self.name = name
         self._path = path
-        self._slow_after = slow_after
-        self._slowest = slowest
+        # One for all files: what dawdles over each of many is as bad.
+        self._pace = Pace(slow_after, slowest)
         self._connection: _Connection | None = None
 
     @contextmanager
@@ -237,8 +243,8 @@ class SocketSource(Source):
 
     def _ask(self, path: str, offset: int) -> http.client.HTTPResponse:
         if self._connection is None:
-            self._connection = _Connection(self._path)
-        self._connection.pace = Pace(self._slow_after, self._slowest)
+            self._connection = _Connection(self._path, self._pace)
+        self._connection.head_left = MAX_HEAD
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         try:
             self._connection.request("GET", f"/{path}", headers=headers)
@@ -249,10 +255,12 @@ class SocketSource(Source):
         except (OSError, http.client.HTTPException) as error:
             self.close()
             raise GoneError(f"{path}: {error or type(error).__name__}") from error
+        self._connection.head_left = None
         wanted = f"bytes {offset}-" if offset else ""
         if response.status == (206 if offset else 200) and (
             response.getheader("Content-Range", "").startswith(wanted)
         ):
+            self._pace.count(0.0, PER_FILE)
             return response
         self.close()
         if response.status in {404, 403, 416}:
@@ -283,11 +291,13 @@ class _AnswerReader:
 
 
 class _Connection(http.client.HTTPConnection):
-    pace: Pace
+    """`head_left` is how many more bytes may come before an answer's head is over."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, pace: Pace) -> None:
         super().__init__("localhost")
         self._path = path
+        self.pace = pace
+        self.head_left: int | None = None
 
     def connect(self) -> None:
         """Connect, or leave nothing behind."""
@@ -317,6 +327,7 @@ class _PacedFile(io.RawIOBase):
         super().__init__()
         # Of its own: http.client closes the other as soon as an answer says that it is the last.
         self._sock = sock.dup()
+        self._connection = sock.connection
         self._pace = sock.connection.pace
 
     def readable(self) -> bool:
@@ -335,6 +346,10 @@ class _PacedFile(io.RawIOBase):
                 self._pace.count(time.monotonic() - began, 0)
                 continue
             self._pace.count(time.monotonic() - began, count)
+            if self._connection.head_left is not None:
+                self._connection.head_left -= count
+                if self._connection.head_left < 0:
+                    raise GoneError("it answers, and answers, and gives nothing")
             return count
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from nacl.bindings import crypto_sign_BYTES
 from nacl.signing import SigningKey
 from sqlalchemy import Connection, Engine, Row, text
 from sqlalchemy.exc import SQLAlchemyError
@@ -56,7 +57,7 @@ _OLDEST = text(
     "(SELECT min(number) FROM usage_batch WHERE kind = :kind) RETURNING records, size"
 )
 _NEXT = text(
-    "SELECT number, batch FROM usage_batch WHERE number > :after AND number < :end "
+    "SELECT number, kind, batch FROM usage_batch WHERE number > :after AND number < :end "
     "AND kind = :kind ORDER BY number LIMIT 1"
 )
 _DROP = text("DELETE FROM usage_batch WHERE number = :number RETURNING records")
@@ -76,6 +77,7 @@ class Sealed:
     """A batch of the spool."""
 
     number: int
+    kind: str
     batch: bytes
 
 
@@ -146,7 +148,7 @@ class Spool:
         kinds = BY_WORTH
         number = 0
         if after is not None:
-            kinds = kinds[kinds.index(usage.head_of(after.batch).kind) :]
+            kinds = kinds[kinds.index(after.kind) :]
             number = after.number
         with self._transaction() as connection:
             for kind in kinds:
@@ -154,7 +156,7 @@ class Spool:
                     _NEXT, {"after": number, "end": end, "kind": kind}
                 ).one_or_none()
                 if row is not None:
-                    return Sealed(row.number, bytes(row.batch))
+                    return Sealed(row.number, row.kind, bytes(row.batch))
                 number = 0
         return None
 
@@ -173,12 +175,19 @@ class Spool:
 
         For when the Hangar has another batch by that number: this database has been set back to an
         older state, and gives numbers a second time.
+
+        Raises:
+            BatchError: it is damaged; it stays as it is.
         """
         with self._transaction() as connection:
             spool, number = connection.execute(_LOCK).one()
             if connection.execute(_DROP, {"number": sealed.number}).one_or_none() is None:
                 return
-            batch = usage.open_batch(sealed.batch, [self._key.verify_key])
+            # It is our own, also where the aircraft has got another key since: sign it by this one.
+            signed = sealed.batch[:-crypto_sign_BYTES]
+            batch = usage.open_batch(
+                signed + self._key.sign(signed).signature, [self._key.verify_key]
+            )
             if batch.head.spool == spool:
                 spool = uuid4()
                 log.warning("the spool begins anew", extra={"spool": str(spool)})

@@ -33,6 +33,7 @@ from apps.common.content import (
     KINDS,
     MADE,
     MAX_CATALOGUE,
+    MAX_KIND,
     METADATA,
     Catalogue,
     Entry,
@@ -53,9 +54,6 @@ from apps.content_sync.source import (
 )
 
 log = logging.getLogger(__name__)
-
-MAX_KIND = 64 * 1024 * 1024
-"""Bytes of one kind's metadata; a target takes some 150."""
 
 TRUSTED = "trusted"
 PLACES = ("a", "b")

@@ -23,6 +23,7 @@ from pyroute2 import IPRoute
 from apps.common.backoff import BackOff
 from apps.common.content import (
     CATALOGUE,
+    MAX_KIND,
     METADATA,
     Entry,
     Kind,
@@ -34,7 +35,6 @@ from apps.common.files import write_whole
 from apps.content_sync import planner, trust
 from apps.content_sync.ahead import MAX_ROUNDS, Ahead
 from apps.content_sync.carry import (
-    MAX_METADATA,
     Account,
     Carrier,
     CarryError,
@@ -99,6 +99,11 @@ class _Coming:
     entry: Entry
     objects: dict[str, Wanted]
     size: int = 0
+
+
+_What = tuple[str, int]
+"""An object by digest and length. Who signs one kind with a wrong length of what is another's does
+that one no harm."""
 
 
 class Turnaround:
@@ -303,7 +308,7 @@ class Turnaround:
     def _metadata(self, name: str) -> bytes | None:
         path = self._staging / METADATA / name
         try:
-            return path.read_bytes() if path.stat().st_size <= MAX_METADATA else None
+            return path.read_bytes() if path.stat().st_size <= MAX_KIND else None
         except FileNotFoundError:
             return None
 
@@ -365,20 +370,20 @@ class Turnaround:
     # -- bring it ---------------------------------------------------------------------------
 
     def _bring(self, line: Line) -> None:
-        tries: Counter[str] = Counter()
+        tries: Counter[_What] = Counter()
         whole: set[Kind] = set()
         taken = dict.fromkeys({coming.kind for coming in self._coming}, time.monotonic())
         try:
             while pieces := planner.batch(self._plan().order, self.rate.value):
                 objects = {
-                    digest: wanted
+                    _what(wanted): wanted
                     for coming in self._coming
-                    for digest, wanted in coming.objects.items()
+                    for wanted in coming.objects.values()
                 }
-                batch = [objects[piece.digest] for piece in pieces]
+                batch = [objects[piece.digest, piece.length] for piece in pieces]
                 self._counted = None
                 came = self._carrier.fetch(line, batch)
-                tries.update(one.digest for one in batch if one.digest not in came)
+                tries.update(_what(one) for one in batch if one.digest not in came)
                 whole |= self._kinds_of(came)
                 now = time.monotonic()
                 for kind in sorted(whole):
@@ -392,7 +397,7 @@ class Turnaround:
                         whole.discard(kind)
                         taken[kind] = now
                         tries.update(self._take({kind}))
-                self._give_up({digest for digest, count in tries.items() if count >= MOST_TRIES})
+                self._give_up({what for what, count in tries.items() if count >= MOST_TRIES})
                 with self._changed:
                     if self._again:
                         raise StoppedError("the Hangar has something new")
@@ -410,8 +415,8 @@ class Turnaround:
             and not any(self._left(wanted) for wanted in coming.objects.values())
         }
 
-    def _take(self, kinds: Collection[Kind]) -> tuple[str, ...]:
-        """Take on board what is whole of these kinds; the digests of which the bytes are wrong."""
+    def _take(self, kinds: Collection[Kind]) -> set[_What]:
+        """Take on board what is whole of these kinds; of what the bytes are wrong."""
         outcome = self._board.take(self._source, kinds)
         for coming in self._coming:
             for digest, wanted in coming.objects.items():
@@ -419,11 +424,21 @@ class Turnaround:
                     self._carrier.distrust(wanted)
                 elif self._board.store.has(digest):
                     self._carrier.drop(wanted)
-        return outcome.wrong
+        return {
+            _what(wanted)
+            for coming in self._coming
+            if coming.kind in kinds
+            for digest, wanted in coming.objects.items()
+            if digest in outcome.wrong
+        }
 
-    def _give_up(self, digests: Collection[str]) -> None:
+    def _give_up(self, given: Collection[_What]) -> None:
         """Leave out the entries that cannot become whole at this stop."""
-        lost = [coming for coming in self._coming if coming.objects.keys() & digests]
+        lost = [
+            coming
+            for coming in self._coming
+            if any(_what(wanted) in given for wanted in coming.objects.values())
+        ]
         if lost:
             self._coming = [coming for coming in self._coming if coming not in lost]
             more = f", nor {len(lost) - 1} more" if len(lost) > 1 else ""
@@ -489,6 +504,10 @@ class Turnaround:
     def _remember_rate(self) -> None:
         with suppress(OSError):
             write_whole(self._rate_file, f"{self.rate.value:.0f}".encode(), sync=False)
+
+
+def _what(wanted: Wanted) -> _What:
+    return wanted.digest, wanted.length
 
 
 def title_of(entry: Entry) -> str:

@@ -17,6 +17,7 @@ from typing import Protocol
 from apps.common import gate, usage
 from apps.common.backoff import BackOff
 from apps.common.gate import BatchTaken
+from apps.common.usage import BatchError
 from apps.content_sync.hangar import HangarError, RefusedError
 from apps.content_sync.spool import CHUNK, Sealed, Spool
 
@@ -193,18 +194,19 @@ class UsageOut:
 
     def _give(self, hangar: TakesBatches, sealed: Sealed) -> None:
         try:
-            check(sealed, hangar.put_batch(sealed.number, sealed.batch))
-        except RefusedError as error:
-            if error.slug == "other-batch":
+            try:
+                check(sealed, hangar.put_batch(sealed.number, sealed.batch))
+            except RefusedError as error:
+                if error.slug != "other-batch":
+                    raise
                 self._spool.renew(sealed)
                 self._renewed = f"batch {sealed.number} is sealed anew: {error}"
             else:
-                log.warning(
-                    "a batch is refused", extra={"number": sealed.number, "why": str(error)}
-                )
-                self._spool.refused(sealed, str(error))
-        else:
-            self._spool.acknowledged(sealed)
+                self._spool.acknowledged(sealed)
+        except (RefusedError, BatchError) as error:
+            # The others go past it, also where it has decayed here.
+            log.warning("a batch is refused", extra={"number": sealed.number, "why": str(error)})
+            self._spool.refused(sealed, str(error))
 
 
 def check(sealed: Sealed, taken: BatchTaken) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from uuid import UUID
 
@@ -25,9 +26,13 @@ class Logs:
         """
         folder = self._folder / registration
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / f"{request}.zst", data)
-        files = sorted(folder.glob("*.zst"), key=lambda path: path.stat().st_mtime_ns)
-        for path in files[:-KEPT]:
+        kept = folder / f"{request}.zst"
+        newest = max((_written_at(path) for path in folder.glob("*.zst")), default=0)
+        write_whole(kept, data)
+        if _written_at(kept) <= newest:
+            # The clock was set back: by its time, the newest would be the first to go.
+            os.utime(kept, ns=(newest + 1, newest + 1))
+        for path in sorted(folder.glob("*.zst"), key=_written_at)[:-KEPT]:
             path.unlink(missing_ok=True)
 
     def of(self, registration: str) -> set[UUID]:
@@ -40,3 +45,8 @@ class Logs:
             return (self._folder / registration / f"{request}.zst").read_bytes()
         except FileNotFoundError:
             return None
+
+
+def _written_at(path: Path) -> int:
+    """A file's time, in nanoseconds."""
+    return path.stat().st_mtime_ns

@@ -166,6 +166,13 @@ def _say(repository: Repository, done: Signed) -> int:
         print(
             f"{role} is signed, and waits: enough keys have to sign {' and '.join(others)} first."
         )
+    for role, why in done.unfit.items():
+        print(
+            f"{role} is signed, but not published: {why}. Aircraft would refuse the whole set.\n"
+            f"Next: have {role} signed anew, as it should be: ife-publish sign {role}."
+        )
+    if done.unfit:
+        return 1
     if done.waiting or done.held:
         print("Next: who has the other keys runs ife-publish sign on this folder.")
         return 1

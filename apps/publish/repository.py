@@ -23,6 +23,7 @@ from typing import Any
 
 from pydantic import ValidationError
 from securesystemslib.signer import CryptoSigner
+from tuf.api.exceptions import LengthOrHashMismatchError
 from tuf.api.metadata import (
     DelegatedRole,
     Delegations,
@@ -41,6 +42,7 @@ from apps.common.content import (
     KINDS,
     MADE,
     MAX_CATALOGUE,
+    MAX_KIND,
     METADATA,
     OBJECTS,
     Airline,
@@ -97,11 +99,13 @@ class Signed:
         published: with their versions.
         waiting: with the number of signatures that they have, and need.
         held: signed, and with those that have to be signed first: aircraft would refuse them.
+        unfit: signed, and why aircraft would refuse the whole set because of it.
     """
 
     published: dict[str, int] = field(default_factory=dict)
     waiting: dict[str, tuple[int, int]] = field(default_factory=dict)
     held: dict[str, list[str]] = field(default_factory=dict)
+    unfit: dict[str, str] = field(default_factory=dict)
 
 
 class Repository:
@@ -457,6 +461,9 @@ class Repository:
         waiting = {
             role: metadata for role in (*OFFLINE, *KINDS) if (metadata := self._waiting(role))
         }
+        done.unfit = self._all_unfit(waiting)
+        for kind in done.unfit:
+            del waiting[kind]
         ready: dict[str, Metadata[Any]] = {}
         # Who trusts whom changes in one step with all that has to be signed for that.
         for parents in (OFFLINE, ("root",), ("targets",), ()):
@@ -500,6 +507,56 @@ class Repository:
             elif "targets" in ready and not self._is_signed(kind, self._load(kind), targets):
                 blocked.append(kind)
         return ready, blocked
+
+    def _all_unfit(self, waiting: Mapping[str, Metadata[Any]]) -> dict[str, str]:
+        """Of the kinds that wait those because of which aircraft would refuse all, and why.
+
+        Who has a kind's keys alone must not be able to keep other kinds from coming.
+        """
+        unfit: dict[str, str] = {}
+        coming = {kind: self._load(kind) for kind in KINDS if self._newest(kind)}
+        for kind in KINDS:
+            if kind in waiting:
+                others = [other.signed for name, other in coming.items() if name != kind]
+                if why := self._unfit(kind, waiting[kind], others):
+                    unfit[kind] = why
+                else:
+                    coming[kind] = waiting[kind]
+        return unfit
+
+    def _unfit(
+        self, kind: Kind, metadata: Metadata[Any], others: Collection[Targets]
+    ) -> str | None:
+        signed: Targets = metadata.signed
+        if signed.expires <= self._now():
+            return "it has expired"
+        if len(metadata.to_bytes()) > MAX_KIND:
+            return f"it has more than {MAX_KIND} bytes"
+        if not signed.targets:
+            return None
+        target = signed.targets.get(target_name(kind, CATALOGUE))
+        if target is None or target.length > MAX_CATALOGUE:
+            return "it has no catalogue, or one that is too long"
+        lengths = {
+            file.hashes.get("sha256"): file.length
+            for other in others
+            for file in other.targets.values()
+        }
+        try:
+            text = (self.published / object_path(target.hashes["sha256"])).read_bytes()
+            target.verify_length_and_hashes(text)
+            catalogue = Catalogue.model_validate_json(text)
+            for file in signed.targets.values():
+                digest = SetFile(digest=file.hashes["sha256"], length=file.length).digest
+                if lengths.get(digest, file.length) != file.length:
+                    return f"{file.path} has another length in another kind"
+        except (OSError, KeyError, ValidationError, LengthOrHashMismatchError) as error:
+            return f"its catalogue or its targets are wrong: {str(error).splitlines()[0]}"
+        airline = self.draft(kind).catalogue.airline
+        if (catalogue.kind, catalogue.airline) != (kind, airline):
+            return f"its catalogue is one of {catalogue.kind} for {catalogue.airline}"
+        missing = {target_name(kind, name) for name in catalogue.names()} - signed.targets.keys()
+        return f"its catalogue names {min(missing)}, which is not signed" if missing else None
 
     def _not_to_be_had(self, root: Metadata[Any]) -> list[str]:
         """Of snapshot and timestamp those that could not be signed at once as a root wants it.

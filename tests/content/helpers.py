@@ -7,6 +7,7 @@ import http.server
 import shutil
 import socketserver
 import threading
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -121,12 +122,14 @@ class DiskReader:
     Attributes:
         given: bytes of objects that were sent.
         yank_after: so many bytes of objects, and the disk is gone in the middle of a file.
+        dawdle: seconds that each answer takes.
         trickle: this path comes byte by byte; ``head``: the head of every answer.
     """
 
     def __init__(self, folder: Path, path: Path) -> None:
         self.given = 0
         self.yank_after: int | None = None
+        self.dawdle = 0.0
         self.trickle = ""
         self.over = threading.Event()
         self._folder = folder
@@ -174,6 +177,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer one."""
         path = self.path.lstrip("/")
+        time.sleep(self.disk.dawdle)
         data = self.disk.file(path)
         begin = int(self.headers.get("Range", "bytes=0-")[len("bytes=") : -1])
         if data is None:

@@ -7,18 +7,28 @@ a test says so some of the keys.
 from __future__ import annotations
 
 import shutil
+import socket
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from tuf.api.metadata import DelegatedRole, Delegations, Metadata, TargetFile, Targets
 
-from apps.common.content import KINDS, METADATA, object_path
-from apps.content_sync.source import FolderSource, Reader, SocketSource, Source, TooSlowError
-from apps.content_sync.trust import MAX_KIND, RefusedError
+from apps.common.content import KINDS, MAX_KIND, METADATA, object_path
+from apps.content_sync.source import (
+    FolderSource,
+    GoneError,
+    NotThereError,
+    Reader,
+    SocketSource,
+    Source,
+    TooSlowError,
+)
+from apps.content_sync.trust import RefusedError
 from apps.publish.keys import Keys
 from apps.publish.repository import Repository
 from tests.content.helpers import NOW, PASSPHRASE, Aircraft, DiskReader, Ground
@@ -341,6 +351,45 @@ def test_a_source_that_is_slow_but_not_as_slow_as_that(
         source.close()
 
 
+def test_a_source_that_takes_its_time_to_say_that_it_has_nothing(
+    ground: Ground, short_tmp: Path
+) -> None:
+    """Each answer by itself would be quick enough."""
+    with DiskReader(ground.published, short_tmp / "s") as disk:
+        disk.dawdle = 0.19
+        source = SocketSource(short_tmp / "s", "slow", slow_after=2.0, slowest=50_000)
+        began = time.monotonic()
+        for number in range(10):
+            with pytest.raises(NotThereError):
+                source.read(object_path(f"{number:064x}"), 100)
+        with pytest.raises(TooSlowError):
+            source.read(object_path(f"{10:064x}"), 100)
+        assert time.monotonic() - began < 5
+        source.close()
+
+
+def test_a_source_that_answers_for_ever(short_tmp: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(short_tmp / "s"))
+        listener.listen()
+
+        def answer() -> None:
+            client, _ = listener.accept()
+            with client, suppress(OSError):
+                client.recv(1000)
+                while True:
+                    client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n" * 1000)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        source = SocketSource(short_tmp / "s", "endless")
+        with pytest.raises(GoneError, match="gives nothing"):
+            source.read("metadata/timestamp.json", 100)
+        source.close()
+        thread.join(timeout=5)
+        assert not thread.is_alive()
+
+
 # -- keys -------------------------------------------------------------------------------------
 
 
@@ -503,6 +552,57 @@ def test_recovery_from_a_stolen_timestamp_key(ground: Ground, flying: Aircraft) 
     ground.repository.rotate("timestamp", 1)
     flying.load(ground.source())
     assert flying.shows("news/today.pdf") == b"more"
+
+
+# -- who has a kind's keys, and would keep the others from coming ---------------------------------
+
+
+@pytest.mark.parametrize(
+    ("harm", "why"),
+    [
+        ("expired", "it has expired"),
+        ("another airline's", "one of news for OTH"),
+        ("unnamed", "names news/more.pdf, which is not signed"),
+        ("no catalogue", "no catalogue"),
+        ("damaged", "wrong"),
+        ("another length", "news/today.pdf has another length in another kind"),
+    ],
+)
+def test_what_aircraft_would_refuse_of_one_kind_is_not_published_with_the_others(
+    ground: Ground, flying: Aircraft, harm: str, why: str
+) -> None:
+    repository = ground.repository
+    ground.add("news", "today", {"today.pdf": b"second", "more.pdf": b"more"})
+    signed = ground.load("news")
+    signed.signed.version += 1
+    targets = signed.signed.targets = repository._targets("news")
+    ours = targets["news/catalogue.json"].hashes["sha256"]
+    match harm:
+        case "expired":
+            signed.signed.expires = NOW - timedelta(days=1)
+        case "another airline's":
+            text = (ground.published / object_path(ours)).read_bytes()
+            file = repository._add_bytes(text.replace(b'"EXA"', b'"OTH"'))
+            targets["news/catalogue.json"].hashes["sha256"] = file.digest
+            targets["news/catalogue.json"].length = file.length
+        case "unnamed":
+            del targets["news/more.pdf"]
+        case "no catalogue":
+            del targets["news/catalogue.json"]
+        case "damaged":
+            targets["news/catalogue.json"].length += 1
+        case "another length":
+            firmware = repository.files()["firmware/player.bin"]
+            targets["news/today.pdf"].hashes["sha256"] = firmware.digest
+            targets["news/today.pdf"].length = 1
+    repository._submit("news", Metadata(signed.signed))
+    ground.add("firmware", "player", {"player.bin": b"firmware 2"})
+    done = repository.sign(["firmware"])
+    assert why in done.unfit["news"]
+    assert "news" not in done.published
+    flying.load(ground.source())
+    assert flying.shows("firmware/player.bin") == b"firmware 2"
+    assert flying.shows("news/today.pdf") == GOOD
 
 
 # -- extraneous dependencies: what was not asked for -------------------------------------------

@@ -188,6 +188,7 @@ def test_what_the_hangar_has_wrong_does_not_get_its_name(world: World, carrier: 
     paths[4].mkdir()
     (paths[4] / "more").write_text("more")
     assert begin(world, carrier, *every).result(timeout=20) == [good.digest]
+    assert not (carrier.staging / "incoming" / folder.path).exists()
     # Whatever came of them is no hindrance when the Hangar has them right.
     for path in paths[1:]:
         subprocess.run(["rm", "-rf", path], check=True, timeout=10)
@@ -196,6 +197,25 @@ def test_what_the_hangar_has_wrong_does_not_get_its_name(world: World, carrier: 
     written = {file for file in carrier.staging.rglob("*") if not file.is_dir()}
     assert all(file.name in {one.digest for one in (*every, *right)} for file in written)
     assert not any(file.is_symlink() for file in written)
+
+
+def test_a_folder_in_the_place_of_metadata_does_not_come(world: World, carrier: Carrier) -> None:
+    """It would be in the way of the file for ever."""
+    metadata = world.repository / "metadata"
+    metadata.mkdir(exist_ok=True)
+    (metadata / "2.root.json").mkdir()
+
+    def look() -> None:
+        with Line(world.account(), world.folder) as line:
+            carrier.fetch_metadata(line, ["2.root.json"])
+
+    world.aircraft.start(look).result(timeout=20)
+    assert list((carrier.staging / "metadata").iterdir()) == []
+    (metadata / "2.root.json").rmdir()
+    (metadata / "2.root.json").write_text("{}")
+    world.aircraft.start(look).result(timeout=20)
+    assert (carrier.staging / "metadata/2.root.json").read_text() == "{}"
+    (metadata / "2.root.json").unlink()
 
 
 def test_wrong_bytes_are_made_right_without_fetching_them_anew(

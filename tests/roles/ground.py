@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import ssl
@@ -26,12 +27,13 @@ _PLAYBOOK = """\
 - hosts: localhost
   connection: local
   gather_facts: false
+  vars_files: ["{{ role }}/defaults/main.yml", "{{ role }}/vars/main.yml"]
   tasks:
     - name: Make the Hangar's keys
       ansible.builtin.include_role: {name: pki, tasks_from: hangar}
     - name: Say which aircraft there are
       ansible.builtin.template:
-        src: "{{ template }}"
+        src: "{{ role }}/templates/fleet.json.j2"
         dest: "{{ fleet_file }}"
         mode: "0644"
 """
@@ -79,7 +81,7 @@ def make(folder: Path, *aircraft: Pki) -> Ground:
         "pki_operator_passphrase": PASSPHRASE,
         "pki_authority_directory": str(aircraft[0].authority),
         "pki_authority_passphrase": SESAME,
-        "template": str(ROOT / "roles/hangar/templates/fleet.json.j2"),
+        "role": str(ROOT / "roles/hangar"),
         "fleet_file": str(ground.fleet_file),
         "hangar_aircraft": [
             {"registration": pki.registration, "type": "", "pki_directory": str(pki.directory)}
@@ -147,7 +149,7 @@ def sshd(ground: Ground, folder: Path, content: Path) -> Iterator[SshClient]:
     shutil.copyfile(ground.hangar / host_key.name, host_key)
     host_key.chmod(0o600)
     file = render(folder, "hangar", "sshd.conf.j2", hangar_content_directory=content)
-    file.write_text(file.read_text().replace("/etc/ssh/", f"{folder}/"))
+    write_for_here(file, folder)
     for name, line in (
         ("passwd", f"{ACCOUNT}:x:64999:64999::/nonexistent:/bin/sh"),
         ("group", "ife-aircraft:x:64999:"),
@@ -173,6 +175,21 @@ def sshd(ground: Ground, folder: Path, content: Path) -> Iterator[SshClient]:
     finally:
         process.terminate()
         process.wait(timeout=10)
+
+
+def write_for_here(file: Path, folder: Path) -> None:
+    """Have this machine's sshd read what is for a Hangar's: keys in a folder, its own settings."""
+    text = file.read_text().replace("/etc/ssh/", f"{folder}/")
+    if not knows_penalties():
+        text = re.sub("(?m)^PerSourcePenalties .*\n", "", text)
+    file.write_text(text)
+
+
+def knows_penalties() -> bool:
+    """Whether this machine's sshd penalises sources: a Hangar's does, Debian 12's does not."""
+    told = re.search(r"OpenSSH_(\d+)\.(\d+)", _run("/usr/sbin/sshd", "-V").stderr)
+    assert told is not None
+    return (int(told[1]), int(told[2])) >= (9, 8)
 
 
 def _run(*command: str) -> subprocess.CompletedProcess[str]:

@@ -10,11 +10,12 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from nacl.signing import SigningKey
 
 from apps.common import outbox, usage
 from apps.common.outbox import Outbox
 from apps.common.testing import PostgresServer, wait_until
-from apps.common.usage import Bite, Play, Record, Sale, Stat, Survey
+from apps.common.usage import Bite, Play, Record, RecordError, Sale, Stat, Survey
 from apps.content_sync import spool as spool_module
 from apps.content_sync.spool import Sealed, Spool, SpoolError
 from apps.content_sync.tests.conftest import KEY, OWNER
@@ -241,6 +242,23 @@ def test_a_spool_that_was_set_back_begins_anew(ready: Spool, url: str) -> None:
     assert len(_all(ready)) == 3
 
 
+def test_what_a_former_key_has_sealed_is_sealed_anew_by_the_one_of_today(
+    ready: Spool, url: str
+) -> None:
+    _append(url, _sale(1))
+    ready.seal()
+    (first,) = _all(ready)
+    key = SigningKey.generate()
+    today = Spool(url, "EC-LAB", key, limit=10_000_000)
+    today.renew(first)
+    (renewed,) = _all(today)
+    today.close()
+    before = usage.open_batch(first.batch, [KEY.verify_key])
+    after = usage.open_batch(renewed.batch, [key.verify_key])
+    assert after.lines == before.lines
+    assert after.head.spool != before.head.spool
+
+
 def test_records_wait_for_postgresql_and_the_app_does_not(
     postgres: PostgresServer,
     database: str,
@@ -257,8 +275,8 @@ def test_records_wait_for_postgresql_and_the_app_does_not(
             tries.append(error)
             raise
 
-    write = outbox.write
-    monkeypatch.setattr(outbox, "write", noted)
+    write = outbox._insert
+    monkeypatch.setattr(outbox, "_insert", noted)
     box = Outbox(url, "test")
     box.start()
     try:
@@ -289,8 +307,26 @@ def test_the_oldest_goes_when_too_many_wait(url: str, monkeypatch: pytest.Monkey
     plays = [Play(media=f"m{number}", seconds=1) for number in range(5)]
     for play in plays:
         box.append(play)
-    assert list(box._waiting) == plays[2:]
+    assert list(box._waiting) == [("play", usage.line(play).decode()) for play in plays[2:]]
     assert box.lost == 2
+
+
+def test_a_record_that_is_too_long_is_refused_and_takes_no_other_along(
+    ready: Spool, url: str
+) -> None:
+    answers: dict[str, int | str] = {f"q{number}": "x" * 500 for number in range(20)}
+    long = Survey(survey="s", answers=answers)
+    short = [_bulky(), Play(media="one", seconds=1)]
+    box = Outbox(url, "test")
+    box.append(short[0])
+    with pytest.raises(RecordError, match=r"this survey is not kept: the record has \d+ bytes"):
+        box.append(long)
+    box.append(short[1])
+    assert box.lost == 1
+    box.start()
+    box.close()
+    ready.seal()
+    assert _ids(ready) == [record.id for record in short]
 
 
 def test_the_three_connections_of_who_hands_over_stay(spool: Spool) -> None:

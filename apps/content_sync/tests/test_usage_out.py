@@ -211,6 +211,38 @@ def test_a_number_that_was_given_twice_is_given_anew(
     assert before.lines == after.lines == [usage.line(sale)]
 
 
+def test_a_batch_that_has_decayed_stays_and_holds_no_other_up(
+    url: str, spool: Spool, hangar: Hangar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One by a number that was given twice, so that it would have to be sealed anew."""
+    put_batch = hangar.put_batch
+
+    def knows_another(number: int, batch: bytes) -> BatchTaken:
+        if number == 1:
+            raise RefusedError(409, "other-batch", "there is another batch 1")
+        return put_batch(number, batch)
+
+    spool.depth()
+    _append(url, _sale(), Stat(name="n", value=1))
+    spool.seal()
+    with psycopg.connect(url.replace("+psycopg", "")) as connection:
+        connection.execute("UPDATE usage_batch SET batch = set_byte(batch, 0, 0) WHERE number = 1")
+    monkeypatch.setattr(hangar, "put_batch", knows_another)
+    out = UsageOut(spool, lambda: hangar)
+    out.start()
+    try:
+        out.link(up=True)
+        assert out.wait_idle(10), "there is nothing more that could go"
+        wait_until(lambda: out.trouble, "it says so")
+        assert "batches: malformed" in str(out.trouble)
+        assert _waiting(url) == 1
+        _append(url, _sale())
+        wait_until(lambda: len(hangar.came) == 2, "what comes later goes, too")
+    finally:
+        out.close()
+    assert [usage.head_of(batch).kind for batch in hangar.came] == ["stat", "sale"]
+
+
 def test_a_hangar_that_knows_another_of_each_is_given_time_and_it_is_told(
     out: UsageOut, url: str, hangar: Hangar, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,7 +20,7 @@ NAMES = re.compile(
 )
 """All that is read of a disk: the metadata of TUF, and targets by their SHA-256."""
 
-MAX_METADATA = 64 << 20
+MAX_METADATA = 8 << 20
 """Bytes. What is below `objects` may be as large as the disk."""
 
 MAX_PARTITIONS = 16
