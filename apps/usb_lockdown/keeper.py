@@ -75,6 +75,10 @@ class _Tracked:
     inside: bool = False
 
 
+DRIVERS = frozenset({"usb-storage", "uas", "hub"})
+"""The kernel's, of disks and of hubs."""
+
+
 class _NoError(Exception):
     """It is to be let in no longer; the message says why."""
 
@@ -189,9 +193,12 @@ class Keeper:
         if not interface.authorized:
             self._usb.authorize(interface.name, True)
             return True
-        if not interface.is_driven:
+        if interface.driver is None:
             self._usb.find_driver(interface.name)
             return False
+        if interface.driver not in DRIVERS:
+            # Many go by the maker's number alone, whatever the interface says that it is.
+            raise _NoError(f"the driver {interface.driver} has taken it")
         return tracked.decision.let_in == "disk" and self._bring_disk_on(tracked, interface)
 
     def _interface(self, tracked: _Tracked, device: UsbDevice) -> UsbInterface | None:

@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from socket import AF_UNIX, SHUT_RDWR, SOCK_CLOEXEC, SOCK_STREAM, send_fds, socket
 
@@ -24,6 +25,7 @@ READY_WITHIN = 90.0
 
 BACKLOG = 8
 MAX_LINE = 4096
+MAX_LINES = 2
 WHY_LENGTH = 200
 
 
@@ -81,7 +83,8 @@ class DiskReader:
             return
         try:
             with self._control.makefile("rb") as lines:
-                while line := lines.readline(MAX_LINE):
+                # That it can be read, and perhaps that it cannot any more; no reader says more.
+                for line in islice(iter(lambda: lines.readline(MAX_LINE), b""), MAX_LINES):
                     said = json.loads(line)
                     why = said.get("why")
                     self._set(

@@ -48,12 +48,15 @@ class UsbDevice:
 
 @dataclass(frozen=True)
 class UsbInterface:
-    """An interface of a device that is let in: ``1-2:1.0``, its class, subclass and protocol."""
+    """An interface of a device that is let in: ``1-2:1.0``, its class, subclass and protocol.
+
+    `driver` is the kernel's that has it, None while it has none.
+    """
 
     name: str
     kind: tuple[int, int, int]
     authorized: bool
-    is_driven: bool
+    driver: str | None
 
 
 @dataclass(frozen=True)
@@ -102,10 +105,9 @@ class Sysfs:
                 authorized = _read(path / "authorized") == "1"
             except (OSError, ValueError):
                 continue
-            is_driven = (path / "driver").exists()
-            found.append(
-                UsbInterface(path.name, (kind[0], kind[1], kind[2]), authorized, is_driven)
-            )
+            driver = path / "driver"
+            name = driver.resolve().name if driver.exists() else None
+            found.append(UsbInterface(path.name, (kind[0], kind[1], kind[2]), authorized, name))
         return found
 
     def units(self, interface: str) -> list[Unit]:

@@ -107,7 +107,12 @@ class Kernel:
     Args:
         root: an empty folder.
         denies: whether its buses let nothing in by themselves.
+
+    Attributes:
+        driver: that takes an interface which is let in.
     """
+
+    driver = "usb-storage"
 
     def __init__(self, root: Path, denies: bool = True) -> None:
         self.root = root
@@ -191,7 +196,10 @@ class Kernel:
             interface = self._list / f"{name}:1.0"
             asked_for = (self.root / "bus/usb/drivers_probe").read_text() == interface.name
             if asked_for and (interface / "authorized").read_text().strip() == "1":
-                (interface / "driver").mkdir(exist_ok=True)
+                drivers = self.root / "bus/usb/drivers"
+                (drivers / self.driver).mkdir(parents=True, exist_ok=True)
+                if not self.is_driven(name):
+                    (interface / "driver").symlink_to(drivers / self.driver)
             if self.is_driven(name):
                 self._make_units(name)
 

@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -405,21 +405,39 @@ def test_why_a_disk_is_unreadable_comes_through(starter: Path, at: Path, tmp_pat
     reader.close()
 
 
-def test_a_reader_that_dies_is_told(image: Path, at: Path, tmp_path: Path) -> None:
-    dies = tmp_path / "dies.sock"
+@contextlib.contextmanager
+def _started(at: Path, *command: str) -> Iterator[None]:
+    """Something else in the reader's place."""
     process = subprocess.Popen(
-        ["systemd-socket-activate", "--accept", "--inetd", f"--listen={dies}", "/bin/false"],
+        ["systemd-socket-activate", "--accept", "--inetd", f"--listen={at}", *command],
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
     try:
-        wait_until(lambda: listens(dies), "it listens")
-        reader = _disk_reader(dies, image, at)
-        wait_until(lambda: reader.state == "unreadable", "it is told")
-        reader.close()
+        wait_until(lambda: listens(at), "it listens")
+        yield
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(5)
+
+
+def test_a_reader_that_dies_is_told(image: Path, at: Path, tmp_path: Path) -> None:
+    with _started(tmp_path / "dies.sock", "/bin/false"):
+        reader = _disk_reader(tmp_path / "dies.sock", image, at)
+        wait_until(lambda: reader.state == "unreadable", "it is told")
+        reader.close()
+
+
+def test_a_reader_that_says_this_and_that_without_end_is_not_believed(
+    image: Path, at: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It has read the disk, so it may be somebody else's by now."""
+    says = 'while echo "{\\"state\\": \\"ready\\"}"; do :; done'
+    with _started(tmp_path / "says.sock", "/bin/sh", "-c", says):
+        reader = _disk_reader(tmp_path / "says.sock", image, at)
+        wait_until(lambda: reader.state == "unreadable", "it is told")
+        assert len([one for one in caplog.records if "a disk is" in one.getMessage()]) <= 3
+        reader.close()
 
 
 def test_without_a_reader_the_disk_is_unreadable(image: Path, at: Path, tmp_path: Path) -> None:

@@ -177,6 +177,14 @@ def test_other_interfaces_than_announced(bench: Bench, shows: tuple[tuple[int, i
     assert "interface" in bench.why_blocked()
 
 
+def test_a_disk_that_the_driver_of_something_else_takes(bench: Bench) -> None:
+    bench.kernel.driver = "pl2303"
+    bench.kernel.plug("1-1", DISK, medium=bench.medium)
+    bench.look()
+    assert not bench.kernel.is_in("1-1")
+    assert "the driver pl2303 has taken it" in bench.why_blocked()
+
+
 @pytest.mark.parametrize("units", [("0", "0"), ("0", "5"), ("5",), ("1",)])
 def test_units_that_are_not_one_disk(bench: Bench, units: tuple[str, ...]) -> None:
     bench.kernel.plug("1-1", DISK, medium=bench.medium, units=units)
