@@ -590,19 +590,24 @@ def test_a_seat_with_slow_requests_leaves_connections_for_the_others(pki: Pki) -
         assert ask(gateway.crew(), "/").status == 200
 
 
-def test_a_seat_asks_which_channels_there_are(gateway: Gateway) -> None:
-    answer = ask(gateway.cabin(gateway.seat("1A")), "/api/v1/channels", headers=SPOOFED)
-    assert answer.json["path"] == "/api/v1/channels"
+SEATS_ASK_FOR = ("/api/v1/channels", "/api/v1/announcements", "/api/v1/announcements/17/audio")
+
+
+@pytest.mark.parametrize("path", SEATS_ASK_FOR)
+def test_a_seat_asks_for_channels_and_announcements(gateway: Gateway, path: str) -> None:
+    answer = ask(gateway.cabin(gateway.seat("1A")), path, headers=SPOOFED)
+    assert answer.json["path"] == path
     assert answer.json["headers"]["ife-seat"] == "1A"
     assert "ife-crew" not in answer.json["headers"]
 
 
-def test_who_is_no_seat_of_ours_is_not_told_of_channels(gateway: Gateway) -> None:
+@pytest.mark.parametrize("path", SEATS_ASK_FOR)
+def test_who_is_no_seat_of_ours_is_not_told_of_them(gateway: Gateway, path: str) -> None:
     certificate = gateway.seat(REVOKED_SEAT)
-    refused = ask(gateway.cabin(certificate), "/api/v1/channels")
+    refused = ask(gateway.cabin(certificate), path)
     assert refused.problem == (403, "wrong-certificate")
-    assert ask(gateway.cabin(), "/api/v1/channels").problem == (401, "no-certificate")
-    posted = ask(gateway.cabin(gateway.seat("1A")), "/api/v1/channels", "POST", b"{}")
+    assert ask(gateway.cabin(), path).problem == (401, "no-certificate")
+    posted = ask(gateway.cabin(gateway.seat("1A")), path, "POST", b"{}")
     assert posted.problem == (405, "method-not-allowed")
 
 
