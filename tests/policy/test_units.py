@@ -124,6 +124,17 @@ def test_the_player_may_write_to_its_own_devices_only() -> None:
     assert f'KERNEL=="{READING_LIGHT}"' in (ROOT / "units/udev/ife-player.rules").read_text()
 
 
+def test_devices_that_come_later_are_open_to_who_may_use_them() -> None:
+    """systemd looks a kind of device up when the unit starts (systemd.resource-control(5))."""
+    loaded = {"ttyS": None, "alsa": "snd", "drm": "drm", "sd": "sd_mod"}
+    loaded |= {"ttyUSB": "usbserial", "ttyACM": "cdc_acm"}
+    file = ROOT / "image/mkosi/mkosi.extra/usr/lib/modules-load.d/ife.conf"
+    modules = {line for line in file.read_text().splitlines() if not line.startswith("#")}
+    text = "".join(path.read_text() for path in (ROOT / "units").rglob("*.service"))
+    kinds = set(re.findall(r"^DeviceAllow=(?:char|block)-(\S+) r", text, re.MULTILINE))
+    assert {loaded[kind] for kind in kinds} - {None} == modules
+
+
 def test_usb_lockdown_is_given_disks_and_hubs_alone() -> None:
     """Its user may write to /sys where udev gives it a file, and udev gives it no keyboard's."""
     text = (ROOT / "units/udev/55-ife-usb_lockdown.rules").read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 import wave
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from apps.common.channels import ChannelView
 from apps.common.testing import wait_until
 from bench.media.clips import Clip, make
 from bench.site import CABIN
@@ -51,6 +53,17 @@ with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as keylines:
         time.sleep(0.1)
 '
 """
+
+ASK = """
+from pathlib import Path
+from apps.common.calls import Client
+from apps.common.channels import ChannelsView
+client = Client(Path("/run/ife/vlc_stream.sock"), timeout=60)
+print(client.ask(ChannelsView, "GET", "/api/v1/channels", None).channels[0].model_dump_json())
+"""
+
+STARVED = 10.0
+"""Seconds, twice those after which vlc_stream starts a channel anew that it does not hear."""
 
 RECEIVE_TIMEOUT = 120
 
@@ -149,6 +162,11 @@ def test_a_channel_is_seen_in_the_cabin(aircraft: VM, tmp_path: Path) -> None:
             *("-i", f"rtp://{CHANNEL_GROUP}:5004?sources={SERVER}&localaddr={CABIN.host.ip}"),
             *("-map", "0:v", "-frames:v", str(PICTURES), "-f", "framehash", "-"),
         )
+        # It hears its own packets, else it would start the channel anew again and again.
+        time.sleep(STARVED)
+        asked = aircraft.run(f"/opt/ife/bin/python - <<'END'\n{ASK}\nEND").stdout
+        channel = ChannelView.model_validate_json(asked)
+        assert (channel.state, channel.restarts) == ("playing", 0), channel
     finally:
         (tmp_path / "channels.yml").write_text(before)
         copy(aircraft, tmp_path / "channels.yml", "/etc/ife/channels.yml")
