@@ -125,7 +125,7 @@ def test_the_player_may_write_to_its_own_devices_only() -> None:
 
 
 def test_devices_that_come_later_are_open_to_who_may_use_them() -> None:
-    """systemd looks a kind of device up when the unit starts (systemd.resource-control(5))."""
+    """A kind is looked up when the unit starts (systemd.resource-control(5), DeviceAllow=)."""
     loaded = {"ttyS": None, "alsa": "snd", "drm": "drm", "sd": "sd_mod"}
     loaded |= {"ttyUSB": "usbserial", "ttyACM": "cdc_acm"}
     file = ROOT / "image/mkosi/mkosi.extra/usr/lib/modules-load.d/ife.conf"
