@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 
 import httpx
@@ -13,6 +14,7 @@ from playwright.sync_api import expect
 from apps.common.cabin import SeatView
 from apps.common.pa import Keylines, Line
 from apps.common.testing import wait_until
+from apps.player.stall import FROZEN_AFTER
 from bench import announce, processes, testing
 from bench.testing import Cabin
 from tests.browser import chromium
@@ -125,6 +127,27 @@ def test_it_shows_channels_and_imposed_video(demo: Cabin, crew: httpx.Client) ->
     wait_until_it_moves(crew)
     assert crew.post("/video/imposed/safety", data={"action": "stop"}).status_code == 204
     wait_until(lambda: view(demo).media == "channel-news", "it is let go", SOON)
+
+
+def test_an_imposed_video_may_be_paused(demo: Cabin, crew: httpx.Client) -> None:
+    """Then only its clock comes, so that all seats go on in step; no picture is no fault."""
+    play(demo, crew, "film.ts")
+    form = {"video": "safety", "language": "en", "where": "all", "confirmed": "yes"}
+    assert crew.post("/video/imposed", data=form).status_code == 200
+    wait_until(lambda: view(demo).media == "safety", "it is imposed", SOON)
+    wait_until_it_moves(crew)
+    assert crew.post("/video/imposed/safety", data={"action": "pause"}).status_code == 204
+    faults: set[str] = set()
+    until = time.monotonic() + 3 * FROZEN_AFTER
+    while time.monotonic() < until:
+        faults |= set(view(demo).faults)
+        time.sleep(0.2)
+    assert "media" not in faults
+    assert picture(crew)
+    assert crew.post("/video/imposed/safety", data={"action": "resume"}).status_code == 204
+    wait_until_it_moves(crew)
+    assert crew.post("/video/imposed/safety", data={"action": "stop"}).status_code == 204
+    wait_until(lambda: view(demo).media == "film.ts", "it is let go", SOON)
 
 
 def test_it_is_started_again_and_goes_on(demo: Cabin, crew: httpx.Client) -> None:

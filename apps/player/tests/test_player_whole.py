@@ -31,12 +31,7 @@ from apps.common.pa import ALL_AREAS, Signer, Source
 from apps.common.protocol import Beacon, Command, FrameSigner, Status
 from apps.common.testing import wait_until
 from apps.player.settings import PlayerSettings
-from apps.player.stall import FROZEN_AFTER
 from apps.player.testing import PaServer, own_address
-from apps.vlc_stream import ts
-from apps.vlc_stream.orders import Control, Output, StartClip
-from apps.vlc_stream.pacer import Pacer
-from bench.media.clips import Clip, make
 
 MakeSettings = Callable[..., PlayerSettings]
 
@@ -620,27 +615,6 @@ def test_an_imposed_channel_puts_the_film_aside(seat: Seat) -> None:
     wait_until(lambda: seat.status.media == "film-1", "the status says so")
     wait_until(lambda: seat.frames.last > stopped, "the film goes on")
     assert next(frame for _, frame in seat.frames.seen if frame > stopped) == stopped + 1
-
-
-def test_an_imposed_video_may_be_paused(seat: Seat, tmp_path: Path) -> None:
-    """Then only its clock comes, so that all seats go on in step; no picture is no fault."""
-    clip = ts.examine(make(tmp_path / "safety.ts", Clip("Safety", 30, 330, 1000, "320x180")))
-    pacer = Pacer(Output("lo", seat.source, 0), lambda _: None)
-    group = seat.server.channels["imposed"][0]["group"]
-    pacer.handle(
-        StartClip(id="s", run=1, group=group, port=5004, clip=clip, loop=True, position=0.0)
-    )
-    seat.server.command(**Impose(channel="safety").model_dump())
-    wait_until(lambda: seat.status.media == "safety", "the status says so")
-    wait_until(lambda: len(seat.still()) > 5_000, "it is seen", 20)
-    screen = seat.child("screen")
-    pacer.handle(Control(do="pause", id="s"))
-    time.sleep(3 * FROZEN_AFTER)
-    assert "media" not in seat.status.faults
-    assert seat.child("screen") == screen
-    # One that does not come any more is another thing.
-    pacer.handle(Control(do="stop", id="s"))
-    wait_until(lambda: "media" in seat.status.faults, "it is missed", 15)
 
 
 def test_a_still_is_given_to_whoever_asks(seat: Seat) -> None:
