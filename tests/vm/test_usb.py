@@ -239,7 +239,8 @@ def plugged(vm: VM, name: str) -> Iterator[None]:
 @pytest.mark.parametrize("port", [FRONT, OTHER])
 def test_no_other_device_is_let_in(usb: VM, tmp_path: Path, driver: str, port: str) -> None:
     needs: dict[str, dict[str, object]] = {
-        "usb-serial": {"chardev": "silence"},
+        # Else it is there when somebody is at the other end.
+        "usb-serial": {"chardev": "silence", "always_plugged": True},
         "usb-mtp": {"rootdir": str(tmp_path)},
         "usb-audio": {"audiodev": "silence"},
     }
