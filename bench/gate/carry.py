@@ -47,7 +47,7 @@ FAST = Order(rate=100e6, delay=0.005)
 """A Hangar's line that a fleet shares; and where only bytes are counted."""
 
 FLEET = 50
-FLEET_FILES = (1_000_000, 1_000_000, 1_000_000, 25_000_000)
+FLEET_FILES = (1_000_000, 1_000_000, 1_000_000, 5_000_000)
 """Bytes of each that every aircraft of a fleet fetches."""
 
 HTTP_PORT, RSYNC_PORT = 8080, 873
