@@ -11,6 +11,7 @@ import contextlib
 import socket
 import struct
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -29,9 +30,14 @@ GET_DESCRIPTOR = 6
 FROM_DEVICE = 0x80
 MOST = 32
 
-_HEADER = struct.Struct("<III")
+CAPABILITIES = 1 << 4 | 1 << 5 | 1 << 6
+"""Without these QEMU lets no device onto a controller of USB 3: endpoints with the size of their
+packets, numbers of 64 bits (from the first packet after HELLO on), bulk lengths of 32 bits."""
+
+_HELLO_HEADER = struct.Struct("<III")
+_HEADER = struct.Struct("<IIQ")
 _CONTROL = struct.Struct("<BBBBHHH")
-_BULK = struct.Struct("<BBHI")
+_BULK = struct.Struct("<BBHIH")
 
 STRINGS = (b"\x04\x03\x09\x04", *(text.encode("utf-16-le") for text in ("Maker", "Stick", "1")))
 
@@ -77,17 +83,25 @@ class Redirected:
             self._qemu, _ = self._listener.accept()
             with self._qemu:
                 self._introduce()
+                self._take(_HELLO_HEADER.unpack(self._take(_HELLO_HEADER.size))[1])
                 while True:
                     kind, length, number = _HEADER.unpack(self._take(_HEADER.size))
                     self._answer(kind, number, self._take(length))
 
     def _introduce(self) -> None:
         found = parse(self.descriptors)
-        self._send(HELLO, 0, b"a test".ljust(64, b"\0") + bytes(4))
+        hello = b"a test".ljust(64, b"\0") + struct.pack("<I", CAPABILITIES)
+        self._qemu.sendall(_HELLO_HEADER.pack(HELLO, len(hello), 0) + hello)
         kinds, intervals, interfaces = [NO_ENDPOINT] * MOST, [0] * MOST, [0] * MOST
+        sizes = [0] * MOST
         # Endpoint 0, out and in.
         kinds[0] = kinds[16] = 0
-        self._send(ENDPOINTS, 0, bytes((*kinds, *intervals, *interfaces)))
+        sizes[0] = sizes[16] = 64
+        for address, attributes, size, interval in _endpoints(self.descriptors):
+            at = (address & 0x80) >> 3 | address & 0xF
+            kinds[at], intervals[at], sizes[at] = attributes & 3, interval, size
+        packed = struct.pack(f"<{MOST}H", *sizes)
+        self._send(ENDPOINTS, 0, bytes((*kinds, *intervals, *interfaces)) + packed)
         columns = [[0] * MOST for _ in range(4)]
         for at, interface in enumerate(found.interfaces):
             for column, value in zip(columns, (interface.number, *interface.kind), strict=True):
@@ -108,8 +122,8 @@ class Redirected:
         elif kind == CONTROL:
             self._control(number, body)
         elif kind == BULK:
-            endpoint, _, _, stream = _BULK.unpack_from(body)
-            self._send(BULK, number, _BULK.pack(endpoint, STALL, 0, stream))
+            endpoint, _, _, stream, _ = _BULK.unpack_from(body)
+            self._send(BULK, number, _BULK.pack(endpoint, STALL, 0, stream, 0))
 
     def _control(self, number: int, body: bytes) -> None:
         endpoint, request, kind, _, value, index, length = _CONTROL.unpack_from(body)
@@ -145,3 +159,11 @@ class Redirected:
                 raise EOFError
             data += part
         return data
+
+
+def _endpoints(descriptors: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """Address, attributes, size of a packet, interval of each endpoint that is announced."""
+    while len(descriptors) > 1 and descriptors[0] > 1:
+        this, descriptors = descriptors[: descriptors[0]], descriptors[descriptors[0] :]
+        if this[1] == 5 and len(this) >= 7:
+            yield struct.unpack_from("<BBHB", this, 2)
