@@ -322,12 +322,13 @@ def test_disks_of_all_kinds(usb: VM, tmp_path: Path, kind: str, driver: str) -> 
         with plugged(usb, usb.plug_disk(image, FRONT)):
             assert is_whole(usb, disk(usb, "ready").socket or "")
         return
-    # Its controller first, then the disk that is behind it.
+    # Its controller first, then the disk that is behind it; it is in when both are there.
     name = usb.plug_usb("usb-uas", FRONT)
     node = {"driver": "file", "filename": str(image)}
     usb.execute("blockdev-add", driver="raw", node_name="behind-uas", file=node)
     scsi = {"bus": f"{name}.0", "drive": "behind-uas", "id": "unit0"}
     usb.execute("device_add", driver="scsi-hd", **scsi)
+    usb.execute("qom-set", path=f"/machine/peripheral/{name}", property="attached", value=True)
     with plugged(usb, name):
         assert is_whole(usb, disk(usb, "ready").socket or "")
     usb.execute("blockdev-del", node_name="behind-uas")
