@@ -52,7 +52,6 @@ READERS = SOCKETS / "usb_lockdown-reader.sock"
 TUNNEL = Path("/etc/ife/tunnel.env")
 """There is one where there is a tunnel (roles/tunnel)."""
 
-
 TURN_WITHIN = 30.0
 """Seconds that the gate waits for a crew disk, before it says so and tries again later."""
 

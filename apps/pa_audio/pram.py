@@ -24,8 +24,10 @@ from apps.pa_audio.wav import MAX_SECONDS, Samples, WavError, packets_of, read_w
 log = logging.getLogger(__name__)
 
 INDEX = "announcements.json"
-PREPARED_WITHIN = 5.0
 MAX_INDEX = 256 * 1024
+
+PREPARED_WITHIN = 5.0
+"""Seconds that a message waits for others to be read."""
 
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}\.wav$")]
 Title = Annotated[str, StringConstraints(min_length=1, max_length=80)]

@@ -95,6 +95,7 @@ class Player:
         self._live = False
         self._read = self._read_at = self._clock = 0
         self._clock_at = -math.inf
+        """Bytes that came, and the time then, by libvlc's; the time now, and since when."""
 
     def open(self, url: str, *options: str, live: bool = False) -> None:
         """Begin to play."""

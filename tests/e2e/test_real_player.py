@@ -75,6 +75,13 @@ def play(cabin: Cabin, client: httpx.Client, media: str) -> None:
     wait_until_it_moves(client)
 
 
+def impose(cabin: Cabin, client: httpx.Client) -> None:
+    form = {"video": "safety", "language": "en", "where": "all", "confirmed": "yes"}
+    assert client.post("/video/imposed", data=form).status_code == 200
+    wait_until(lambda: view(cabin).media == "safety", "it is imposed", SOON)
+    wait_until_it_moves(client)
+
+
 def test_all_seats_are_live_and_one_of_them_is_real(demo: Cabin, crew: httpx.Client) -> None:
     demo.wait_until_healthy()
     assert len(demo.seats) == SEATS
@@ -121,10 +128,7 @@ def test_the_handset_is_there_while_nobody_speaks(demo: Cabin) -> None:
 
 def test_it_shows_channels_and_imposed_video(demo: Cabin, crew: httpx.Client) -> None:
     play(demo, crew, "channel-news")
-    form = {"video": "safety", "language": "en", "where": "all", "confirmed": "yes"}
-    assert crew.post("/video/imposed", data=form).status_code == 200
-    wait_until(lambda: view(demo).media == "safety", "it is imposed", SOON)
-    wait_until_it_moves(crew)
+    impose(demo, crew)
     assert crew.post("/video/imposed/safety", data={"action": "stop"}).status_code == 204
     wait_until(lambda: view(demo).media == "channel-news", "it is let go", SOON)
 
@@ -132,10 +136,7 @@ def test_it_shows_channels_and_imposed_video(demo: Cabin, crew: httpx.Client) ->
 def test_an_imposed_video_may_be_paused(demo: Cabin, crew: httpx.Client) -> None:
     """Then only its clock comes, so that all seats go on in step; no picture is no fault."""
     play(demo, crew, "film.ts")
-    form = {"video": "safety", "language": "en", "where": "all", "confirmed": "yes"}
-    assert crew.post("/video/imposed", data=form).status_code == 200
-    wait_until(lambda: view(demo).media == "safety", "it is imposed", SOON)
-    wait_until_it_moves(crew)
+    impose(demo, crew)
     assert crew.post("/video/imposed/safety", data={"action": "pause"}).status_code == 204
     faults: set[str] = set()
     until = time.monotonic() + 3 * FROZEN_AFTER

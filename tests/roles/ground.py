@@ -185,6 +185,17 @@ def write_for_here(file: Path, folder: Path) -> None:
     file.write_text(text)
 
 
+def sshd_told(file: Path, folder: Path) -> list[str]:
+    """The settings, in small letters, of an sshd that has its keys in a folder (``sshd -T``)."""
+    key = folder / "ssh_host_ed25519_key"
+    assert _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)).returncode == 0
+    write_for_here(file, folder)
+    Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+    done = _run("/usr/sbin/sshd", "-T", "-f", str(file))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.lower().splitlines()
+
+
 def knows_penalties() -> bool:
     """Whether this machine's sshd penalises sources: a Hangar's does, Debian 12's does not."""
     told = re.search(r"OpenSSH_(\d+)\.(\d+)", _run("/usr/sbin/sshd", "-V").stderr)

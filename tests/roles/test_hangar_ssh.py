@@ -12,7 +12,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from apps.hangar import aircraft
-from tests.roles.ground import knows_penalties, write_for_here
+from tests.roles.ground import knows_penalties, sshd_told
 from tests.roles.helpers import AIRLINE, ROOT, ansible_playbook, render
 
 ROLE = ROOT / "roles/hangar"
@@ -87,13 +87,7 @@ def test_one_address_neither_shuts_all_others_out_nor_its_whole_airport(tmp_path
     penalties = {"crash:90", "authfail:0", "noauth:0", "grace-exceeded:0"}
     (line,) = (each for each in file.read_text().splitlines() if "Penalties" in each)
     assert set(line.split()[1:]) == {f"{penalty}s" for penalty in penalties}
-    write_for_here(file, tmp_path)
-    key = tmp_path / "ssh_host_ed25519_key"
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
-    Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-    told = subprocess.run(
-        ["/usr/sbin/sshd", "-T", "-f", file], capture_output=True, text=True, check=True, timeout=20
-    ).stdout.splitlines()
+    told = sshd_told(file, tmp_path)
     assert {
         "logingracetime 20",
         "maxstartups 100:30:300",

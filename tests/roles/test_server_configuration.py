@@ -13,6 +13,7 @@ from dotenv import dotenv_values
 from apps.crew_web.settings import CrewWebSettings
 from apps.seat_control.settings import SeatControlSettings
 from apps.usb_lockdown.settings import UsbLockdownSettings
+from tests.roles.ground import sshd_told
 from tests.roles.helpers import AUTHORITY, ROOT, render
 
 
@@ -37,11 +38,7 @@ def test_chrony_takes_its_time_from_the_servers_named_or_from_none(
 def test_ssh_takes_keys_and_nothing_else(tmp_path: Path, authorities: list[str]) -> None:
     render(tmp_path, "hardening", "user_authorities.pub.j2", hardening_ssh_authorities=authorities)
     file = render(tmp_path, "hardening", "sshd.conf.j2")
-    key = tmp_path / "ssh_host_ed25519_key"
-    _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
-    file.write_text(file.read_text().replace("/etc/ssh/", f"{tmp_path}/"))
-    Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-    told = set(_run("/usr/sbin/sshd", "-T", "-f", file).lower().splitlines())
+    told = set(sshd_told(file, tmp_path))
     assert {
         "authenticationmethods publickey",
         "passwordauthentication no",

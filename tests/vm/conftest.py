@@ -119,6 +119,14 @@ def aircraft(request: pytest.FixtureRequest, provisioned: Provisioned) -> Iterat
         yield vm
 
 
+def python(vm: VM, script: str, *arguments: str, user: str = "root") -> str:
+    """What a script prints that is run in a machine, with what the apps have."""
+    argv = " ".join(arguments)
+    return vm.run(
+        f"runuser -u {user} -- /opt/ife/bin/python - {argv} <<'END'\n{script}\nEND"
+    ).stdout
+
+
 @pytest.fixture
 def blank(tmp_path: Path) -> Path:
     """A disk with nothing on it: the firmware ends in its shell, a few seconds after power on."""

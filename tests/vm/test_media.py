@@ -17,6 +17,7 @@ from apps.common.testing import wait_until
 from bench.media.clips import Clip, make
 from bench.site import CABIN
 from image.vm.vm import VM
+from tests.vm.conftest import python
 
 RATE, HERTZ, LOUD = 48_000, 440, 8_000
 SERVER = "10.20.0.1"
@@ -164,8 +165,7 @@ def test_a_channel_is_seen_in_the_cabin(aircraft: VM, tmp_path: Path) -> None:
         )
         # It hears its own packets, else it would start the channel anew again and again.
         time.sleep(STARVED)
-        asked = aircraft.run(f"/opt/ife/bin/python - <<'END'\n{ASK}\nEND").stdout
-        channel = ChannelView.model_validate_json(asked)
+        channel = ChannelView.model_validate_json(python(aircraft, ASK))
         assert (channel.state, channel.restarts) == ("playing", 0), channel
     finally:
         (tmp_path / "channels.yml").write_text(before)

@@ -27,7 +27,7 @@ from apps.usb_lockdown.tests.test_fuzzed_disks import damage
 from bench.site import NETWORKS
 from image.vm.machine import Machine
 from image.vm.vm import VM
-from tests.vm.conftest import Provisioned, StartVm
+from tests.vm.conftest import Provisioned, StartVm, python
 from tests.vm.redirected import Redirected
 
 FRONT, AFT, BEHIND_A_HUB, OTHER = "1", "2", "4.1", "3"
@@ -76,13 +76,6 @@ for path in glob.glob("/sys/bus/usb/devices/*-{port}"):
     with contextlib.suppress(OSError):
         fcntl.ioctl(device, ord("U") << 8 | 20)
 """
-
-
-def python(vm: VM, script: str, *arguments: str, user: str = "root") -> str:
-    argv = " ".join(arguments)
-    return vm.run(
-        f"runuser -u {user} -- /opt/ife/bin/python - {argv} <<'END'\n{script}\nEND"
-    ).stdout
 
 
 def state(vm: VM) -> Disks:
