@@ -49,6 +49,7 @@ from apps.player.screen_messages import (
     Volume,
 )
 from apps.player.settings import ScreenSettings
+from apps.player.window import Display, Window
 
 log = logging.getLogger(__name__)
 
@@ -84,9 +85,12 @@ class Player:
     It is asked for its state, and never heard by its events: what is called from those can lock up.
     """
 
-    def __init__(self, instance: vlc.Instance) -> None:
+    def __init__(self, instance: vlc.Instance, window: Window | None) -> None:
         self._instance = instance
         self._player = instance.media_player_new()
+        self._window = window
+        if window is not None:
+            self._player.set_xwindow(window.number)
         self._stats = vlc.MediaStats()
         self._track: int | None = None
         self.is_open = False
@@ -101,6 +105,8 @@ class Player:
         """Begin to play."""
         media = self._instance.media_new(url, *options)
         self._player.set_media(media)
+        if self._window is not None:
+            self._window.show()
         self._player.play()
         self.is_open, self._live, self._track = True, live, None
         self._clock_at = -math.inf
@@ -109,6 +115,8 @@ class Player:
         """Stop."""
         if self.is_open:
             self._player.stop()
+            if self._window is not None:
+                self._window.hide()
             self.is_open = False
 
     def pause(self, paused: bool) -> None:
@@ -193,7 +201,7 @@ def instance_of(settings: ScreenSettings, output: str) -> vlc.Instance:
     """
     kind, _, path = output.partition(":")
     video = {
-        "window": ["--fullscreen", "--no-video-deco", "--no-mouse-events", "--no-keyboard-events"],
+        "window": ["--no-mouse-events", "--no-keyboard-events"],
         "dummy": ["--vout=vdummy"],
         "y4m": ["--vout=yuv", f"--yuv-file={path}", "--yuv-yuv4mpeg2"],
     }[kind]
@@ -233,10 +241,12 @@ class Screen:
         self._tell = tell
         self._announcement_text = settings.announcement_text
         self._audio, self._subtitles = settings.audio_language, settings.subtitle_language
-        self._title_player = Player(instance)
-        self._imposed_player = Player(beside)
+        display = Display() if settings.video_output == "window" else None
+        self._title_player, self._imposed_player, self._card_player = (
+            Player(one, None if display is None else display.window())
+            for one in (instance, beside, beside)
+        )
         self._players = (self._title_player, self._imposed_player)
-        self._card_player = Player(beside)
         self._picture, self._words = folder / "card.png", folder / "card.ass"
         card.write_picture(self._picture)
 

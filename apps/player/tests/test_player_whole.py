@@ -69,6 +69,12 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def number_of(picture: bytes) -> int:
+    """Which picture of the film it is, by its luma."""
+    row = np.frombuffer(picture, np.uint8, WIDTH, 90 * WIDTH)
+    return sum(int(row[bit * 20 + 10] > 128) << bit for bit in range(BITS))
+
+
 class Frames:
     """The pictures of a FIFO with YUV4MPEG2: (monotonic seconds, number). A context manager."""
 
@@ -93,11 +99,7 @@ class Frames:
                 elif line.endswith(b"FRAME\n"):
                     data = file.read(size)
                     if width == WIDTH:
-                        self.seen.append((time.monotonic(), self._number(data)))
-
-    def _number(self, data: bytes) -> int:
-        row = np.frombuffer(data, np.uint8, WIDTH, 90 * WIDTH)
-        return sum(int(row[bit * 20 + 10] > 128) << bit for bit in range(BITS))
+                        self.seen.append((time.monotonic(), number_of(data)))
 
     @property
     def last(self) -> int:
@@ -190,9 +192,11 @@ class Server:
 
 
 class Seat:
-    """A player that runs, and what comes out of it."""
+    """A player that runs, and what comes out of it; with `display`, on that X server's screen."""
 
-    def __init__(self, settings: PlayerSettings, server: Server, folder: Path) -> None:
+    def __init__(
+        self, settings: PlayerSettings, server: Server, folder: Path, display: str | None = None
+    ) -> None:
         self.server = server
         self.source = settings.multicast_source
         self.pa_key = Signer(bytes(range(32)))
@@ -210,13 +214,15 @@ class Seat:
             "pa_public_keys_file": keys,
             "pa_sink": f"file:{self.sound}",
             "pa_volume": 100,
-            "video_output": f"y4m:{folder / 'picture.y4m'}",
+            "video_output": f"y4m:{folder / 'picture.y4m'}" if display is None else "window",
             "audio_output": "dummy",
             "still_socket": folder / "still.sock",
         }
         self._environment = os.environ | {
             f"IFE_{name.upper()}": str(value) for name, value in values.items()
         }
+        if display is not None:
+            self._environment["DISPLAY"] = display
         self._log = (folder / "player.log").open("w")
         self.start()
 
@@ -297,8 +303,10 @@ def server(server_tls: ssl.SSLContext, clip: Path, signer: FrameSigner) -> Itera
     server.close()
 
 
-@pytest.fixture
-def seat(make_settings: MakeSettings, server: Server, tmp_path: Path) -> Iterator[Seat]:
+@contextlib.contextmanager
+def running(
+    make_settings: MakeSettings, server: Server, folder: Path, display: str | None = None
+) -> Iterator[Seat]:
     settings = make_settings(
         server_url=server.url, media_url=server.media_url, multicast_source=own_address()
     )
@@ -312,14 +320,19 @@ def seat(make_settings: MakeSettings, server: Server, tmp_path: Path) -> Iterato
     }
     source = str(settings.multicast_source)
     server.channels = {"source": source, "channels": [], "imposed": [safety]}
-    folder = tmp_path / "seat"
     folder.mkdir()
-    seat = Seat(settings, server, folder)
+    seat = Seat(settings, server, folder, display)
     try:
         wait_until(lambda: server.statuses, "the first report", 30)
         yield seat
     finally:
         seat.close()
+
+
+@pytest.fixture
+def seat(make_settings: MakeSettings, server: Server, tmp_path: Path) -> Iterator[Seat]:
+    with running(make_settings, server, tmp_path / "seat") as seat:
+        yield seat
 
 
 def stands_still(seat: Seat) -> bool:
@@ -632,3 +645,55 @@ def test_a_still_is_given_to_whoever_asks(seat: Seat) -> None:
 def test_a_title_that_there_is_not_is_a_fault_of_the_seat(seat: Seat) -> None:
     seat.server.command(name="play", media="film-99")
     wait_until(lambda: seat.status.state == "fault", "the status says so")
+
+
+# -- on a screen ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def display() -> Iterator[str]:
+    """An X server without window manager, whose screen is twice as large as the film."""
+    read, write = os.pipe()
+    screen = ["-screen", "0", f"{2 * WIDTH}x{2 * HEIGHT}x24", "-nolisten", "tcp"]
+    server = subprocess.Popen(["Xvfb", "-displayfd", str(write), *screen], pass_fds=[write])
+    os.close(write)
+    try:
+        with os.fdopen(read) as number:
+            yield f":{number.readline().strip()}"
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+def seen_on(display: str) -> bytes:
+    """The luma of what is on the screen, at the film's size."""
+    grab = ["ffmpeg", "-loglevel", "error", "-f", "x11grab", "-i", display, "-frames:v", "1"]
+    scale = ["-vf", f"scale={WIDTH}:{HEIGHT}:flags=area,format=gray", "-f", "rawvideo", "-"]
+    return subprocess.run([*grab, *scale], check=True, capture_output=True, timeout=20).stdout
+
+
+def is_film(picture: bytes) -> bool:
+    """It fills the screen: it is as light in its corners as it was made."""
+    corners = np.frombuffer(picture, np.uint8).reshape(HEIGHT, WIDTH)[5:-5:169, 5:-5:309]
+    return bool(np.all(np.abs(corners.astype(int) - 56) < 20))
+
+
+def is_card(picture: bytes) -> bool:
+    """Dark, with some words in the middle."""
+    luma = np.frombuffer(picture, np.uint8).reshape(HEIGHT, WIDTH)
+    return bool(luma[:40].max() < 40 and 0 < np.mean(luma > 200) < 0.1)
+
+
+def test_a_screen_is_filled_by_the_film_and_by_an_announcement_over_it(
+    make_settings: MakeSettings, server: Server, tmp_path: Path, display: str
+) -> None:
+    with running(make_settings, server, tmp_path / "seat", display) as seat, seat.pa() as pa:
+        server.command(name="play", media="film-1")
+        wait_until(lambda: is_film(seen_on(display)), "the film fills the screen", 30)
+        before = number_of(seen_on(display))
+        wait_until(lambda: number_of(seen_on(display)) > before + 10, "it plays")
+        pa.announce(Source.PILOT, 1)
+        wait_until(lambda: is_card(seen_on(display)), "the announcement is on the screen")
+        pa.end()
+        wait_until(lambda: is_film(seen_on(display)), "the film is there again")
+        assert seat.is_well()
