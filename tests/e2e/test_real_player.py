@@ -151,6 +151,25 @@ def test_an_imposed_video_may_be_paused(demo: Cabin, crew: httpx.Client) -> None
     wait_until(lambda: view(demo).media == "film.ts", "it is let go", SOON)
 
 
+@pytest.mark.parametrize("whom", ["redis", "player"])
+def test_an_imposed_video_goes_on_where_one_is_killed(
+    demo: Cabin, crew: httpx.Client, whom: str
+) -> None:
+    play(demo, crew, "film.ts")
+    impose(demo, crew)
+    first = pid(demo)
+    demo.kill(whom)
+    if whom == "player":
+        wait_until(lambda: pid(demo) not in (None, first), "another is started")
+        wait_until(lambda: view(demo).presence == "live", "it reports", SOON)
+    wait_until_it_moves(crew)
+    assert view(demo).media == "safety"
+    demo.wait_until_healthy()
+    assert crew.post("/video/imposed/safety", data={"action": "stop"}).status_code == 204
+    wait_until(lambda: view(demo).media == "film.ts", "it is let go", SOON)
+    wait_until_it_moves(crew)
+
+
 def test_it_is_started_again_and_goes_on(demo: Cabin, crew: httpx.Client) -> None:
     play(demo, crew, "film.ts")
     first = pid(demo)

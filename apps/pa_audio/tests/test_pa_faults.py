@@ -225,15 +225,20 @@ def test_it_sleeps_until_something_is_due(
         assert used() - before < (time.monotonic() - began) / 2
 
 
+@pytest.mark.parametrize(
+    "count", [50, pytest.param(1000, marks=[pytest.mark.long, pytest.mark.timeout(900)])]
+)
 def test_many_announcements_leave_nothing_behind(
-    short: Path, network: Network, seat: Seat, keys: Keys
+    short: Path, network: Network, seat: Seat, keys: Keys, count: int
 ) -> None:
     with Pa(short, network) as pa:
 
         def held() -> tuple[int, int]:
-            status = Path(f"/proc/{pa.worker()}/status").read_text()
-            threads = int(status.split("Threads:")[1].split()[0])
-            return len(list(Path(f"/proc/{pa.worker()}/fd").iterdir())), threads
+            return len(list(Path(f"/proc/{pa.worker()}/fd").iterdir())), status("Threads")
+
+        def status(name: str) -> int:
+            text = Path(f"/proc/{pa.worker()}/status").read_text()
+            return int(text.split(f"{name}:")[1].split()[0])
 
         def announce(count: int) -> None:
             for _ in range(count):
@@ -242,10 +247,12 @@ def test_many_announcements_leave_nothing_behind(
                 keys.set()
                 wait_until(lambda: seat.audio()[-1][1].ended, "it ends")
 
-        announce(10)
-        before = held()
-        announce(50)
+        announce(max(10, count // 10))
+        before, kib = held(), status("VmRSS")
+        announce(count)
         assert held() == before
+        # The recorder keeps a list of what it has, which has its bound.
+        assert status("VmRSS") < kib + 8192
 
 
 def test_the_service_manager_hears_that_it_is_well_while_it_is(

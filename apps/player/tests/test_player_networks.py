@@ -122,16 +122,32 @@ def known():
         ["bridge", "-json", "mdb", "show"], capture_output=True, check=True, timeout=10).stdout)
     return [entry for entry in table[0]["mdb"] if entry["port"] == "port1"]
 
-with PaServer(key, server, interface="server") as one:
-    one.announce(Source.CREW, 4)
-    wait_until(reports(on=True, number=4), "it is heard through the switch", 20)
-    wait_until(known, "the switch knows the seat")
-    for entry in known():
+def forget(entries):
+    for entry in entries:
         name = ["src", entry["src"]] if "src" in entry else []
         subprocess.run(["bridge", "mdb", "del", "dev", "switch", "port", "port1", "grp",
                         entry["grp"], *name], check=True, timeout=10)
+
+groups = {str(group(area)) for area in (0, 2)}
+
+def all_are_known():
+    return groups <= {entry["grp"] for entry in known()}
+
+with PaServer(key, server, interface="server") as one:
+    one.announce(Source.CREW, 4)
+    wait_until(reports(on=True, number=4), "it is heard through the switch", 20)
+    wait_until(all_are_known, "the switch knows the seat")
+    forget(known())
     wait_until(reports(on=False), "the switch has forgotten it")
     wait_until(reports(on=True, number=4), "it is heard again", 20)
+
+    # It forgets one group, and what it still lets through must not hide that.
+    for lost in groups:
+        wait_until(all_are_known, "the switch knows the seat", 20)
+        forget(entry for entry in known() if entry["grp"] == lost)
+        assert not all_are_known()
+        wait_until(all_are_known, f"the seat has joined {lost} again", 20)
+        wait_until(reports(on=True, number=4, relied_on=True), "it is heard", 20)
 pa.kill()
 print("all is well")
 """

@@ -159,9 +159,13 @@ def spoil(path: Path, how: str) -> None:
             path.write_bytes(b"")
         case "noise":
             path.write_bytes(random.Random(1).randbytes(2_000_000))  # noqa: S311
-        case "4 GB of noise":
+        case "noise and a hole":
             path.write_bytes(random.Random(2).randbytes(2_000_000))  # noqa: S311
             os.truncate(path, 4 * 1024**3)
+        case "4 GB of noise":
+            with path.open("wb") as file:
+                for seed in range(4 * 256):
+                    file.write(random.Random(seed).randbytes(4 * 1024**2))  # noqa: S311
         case "a folder":
             path.unlink()
             path.mkdir()
@@ -173,7 +177,10 @@ def spoil(path: Path, how: str) -> None:
 
 @pytest.mark.parametrize(
     "how",
-    ["deleted", "truncated", "zero bytes", "noise", "4 GB of noise", "a folder", "unreadable"],
+    [
+        *("deleted", "truncated", "zero bytes", "noise", "noise and a hole", "a folder"),
+        *("unreadable", pytest.param("4 GB of noise", marks=pytest.mark.long)),
+    ],
 )
 def test_a_file_that_is_spoilt_is_told_and_is_played_when_it_is_whole_again(
     served: Served, clips: Path, how: str
