@@ -47,8 +47,8 @@ FAST = Order(rate=100e6, delay=0.005)
 """A Hangar's line that a fleet shares; and where only bytes are counted."""
 
 FLEET = 50
-FLEET_FILES = (1_000_000, 1_000_000, 1_000_000, 5_000_000)
-"""Bytes of each that every aircraft of a fleet fetches."""
+FLEET_FILES = (*(PAPER,) * PAPERS, 40_000_000)
+"""Bytes of each that every aircraft of a fleet fetches: the line is busy for minutes."""
 
 HTTP_PORT, RSYNC_PORT = 8080, 873
 TIMEOUT = 900

@@ -260,10 +260,20 @@ class VM:
         Raises:
             VmError: it is still there after a while.
         """
+        medium = name.replace("plugged", "medium")
         self.execute("device_del", id=name)
         self._wait_until(lambda: name not in self._devices(), f"is without {name}", HELPER_TIMEOUT)
-        with contextlib.suppress(VmError):  # not each device is a disk
-            self.execute("blockdev-del", node_name=name.replace("plugged", "medium"))
+        self._wait_until(lambda: self._is_rid_of(medium), f"is rid of {medium}", HELPER_TIMEOUT)
+
+    def _is_rid_of(self, medium: str) -> bool:
+        """Whether it no longer holds a disk's file, which it does for a moment after the disk."""
+        nodes = self.execute("query-named-block-nodes", flat=True)
+        assert isinstance(nodes, list)  # noqa: S101 - QEMU's documented answer
+        if medium in {node["node-name"] for node in nodes}:
+            with contextlib.suppress(VmError):
+                self.execute("blockdev-del", node_name=medium)
+            return False
+        return True
 
     def _devices(self) -> set[str]:
         found = self.execute("qom-list", path="/machine/peripheral")

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,6 +126,15 @@ def python(vm: VM, script: str, *arguments: str, user: str = "root") -> str:
     return vm.run(
         f"runuser -u {user} -- /opt/ife/bin/python - {argv} <<'END'\n{script}\nEND"
     ).stdout
+
+
+def copy(vm: VM, source: Path, target: str) -> None:
+    """A file of ours into a machine."""
+    subprocess.run(
+        ["scp", "-q", "-F", str(vm.files.ssh_config), str(source), f"vm:{target}"],
+        check=True,
+        timeout=60,
+    )
 
 
 @pytest.fixture

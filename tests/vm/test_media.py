@@ -17,7 +17,7 @@ from apps.common.testing import wait_until
 from bench.media.clips import Clip, make
 from bench.site import CABIN
 from image.vm.vm import VM
-from tests.vm.conftest import python
+from tests.vm.conftest import copy, python
 
 RATE, HERTZ, LOUD = 48_000, 440, 8_000
 SERVER = "10.20.0.1"
@@ -70,14 +70,6 @@ RECEIVE_TIMEOUT = 120
 
 # Sound and pictures in real time are much for an emulated machine.
 pytestmark = pytest.mark.long
-
-
-def copy(vm: VM, source: Path, target: str) -> None:
-    subprocess.run(
-        ["scp", "-q", "-F", str(vm.files.ssh_config), str(source), f"vm:{target}"],
-        check=True,
-        timeout=60,
-    )
 
 
 def ffmpeg(vm: VM, *arguments: str) -> bytes:

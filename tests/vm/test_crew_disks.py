@@ -1,0 +1,231 @@
+"""A crew disk in the built image, from its port to what is in force: good ones, and all others."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from apps.common.content import METADATA, ContentState
+from apps.common.testing import wait_until
+from apps.publish import disk
+from bench.site import NETWORKS
+from image.vm.machine import Machine
+from image.vm.vm import VM
+from tests.content.helpers import Ground
+from tests.vm.conftest import Provisioned, StartVm, copy
+
+FRONT = "1"
+FILM = random.Random(1).randbytes(1 << 20) * 64  # noqa: S311
+PAPER = b"the newspaper of today"
+CUTS = 3
+LOADED_WITHIN = 300.0
+"""Seconds, on an emulated machine, of which SHA-256 takes most."""
+
+CURRENT = "/var/lib/ife/content/current"
+
+pytestmark = pytest.mark.long
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Ground:
+    """A publisher with a newspaper."""
+    ground = Ground(tmp_path_factory.mktemp("ground"))
+    ground.begin()
+    ground.publish("news", "today", {"today.pdf": PAPER})
+    return ground
+
+
+@pytest.fixture(scope="module")
+def flying(new_vm_of_module: StartVm, provisioned: Provisioned, ground: Ground) -> VM:
+    """An aircraft that believes this publisher, and has its newspaper from a disk."""
+    vm = new_vm_of_module(Machine(provisioned.disk, networks=NETWORKS, direct=True))
+    boot(vm)
+    copy(vm, ground.folder / "root.json", "/etc/ife/content-root.json")
+    vm.run("systemctl restart ife-content_sync.service && sync")
+    image = image_of(ground, ground.folder / "first.img")
+    name = vm.plug_disk(image, FRONT)
+    wait_for_version(vm, ground.repository.version)
+    assert digest(vm, "news/today.pdf") == sha256(PAPER)
+    vm.unplug(name)
+    return vm
+
+
+def boot(vm: VM) -> None:
+    vm.boot()
+    vm.wait_for_ssh()
+    vm.run("until test -S /run/ife/content_sync.sock; do sleep 1; done", timeout=240)
+
+
+def image_of(ground: Ground, path: Path) -> Path:
+    disk.to_image(ground.repository, path)
+    return path
+
+
+def state(vm: VM) -> ContentState:
+    return ContentState.model_validate_json(vm.run("ife-content status --json", timeout=120).stdout)
+
+
+def wait_for_version(vm: VM, version: int) -> None:
+    def there() -> bool:
+        current = state(vm).current
+        return current is not None and (current.version, current.missing) == (version, 0)
+
+    wait_until(there, f"set {version} is in force", LOADED_WITHIN)
+
+
+def digest(vm: VM, name: str) -> str | None:
+    """The SHA-256 of what is in force under that name."""
+    told = vm.run(f"sha256sum {CURRENT}/{name}", timeout=120, check=False).stdout
+    return told.split()[0] if told else None
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def in_force(vm: VM) -> str:
+    """All that is, with its digests."""
+    return vm.run(f"cd {CURRENT}/ && find . -type f -exec sha256sum {{}} + | sort").stdout
+
+
+def test_the_power_is_cut_while_a_disk_is_loaded(
+    flying: VM, ground: Ground, tmp_path: Path
+) -> None:
+    seed = os.environ.get("IFE_SEED") or str(random.getrandbits(32))
+    print(f"IFE_SEED={seed}")
+    rng = random.Random(seed)  # noqa: S311
+    ground.publish("films", "film", {"film.mp4": FILM})
+    image = image_of(ground, tmp_path / "disk.img")
+    for _ in range(CUTS):
+        flying.plug_disk(image, FRONT)
+        wait_until(
+            lambda: [one.state for one in state(flying).disks] in (["importing"], ["done"]),
+            "it is being loaded",
+            LOADED_WITHIN,
+        )
+        time.sleep(rng.uniform(0, 10))
+        flying.cut_power()
+        boot(flying)
+        assert digest(flying, "films/film.mp4") in {None, sha256(FILM)}
+        assert digest(flying, "news/today.pdf") == sha256(PAPER)
+    name = flying.plug_disk(image, FRONT)
+    wait_for_version(flying, ground.repository.version)
+    assert digest(flying, "films/film.mp4") == sha256(FILM)
+    flying.unplug(name)
+
+
+# -- disks that are not to be believed ----------------------------------------------------------
+
+Make = Callable[[Ground, Path], Path]
+"""Makes such a disk, at a path."""
+
+
+def _of_another_airline(ground: Ground, image: Path) -> Path:
+    other = Ground(image.with_suffix(".other"))
+    other.repository.begin("OTH")
+    other.publish("news", "today", {"today.pdf": b"lies"})
+    other.repository.expire("timestamp", 20)
+    return image_of(other, image)
+
+
+def _not_signed(ground: Ground, image: Path) -> Path:
+    """The newest word is there, but nobody's name is under it."""
+    timestamp = ground.published / METADATA / "timestamp.json"
+    text = json.loads(timestamp.read_bytes())
+    return _with(ground, image, timestamp, json.dumps(text | {"signatures": []}).encode())
+
+
+def _changed(ground: Ground, image: Path, path: Path) -> Path:
+    """One byte is another."""
+    changed = bytearray(path.read_bytes())
+    changed[len(changed) // 2] ^= 1
+    return _with(ground, image, path, bytes(changed))
+
+
+def _with(ground: Ground, image: Path, path: Path, data: bytes) -> Path:
+    """With other bytes in a file of what is published."""
+    whole = path.read_bytes()
+    path.write_bytes(data)
+    try:
+        return image_of(ground, image)
+    finally:
+        path.write_bytes(whole)
+
+
+def _changed_film(ground: Ground, image: Path) -> Path:
+    ground.publish("films", "other", {"other.mp4": os.urandom(1 << 20)})
+    return _changed(ground, image, ground.object("films/other.mp4"))
+
+
+def _changed_catalogue(ground: Ground, image: Path) -> Path:
+    ground.publish("news", "more", {"more.pdf": os.urandom(1000)})
+    return _changed(ground, image, ground.object("news/catalogue.json"))
+
+
+def _changed_metadata(ground: Ground, image: Path) -> Path:
+    ground.publish("news", "more", {"more.pdf": os.urandom(1000)})
+    return _changed(ground, image, ground.published / METADATA / "timestamp.json")
+
+
+def _expired(ground: Ground, image: Path) -> Path:
+    """Before it was signed: so a clock that nobody told the time knows, too."""
+    ground.publish("news", "more", {"more.pdf": os.urandom(1000)})
+    ground.repository.expire("timestamp", -1)
+    image_of(ground, image)
+    ground.repository.expire("timestamp", 20)
+    return image
+
+
+@pytest.mark.parametrize(
+    ("make", "then"),
+    [
+        (_of_another_airline, "refused"),
+        (_not_signed, "refused"),
+        (_changed_metadata, "refused"),
+        (_changed_catalogue, "refused"),
+        (_expired, "refused"),
+        (_changed_film, "failed"),
+    ],
+)
+def test_nothing_bad_is_in_force(
+    flying: VM, ground: Ground, tmp_path: Path, make: Make, then: str
+) -> None:
+    before = in_force(flying)
+    name = flying.plug_disk(make(ground, tmp_path / "disk.img"), FRONT)
+    wait_until(
+        lambda: [one.state for one in state(flying).disks] == [then],
+        f"it is {then}",
+        LOADED_WITHIN,
+    )
+    print(state(flying).disks[0].says)
+    after = in_force(flying)
+    signed = {path.name for path in ground.published.glob("objects/*/*")}
+    assert {line.split()[0] for line in after.splitlines() if "slot.json" not in line} <= signed
+    if then == "refused":
+        assert after == before
+    flying.unplug(name)
+    wait_until(lambda: state(flying).disks == (), "it is out", LOADED_WITHIN)
+
+
+def test_an_older_disk_changes_nothing(flying: VM, ground: Ground, tmp_path: Path) -> None:
+    older = image_of(ground, tmp_path / "older.img")
+    ground.publish("news", "today", {"today.pdf": b"the newspaper of tomorrow"})
+    name = flying.plug_disk(image_of(ground, tmp_path / "newer.img"), FRONT)
+    wait_for_version(flying, ground.repository.version)
+    flying.unplug(name)
+    before = in_force(flying)
+    name = flying.plug_disk(older, FRONT)
+    wait_until(
+        lambda: [one.state for one in state(flying).disks] == ["refused"],
+        "it is refused",
+        LOADED_WITHIN,
+    )
+    assert in_force(flying) == before
+    flying.unplug(name)
