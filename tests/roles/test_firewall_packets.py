@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ NETWORKS = {"cabin": "10.20.0", "crew": "10.22.0", "ground": "10.24.0", "avionic
 
 PORTS = (
     {"network": "cabin", "protocol": "tcp", "port": 443},
+    {"network": "cabin", "protocol": "udp", "port": 5006},
     {"network": "crew", "protocol": "tcp", "port": 443},
     {"network": "ground", "protocol": "tcp", "port": 22},
 )
@@ -129,7 +131,9 @@ def aircraft(wired: Aircraft, tmp_path: Path) -> Aircraft:
 def test_open_is_what_roles_declare_and_nothing_else(aircraft: Aircraft, network: str) -> None:
     server = f"{NETWORKS[network]}.1"
     reached = {port for port in (22, 443, 8000) if aircraft.reaches(network, server, port)}
-    assert reached == {port["port"] for port in PORTS if port["network"] == network}
+    assert reached == {
+        port["port"] for port in PORTS if (port["network"], port["protocol"]) == (network, "tcp")
+    }
 
 
 def test_without_the_firewall_all_of_it_is_open(wired: Aircraft) -> None:
@@ -143,6 +147,48 @@ def test_without_the_firewall_all_of_it_is_open(wired: Aircraft) -> None:
 def test_an_address_is_reached_from_its_own_network_only(aircraft: Aircraft) -> None:
     """A seat does not get the crew's page, which has the port that is open to seats."""
     assert not aircraft.reaches("cabin", f"{NETWORKS['crew']}.1", 443)
+
+
+def test_a_stream_is_let_in_whole_and_none_to_another_port(aircraft: Aircraft) -> None:
+    """A pilot or a crew member who comes by multicast sends up to 1,000 packets a second."""
+    prefix = NETWORKS["cabin"]
+    with (
+        aircraft.server.run(_hears, f"{prefix}.1", 5006) as stream,
+        aircraft.server.run(_hears, f"{prefix}.1", 5007) as other,
+    ):
+        aircraft.others["cabin"].run(_stream, f"{prefix}.2", 5006, 2000)
+        aircraft.others["cabin"].run(_stream, f"{prefix}.2", 5007, 10)
+        assert _drain(stream) == 2000
+        assert _drain(other) == 0
+
+
+STREAM = "239.1.1.1"
+
+
+def _hears(interface: str, port: int) -> socket.socket:
+    sock = socket.socket(type=socket.SOCK_DGRAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+    sock.bind((STREAM, port))
+    member = socket.inet_aton(STREAM) + socket.inet_aton(interface)
+    sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, member)
+    return sock
+
+
+def _stream(source: str, port: int, count: int) -> None:
+    with socket.socket(type=socket.SOCK_DGRAM) as sender:
+        sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(source))
+        for _ in range(count):
+            sender.sendto(bytes(20), (STREAM, port))
+            time.sleep(0.0005)
+
+
+def _drain(sock: socket.socket) -> int:
+    sock.settimeout(DROPPED)
+    count = 0
+    with suppress(TimeoutError):
+        while sock.recv(100):
+            count += 1
+    return count
 
 
 def test_nothing_goes_from_one_network_to_another(aircraft: Aircraft) -> None:

@@ -23,9 +23,22 @@ NETWORKS = [
 
 PORT = "pci-0000:00:14.0-usb-0:2"
 
+LIVE = {"group": "239.255.1.1", "port": 6000, "source": "10.20.0.9", "interface": "cabin0"}
 CHANNELS = {
     "channels": {
         "news": {"names": {"en": "News"}, "group": "239.192.80.1", "playlist": ["news.ts"]},
+        "tail": {"names": {"en": "Tail"}, "group": "239.192.80.2", "port": 5008, "live": LIVE},
+    },
+    "imposed": {
+        "safety": {"names": {"en": "S"}, "group": "239.192.81.1", "files": {"en": "safety.ts"}},
+    },
+}
+
+
+LIVE_ELSEWHERE = {
+    "channels": {
+        "tail": {"names": {"en": "Tail"}, "group": "239.192.80.2"}
+        | {"live": LIVE | {"interface": "camera0"}}
     },
 }
 
@@ -102,6 +115,15 @@ def test_a_right_inventory_passes(
             {"network_interfaces": _changed(0, address="10.30.0.1")},
             "network_interfaces: cabin: address 10.30.0.1 is not one for a host in its network",
         ),
+        (
+            {"nginx_cabin_listen": "10.20.0.11:443"},
+            "nginx_cabin_listen is 10.20.0.11:443, and no address of network_interfaces",
+        ),
+        ({"pa_audio_multicast_source": "10.2.0.1"}, "pa_audio_multicast_source is 10.2.0.1, and"),
+        (
+            {"vlc_stream_channels": LIVE_ELSEWHERE},
+            "vlc_stream_channels has a live source at camera0",
+        ),
         ({"content_sync_root": "/nowhere"}, "content_sync_root must be the airline's"),
         ({"content_sync_root": str(ROOT / "pyproject.toml")}, "content_sync_root must be the"),
         ({"content_sync_airline": "Example"}, "content_sync_airline must be three"),
@@ -135,7 +157,7 @@ def test_a_wrong_one_is_told_by_host_and_variable(
 ) -> None:
     status, output = _site(tmp_path, right | wrong)
     assert status != 0
-    assert "[ec-lab]: FAILED!" in output
+    assert "[ec-lab]: FAILED!" in output or "failed: [ec-lab]" in output
     assert told in " ".join(output.split())
     assert "PLAY [Provision aircraft]" not in output
 
@@ -153,3 +175,30 @@ def test_after_a_run_that_was_cut_off_everything_is_applied(
     _, output = _site(tmp_path, right, f"--extra-vars=_under_way={under_way}")
     assert "RUNNING HANDLER [baseline : Restart the journal]" in output
     assert under_way.exists()
+
+
+def test_the_firewall_lets_in_what_streams_are_heard_by(tmp_path: Path) -> None:
+    """vlc_stream listens to each channel that it sends, and starts one anew that it does not hear.
+
+    Live sources send to it.
+    """
+    playbook = tmp_path / "ports.yml"
+    tasks = [
+        {"ansible.builtin.include_vars": str(ROOT / "roles/vlc_stream/vars/main.yml")},
+        {"ansible.builtin.copy": {"content": "{{ vlc_stream_ports }}", "dest": "{{ out }}"}},
+    ]
+    playbook.write_text(json.dumps([{"hosts": "localhost", "tasks": tasks}]))
+    given = {
+        "vlc_stream_channels": CHANNELS,
+        "vlc_stream_multicast_interface": "cabin0",
+        "out": str(tmp_path / "ports.json"),
+        "ansible_python_interpreter": sys.executable,
+    }
+    done = ansible_playbook(playbook, "--extra-vars", json.dumps(given))
+    assert done.returncode == 0, done.stdout
+    ports = json.loads((tmp_path / "ports.json").read_text())
+    assert {(port["network"], port["protocol"], port["port"]) for port in ports} == {
+        ("cabin", "udp", 5004),
+        ("cabin", "udp", 5008),
+        ("cabin", "udp", 6000),
+    }
