@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -49,6 +50,7 @@ def flying(new_vm_of_module: StartVm, provisioned: Provisioned, ground: Ground) 
     boot(vm)
     copy(vm, ground.folder / "root.json", "/etc/ife/content-root.json")
     vm.run("systemctl restart ife-content_sync.service && sync")
+    answers(vm)
     image = image_of(ground, ground.folder / "first.img")
     name = vm.plug_disk(image, FRONT)
     wait_for_version(vm, ground.repository.version)
@@ -60,7 +62,12 @@ def flying(new_vm_of_module: StartVm, provisioned: Provisioned, ground: Ground) 
 def boot(vm: VM) -> None:
     vm.boot()
     vm.wait_for_ssh()
-    vm.run("until test -S /run/ife/content_sync.sock; do sleep 1; done", timeout=240)
+    answers(vm)
+
+
+def answers(vm: VM) -> None:
+    """Wait until content_sync does."""
+    vm.run("until ife-content status > /dev/null 2>&1; do sleep 1; done", timeout=240)
 
 
 def image_of(ground: Ground, path: Path) -> Path:
@@ -171,7 +178,9 @@ def _changed_catalogue(ground: Ground, image: Path) -> Path:
 
 def _changed_metadata(ground: Ground, image: Path) -> Path:
     ground.publish("news", "more", {"more.pdf": os.urandom(1000)})
-    return _changed(ground, image, ground.published / METADATA / "timestamp.json")
+    timestamp = ground.published / METADATA / "timestamp.json"
+    later = re.sub(rb'("expires":\s*"2)0', rb"\g<1>1", timestamp.read_bytes())
+    return _with(ground, image, timestamp, later)
 
 
 def _expired(ground: Ground, image: Path) -> Path:
