@@ -73,6 +73,7 @@ def postgresql(instance: Instance, host: Host) -> Program:
         "postgresql_pid_file": socket / "postgresql.pid",
         "postgresql_socket_directory": socket,
         "postgresql_auth_method": "peer" if host.as_root else "trust",
+        "postgresql_log_destination": "stderr",
         "postgresql_databases": databases(),
     }
     for name in ("postgresql.conf", "pg_hba.conf"):

@@ -46,8 +46,8 @@ class ContentSyncSettings(Settings):
         "https://hangar.invalid"
     )
     hangar_authority: Path = Path("/etc/ife/hangar-root.crt")
-    gate_certificate: Path = Path("/etc/ife/gate.crt")
-    gate_key: Path = Path("/etc/ife/keys/gate.key")
+    gate_certificate: Path = Path("/etc/ife/keys/gate.pem")
+    gate_key: Path = Path("/etc/ife/keys/gate.pem")
     gate_ssh_key: Path = Path("/etc/ife/keys/gate_ssh.key")
     ground_interface: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,15}$")] = (
         "ground0"

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, wait
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +25,18 @@ from pydantic import ValidationError
 from apps.common.cabin import CabinView
 from apps.common.protocol import CREW_HEADER
 from apps.common.settings import Settings
-from apps.status.facts import Clock, Disk, Facts, Network, Seats, Trust, Unit, Unknown, Versions
+from apps.status.facts import (
+    Certificate,
+    Clock,
+    Disk,
+    Facts,
+    Network,
+    Seats,
+    Trust,
+    Unit,
+    Unknown,
+    Versions,
+)
 
 TIMEOUT = 15.0
 """Seconds for everything; a command and an answer have less each. At boot the machine is busy."""
@@ -60,6 +72,8 @@ _PROPERTIES = (
     *("NRestarts", "MemoryCurrent", "StatusText"),
 )
 
+_DATES = ("-dateopt", "iso_8601")
+
 _SLOTS: dict[str, Literal["A", "B"]] = {"2": "A", "4": "B"}
 """By the number of root's partition on the disk (image/README.md)."""
 
@@ -90,6 +104,7 @@ def collect(root: Path = Path("/")) -> Facts:
     }
     if provisioned:
         parts["registration"] = lambda: registration(settings)
+        parts["certificates"] = lambda: certificates(root / "etc/ife/keys")
         parts["seats"] = lambda: seats(root / "run/ife/seat_control.sock")
     found, unknown = gather(parts, TIMEOUT)
     return Facts(provisioned=provisioned, unknown=unknown, **found)
@@ -346,6 +361,22 @@ def tracking(text: str) -> Clock:
     if row[13] == "Not synchronised":
         return Clock(synchronised=False)
     return Clock(synchronised=True, source=_printable(row[1]), behind=float(row[4]))
+
+
+def certificates(folder: Path) -> tuple[Certificate, ...]:
+    """When those in a folder of keys end, as far as we may look at them.
+
+    Raises:
+        CollectError: one cannot be read.
+    """
+    found = []
+    for name in ("server", "gate"):
+        path = folder / f"{name}.pem"
+        if os.access(path, os.R_OK):
+            told = _run(("openssl", "x509", "-in", str(path), "-noout", "-enddate", *_DATES))
+            ends = datetime.fromisoformat(told.partition("=")[2].strip())
+            found.append(Certificate(name=name, ends=ends))
+    return tuple(found)
 
 
 def disk(folder: Path) -> Disk:

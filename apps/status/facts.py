@@ -89,6 +89,14 @@ class Disk(_Frozen):
     encrypted: bool
 
 
+class Certificate(_Frozen):
+    """One that the server shows others."""
+
+    name: str
+    """As its file: ``server`` to seats and crew, ``gate`` to the Hangar."""
+    ends: datetime
+
+
 class Seats(_Frozen):
     """The cabin as seat control sees it."""
 
@@ -118,6 +126,8 @@ class Facts(_Frozen):
     networks: tuple[Network, ...] | None = None
     clock: Clock | None = None
     disk: Disk | None = None
+    certificates: tuple[Certificate, ...] | None = None
+    """Those that whoever asks may look at, which root may."""
     seats: Seats | None = None
     unknown: tuple[Unknown, ...] = ()
 

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from apps.status.facts import Clock, Disk, Facts, Finding, Network, Report, Seats, Trust, Unit
+from apps.status.facts import (
+    Certificate,
+    Clock,
+    Disk,
+    Facts,
+    Finding,
+    Network,
+    Report,
+    Seats,
+    Trust,
+    Unit,
+)
 
 FREE_AT_LEAST = 0.1
 """Of the state partition: journal, PostgreSQL and the apps keep to bounds well below the rest."""
@@ -18,15 +29,17 @@ GROUND_ONLY = {"ife-tunnel.service"}
 
 MAX_SEATS_NAMED = 12
 
+RENEW_WITHIN, ENDS_SOON = timedelta(days=90), timedelta(days=30)
+
 
 def judge(facts: Facts, at: datetime) -> Report:
     """The findings on `facts`, what is wrong first."""
-    findings = sorted(_findings(facts), key=lambda finding: finding.level != "wrong")
+    findings = sorted(_findings(facts, at), key=lambda finding: finding.level != "wrong")
     well = all(finding.level != "wrong" for finding in findings)
     return Report(at=at, well=well, findings=tuple(findings), facts=facts)
 
 
-def _findings(facts: Facts) -> Iterator[Finding]:
+def _findings(facts: Facts, at: datetime) -> Iterator[Finding]:
     if facts.disk:
         yield from _disk(facts.disk)
     if not facts.provisioned:
@@ -44,6 +57,8 @@ def _findings(facts: Facts) -> Iterator[Finding]:
         )
     if facts.provisioned:
         yield from _aircraft(facts)
+        for certificate in facts.certificates or ():
+            yield from _certificate(certificate, at)
 
 
 def _aircraft(facts: Facts) -> Iterator[Finding]:
@@ -216,6 +231,19 @@ def _seats(seats: Seats) -> Iterator[Finding]:
             "See their power and cables; several in a row share a switch. A player that was "
             "swapped needs its seat's certificate.",
         )
+
+
+def _certificate(certificate: Certificate, at: datetime) -> Iterator[Finding]:
+    left = certificate.ends - at
+    if left > RENEW_WITHIN:
+        return
+    told = f"The certificate {certificate.name} ends on {certificate.ends:%Y-%m-%d}"
+    who = {"server": "no seat and no crew panel", "gate": "no Hangar"}[certificate.name]
+    yield (_note if left > ENDS_SOON else _wrong)(
+        f"{told}: from then on {who} speaks to this server.",
+        "Have it renewed from the controller, with `playbooks/pki.yml` and then "
+        "`playbooks/site.yml`: see docs/runbook.md.",
+    )
 
 
 def _clock(clock: Clock) -> Iterator[Finding]:

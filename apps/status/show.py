@@ -29,6 +29,9 @@ def plain(report: Report, *, colour: bool) -> str:
         lines.append(f"SSH key  {facts.trust.host_key or 'none yet'}")
     if facts.clock:
         lines.append(f"Clock    {_clock(facts.clock)}")
+    if facts.certificates:
+        ends = (f"{one.name} until {one.ends:%Y-%m-%d}" for one in facts.certificates)
+        lines.append(f"Keys     {', '.join(ends)}")
     if facts.disk:
         lines.append(f"Disk     {_disk(facts.disk)}")
     if facts.seats:

@@ -45,6 +45,7 @@ def socket() -> Iterator[Path]:
             "postgresql_pid_file": folder / "postgresql.pid",
             "postgresql_socket_directory": folder,
             "postgresql_auth_method": "trust",
+            "postgresql_log_destination": "stderr",
         }
         render(folder, "postgresql", "pg_hba.conf.j2", **variables)
         configuration = render(folder, "postgresql", "postgresql.conf.j2", **variables)

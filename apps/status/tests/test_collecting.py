@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from apps.common.testing import wait_until
 from apps.status import collect as collecting
 from apps.status.collect import (
     CollectError,
+    certificates,
     clock,
     collect,
     disk,
@@ -378,3 +380,27 @@ def test_a_seat_control_that_is_not_there_or_does_not_answer_is_unknown(
         listening.listen()
         with pytest.raises(CollectError, match="does not answer: timed out"):
             seats(path)
+
+
+def test_certificates_are_read_where_we_may_read_them(tmp_path: Path) -> None:
+    """Key and certificate are one file."""
+    path = tmp_path / "server.pem"
+    request = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc"]
+    out = [
+        "-days",
+        "100",
+        "-subj",
+        "/CN=server",
+        "-keyout",
+        str(path),
+        "-out",
+        str(tmp_path / "crt"),
+    ]
+    subprocess.run(["openssl", *request, *out], check=True, capture_output=True)
+    path.write_bytes(path.read_bytes() + (tmp_path / "crt").read_bytes())
+    (server,) = certificates(tmp_path)
+    assert server.name == "server"
+    assert 99 < (server.ends - datetime.now(UTC)).days + 1 <= 100
+    path.write_text("no certificate")
+    with pytest.raises(CollectError):
+        certificates(tmp_path)

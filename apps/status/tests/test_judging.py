@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from apps.status.facts import Clock, Disk, Facts, Network, Report, Seats, Trust, Unit, Unknown
+from apps.status.facts import (
+    Certificate,
+    Clock,
+    Disk,
+    Facts,
+    Network,
+    Report,
+    Seats,
+    Trust,
+    Unit,
+    Unknown,
+)
 from apps.status.judge import judge
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -249,3 +260,13 @@ def test_what_an_aircraft_has_and_the_lab_may_lack_is_noted(
     (finding,) = report.findings
     assert (report.well, finding.level) == (True, "note")
     assert what in finding.what
+
+
+@pytest.mark.parametrize(
+    ("days", "levels"), [(100, []), (80, ["note"]), (20, ["wrong"]), (-1, ["wrong"])]
+)
+def test_a_certificate_that_ends_soon_is_told_in_time(days: int, levels: list[str]) -> None:
+    ends = NOW + timedelta(days=days)
+    report = judged(certificates=(Certificate(name="server", ends=ends),))
+    assert [finding.level for finding in report.findings] == levels
+    assert all(f"{ends:%Y-%m-%d}" in finding.what for finding in report.findings)
