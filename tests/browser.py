@@ -6,12 +6,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 AXE = Path(__file__).parents[1] / "apps/crew_web/node_modules/axe-core/axe.min.js"
 
 PANEL = (1280, 800)
 PHONE = (390, 844)
+
+# Each language once, and each size twice: what axe finds hardly depends on both.
+in_all_looks = pytest.mark.parametrize(
+    ("language", "size"),
+    [("en", PANEL), ("de", PHONE), ("es", PANEL), ("fr", PHONE)],
+    ids=["en-panel", "de-phone", "es-panel", "fr-phone"],
+)
 
 WATCH_POLICY = """
 window.violations = [];

@@ -18,7 +18,7 @@ from apps.common.testing import wait_until
 from bench import processes, publisher, testing, up
 from bench.testing import Cabin
 from tests import browser
-from tests.browser import PANEL, PHONE, WATCH_POLICY, axe
+from tests.browser import PANEL, PHONE, WATCH_POLICY, axe, in_all_looks
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(180)]
 
@@ -206,11 +206,7 @@ def test_going_back_takes_two_steps(page: Page, bench: Cabin) -> None:
     assert found.current.version == former
 
 
-@pytest.mark.parametrize(
-    ("language", "size"),
-    [("en", PANEL), ("de", PHONE), ("es", PANEL), ("fr", PHONE)],
-    ids=["en-panel", "de-phone", "es-panel", "fr-phone"],
-)
+@in_all_looks
 def test_axe_finds_nothing_serious_and_every_target_is_large(
     chromium: Browser, bench: Cabin, language: str, size: tuple[int, int]
 ) -> None:

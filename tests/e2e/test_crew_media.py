@@ -28,7 +28,7 @@ from apps.vlc_stream.tests import served as video
 from bench.media.clips import Clip, make
 from bench.media.screens import SimulatedBus
 from tests import browser
-from tests.browser import PANEL, PHONE, WATCH_POLICY, axe
+from tests.browser import PANEL, PHONE, WATCH_POLICY, axe, in_all_looks
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(180)]
 
@@ -659,8 +659,7 @@ def tab_to(page: Page, wanted: Locator) -> None:
     raise AssertionError(f"Tab does not reach {wanted}")
 
 
-@pytest.mark.parametrize("size", [PANEL, PHONE], ids=["panel", "phone"])
-@pytest.mark.parametrize("language", ["en", "de", "es", "fr"])
+@in_all_looks
 def test_axe_finds_nothing_serious_and_every_target_is_large(
     chromium: Browser, on_stage: Stage, language: str, size: tuple[int, int]
 ) -> None:

@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from bench.instance import BenchError
 from bench.testing import Cabin
 from tests import browser
-from tests.browser import PANEL, PHONE, WATCH_POLICY, axe
+from tests.browser import PANEL, PHONE, WATCH_POLICY, axe, in_all_looks
 
 SOON = 5_000
 """Milliseconds in which the page has to follow what happens in the cabin."""
@@ -376,8 +376,7 @@ def kill_until(screen: Screen, sign: Locator, program: str) -> None:
 # -- for everybody ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [PANEL, PHONE], ids=["panel", "phone"])
-@pytest.mark.parametrize("language", ["en", "de", "es", "fr"])
+@in_all_looks
 def test_axe_finds_nothing_serious(
     chromium: Browser, cabin: Cabin, language: str, size: tuple[int, int]
 ) -> None:
