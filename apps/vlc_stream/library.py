@@ -118,13 +118,20 @@ class Library:
             else:
                 self._good_items[name] = probe.probe(self._folder / name)
         except BrokenError as error:
-            self._good_clips.pop(name, None) if clip else self._good_items.pop(name, None)
-            self._broken[name] = str(error)
+            self._leave_out(clip, name, str(error))
             log.warning("a file is left out", extra={"file": name, "why": str(error)})
+        except Exception:
+            # Without this thread no file would be looked at any more.
+            self._leave_out(clip, name, "it cannot be looked at")
+            log.exception("a file cannot be looked at", extra={"file": name})
         else:
             self._broken.pop(name, None)
         self._seen[key] = identity
         return True
+
+    def _leave_out(self, clip: bool, name: str, why: str) -> None:
+        self._good_clips.pop(name, None) if clip else self._good_items.pop(name, None)
+        self._broken[name] = why
 
     def _identity(self, name: str) -> _Identity:
         try:

@@ -202,12 +202,14 @@ def _program(packets: list[bytes]) -> tuple[bytes, int, int]:
 
 
 def _section(packet: bytes) -> bytes:
-    """The section that begins in a packet; one that goes on in another is cut."""
+    """The section that begins in a packet, of 12 bytes at least; what is in another is cut."""
     begin = 4 + (1 + packet[4] if packet[3] & 0x20 else 0)
     begin += 1 + packet[begin] if begin < PACKET else 0
-    if begin + 12 > PACKET:
+    rest = packet[begin:]
+    section = rest[: 3 + _twelve_bits(rest, 1)] if len(rest) >= 3 else b""
+    if len(section) < 12:
         raise ClipError("its program is not described")
-    return packet[begin : begin + 3 + _twelve_bits(packet, begin + 1)]
+    return section
 
 
 def _twelve_bits(data: bytes, at: int) -> int:

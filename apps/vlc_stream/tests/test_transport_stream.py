@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,21 @@ def test_what_is_no_clip_is_told(tmp_path: Path, content: bytes, why: str) -> No
         ts.examine(path)
 
 
+@pytest.mark.parametrize("length", [0, 7, 8])
+@pytest.mark.parametrize("table", [0, 1], ids=["PAT", "PMT"])
+def test_a_table_that_is_too_short_is_told(
+    clips: Path, tmp_path: Path, table: int, length: int
+) -> None:
+    whole = bytearray((clips / "short.ts").read_bytes())
+    at = whole.find(bytes.fromhex(ts.examine(clips / "short.ts").head)) + table * ts.PACKET
+    # After the packet's head, the pointer and the table's id.
+    whole[at + 6 : at + 8] = (0xB000 | length).to_bytes(2, "big")
+    path = tmp_path / "x.ts"
+    path.write_bytes(whole)
+    with pytest.raises(ts.ClipError, match="not described"):
+        ts.examine(path)
+
+
 def test_a_clip_that_has_holes_is_sent_on_with_an_even_clock(clips: Path, tmp_path: Path) -> None:
     whole = (clips / "safety.ts").read_bytes()
     third = len(whole) // 3 // ts.PACKET * ts.PACKET
@@ -168,6 +184,22 @@ def test_damage_breaks_nothing(
     restamper = ts.Restamper()
     for block in blocks:
         assert len(restamper.apply(block, 5, ts.Squeeze(clip.first_decoded, 8))) == len(block.data)
+
+
+def test_no_byte_of_the_tables_breaks_anything(clips: Path, tmp_path: Path) -> None:
+    """They are a few bytes of many, which damage by chance does not come upon."""
+    whole = (clips / "short.ts").read_bytes()
+    path = tmp_path / "x.ts"
+    taken = 0
+    # ffmpeg begins a file with them.
+    for packet, at, byte in itertools.product(range(3), range(1, 30), (0, 1, 8, 0xFF)):
+        damaged = bytearray(whole)
+        damaged[packet * ts.PACKET + at] = byte
+        path.write_bytes(damaged)
+        with suppress(ts.ClipError):
+            ts.examine(path)
+            taken += 1
+    assert taken > 100
 
 
 @given(st.binary(max_size=400))
