@@ -59,6 +59,12 @@ PAGED_UP_TO = 256 * 1024 * 1024
 """The length of rsync's blocks for objects up to that size: a page of SQLite, which maps are. What
 has changed is found more finely than by rsync's own choice (the square root of the length)."""
 
+COMPRESSED_UP_TO = 16 * 1024 * 1024
+"""Bytes of a new object that is compressed on its way. A longer one is a film, and is already:
+zstd would only cost the Hangar's processor, and hold back what comes just before a cut."""
+
+COMPRESS = ("--compress", "--compress-choice=zstd")
+
 SSH_SHARE = 0.95
 """Of the bandwidth, for rsync: the rest is what SSH, TCP and IP put around it."""
 
@@ -244,7 +250,7 @@ class Carrier:
             CarryError: they did not come.
         """
         paths = [f"{METADATA}/{name}" for name in names]
-        self._rsync(line, paths, self.staging, ["--ignore-missing-args"], MAX_KIND)
+        self._rsync(line, paths, self.staging, [*COMPRESS, "--ignore-missing-args"], MAX_KIND)
 
     # -- objects ----------------------------------------------------------------------------
 
@@ -287,13 +293,13 @@ class Carrier:
         is_delta = self.is_delta(batch[0])
         largest = max(wanted.length for wanted in batch)
         if is_delta:
-            options = ["--inplace", f"--compare-dest={self._basis}"]
+            options = [*COMPRESS, "--inplace", f"--compare-dest={self._basis}"]
             if largest <= PAGED_UP_TO:
                 options.append(f"--block-size={PAGE}")
             for wanted in batch:
                 self._make_basis(wanted)
         else:
-            options = ["--append"]
+            options = ["--append", *(COMPRESS if largest <= COMPRESSED_UP_TO else ())]
         for wanted in batch:
             if is_delta or _length(self._incoming / wanted.path) > wanted.length:
                 (self._incoming / wanted.path).unlink(missing_ok=True)
@@ -379,7 +385,7 @@ class Carrier:
                 *("prlimit", f"--fsize={largest}"),
                 *("rsync", f"--rsh={line.remote_shell}", "--files-from=-", "--from0"),
                 *("--no-implied-dirs", "--ignore-times", f"--timeout={STALLED_AFTER}"),
-                *("--compress", "--compress-choice=zstd", f"--max-size={largest}", *options),
+                *(f"--max-size={largest}", *options),
                 *(f"{line.target}:", str(into)),
             ],
             said=said,
