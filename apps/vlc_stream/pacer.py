@@ -6,6 +6,7 @@ goes on (`ts.Squeeze`); in a pause the clock goes on alone, so that receivers wa
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -16,6 +17,8 @@ from pathlib import Path
 from apps.vlc_stream import child, ts
 from apps.vlc_stream.orders import Control, Order, Output, Report, StartClip
 from apps.vlc_stream.wire import RtpSender
+
+log = logging.getLogger(__name__)
 
 SPEED = 8.0
 """How many times as fast the begin is sent: 32 Mbit/s for some 0.1 s, of a cabin's 100."""
@@ -77,13 +80,18 @@ class _Video(threading.Thread):
     def run(self) -> None:
         """Send all of it."""
         trouble = None
+        path = Path(self._order.clip.path)
         try:
-            with Path(self._order.clip.path).open("rb") as file:
+            with path.open("rb") as file:
                 self._send_all(
                     ts.blocks(self._order.clip, file, self._order.position, self._order.loop)
                 )
         except OSError as error:
-            trouble = f"{Path(self._order.clip.path).name}: {error.strerror}"
+            trouble = f"{path.name}: {error.strerror}"
+        except Exception:
+            # If nobody heard of its end, seats would go on showing nothing.
+            trouble = f"{path.name}: it cannot be sent on"
+            log.exception("a video cannot be sent on", extra={"file": path.name})
         self._sender.close()
         self._ended = True
         if not self._stopping:

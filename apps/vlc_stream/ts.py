@@ -29,6 +29,8 @@ _HEAD = 4 * 1024 * 1024
 """Bytes at the begin of a file in which program, first PCR and first key frame must be."""
 _TAIL = 2 * 1024 * 1024
 _CHUNK = 256 * PACKET
+_MAX_WAITING = _HEAD // PACKET
+"""Packets between two PCRs, after which the clock has stopped: the first must be within as many."""
 
 
 class ClipError(ValueError):
@@ -300,6 +302,8 @@ class _Pass:
             head = bytes.fromhex(self._clip.head)
             self._waiting += [head[:PACKET], head[PACKET:]]
         self._waiting.append(packet)
+        if len(self._waiting) >= _MAX_WAITING:
+            yield from self._go_on()
 
     def end(self) -> Iterator[Block]:
         """What is left, at the rate of before."""
@@ -321,6 +325,13 @@ class _Pass:
             yield from self._cut(self._last, self._rate)
             self._shift -= gap - went
         self._last = clock
+
+    def _go_on(self) -> Iterator[Block]:
+        """The clock has stopped: what waits goes out as fast as the whole file is on average."""
+        began = self._clip.first if self._last is None else self._last
+        self._rate = self._clip.length * PACKET / self._clip.size
+        self._last = began + int(self._rate * len(self._waiting))
+        yield from self._cut(began, self._rate)
 
     def _cut(self, clock: float, rate: float) -> Iterator[Block]:
         for packet in self._waiting:

@@ -162,6 +162,32 @@ def test_a_clip_that_has_holes_is_sent_on_with_an_even_clock(clips: Path, tmp_pa
     assert all(0 <= b - a < 0.6 * ts.CLOCK for a, b in itertools.pairwise(due))
 
 
+def test_a_clip_whose_clock_stops_is_sent_on_evenly_and_not_kept_in_memory(
+    clips: Path, tmp_path: Path
+) -> None:
+    whole = (clips / "safety.ts").read_bytes()
+    quarter = len(whole) // 4 // ts.PACKET * ts.PACKET
+    without = bytearray(whole[quarter:])
+    for at in range(0, len(without), ts.PACKET):
+        if ts.pcr(bytes(without[at : at + ts.PACKET])) is not None:
+            without[at + 5] &= ~0x10
+    path = tmp_path / "stopped.ts"
+    path.write_bytes(whole[:quarter] + 10 * bytes(without) + whole[quarter:])
+    clip = ts.examine(path)
+    sent, kept, due = 0, 0, []
+    with path.open("rb") as file:
+        for block in ts.blocks(clip, file, 0, False):
+            sent += len(block.data)
+            kept = max(kept, file.tell() - sent)
+            due.append(block.clock)
+    assert sent == clip.size > 12_000_000
+    assert kept < 5_000_000
+    assert all(0 <= b - a < 0.1 * ts.CLOCK for a, b in itertools.pairwise(due))
+    # Where there is no clock, as fast as all of it is on average.
+    stopped = 10 * len(without) / clip.size * clip.length
+    assert due[-1] - due[0] == pytest.approx(clip.length + stopped, rel=0.02)
+
+
 @settings(max_examples=200)
 @given(st.data())
 def test_damage_breaks_nothing(
