@@ -151,6 +151,9 @@ class PaChild:
             # A thread cannot be got out of a driver; the agent starts us anew.
             log.error("the sound device hangs")
             os._exit(1)
+        if not self._speaker.is_alive:
+            log.error("what plays the PA has ended")
+            os._exit(1)
         for one in self._groups:
             if one.silence.due <= now:
                 self._join(one, now)

@@ -136,12 +136,14 @@ class AlsaSink:
 
     def open(self) -> None:
         """Open it; PortAudio looks for devices only when it starts, so it is started anew."""
-        try:
+        with self._told():
             if self._portaudio is None:
                 # It loads libportaudio, which is needed for nothing else.
                 self._portaudio = import_module("sounddevice")
             else:
-                self._portaudio._terminate()  # noqa: SLF001 - there is no other way
+                with contextlib.suppress(self._portaudio.PortAudioError):
+                    # It refuses where it did not start the last time.
+                    self._portaudio._terminate()  # noqa: SLF001 - there is no other way
                 self._portaudio._initialize()  # noqa: SLF001
             self._stream = self._portaudio.RawOutputStream(
                 samplerate=RATE,
@@ -152,9 +154,6 @@ class AlsaSink:
                 latency=self.LATENCY,
             )
             self._stream.start()
-        except (ImportError, OSError, ValueError, RuntimeError) as error:
-            # PortAudioError is a RuntimeError, a device of unknown name a ValueError.
-            raise SinkError(f"{self._device}: {error}") from error
 
     def turn(self, begins_at: float | None) -> float | None:
         """At once: `write` waits."""
@@ -162,17 +161,24 @@ class AlsaSink:
 
     def write(self, samples: bytes) -> None:
         """Wait for room, and write."""
-        try:
+        with self._told():
             self._stream.write(samples)
-        except (OSError, RuntimeError) as error:
-            raise SinkError(f"{self._device}: {error}") from error
 
     def close(self) -> None:
         """Close it, without playing what waits."""
         stream, self._stream = self._stream, None
         if stream is not None:
-            with contextlib.suppress(OSError, RuntimeError):
+            with contextlib.suppress(OSError, self._portaudio.PortAudioError):
                 stream.close(ignore_errors=True)
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            # PortAudioError is an Exception and no more; of a library that does not start as it is
+            # loaded, nobody has the class.
+            raise SinkError(f"{self._device}: {error}") from error
 
 
 def sink_of(text: str) -> Sink:
@@ -215,6 +221,11 @@ class Speaker:
     def hangs_for(self) -> float:
         """Seconds since the sink was given something that it has not taken yet; 0: it takes all."""
         return max(0.0, time.monotonic() - self._busy_since)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it plays, or tries to; else something that nobody foresaw has ended it."""
+        return self._thread.is_alive()
 
     def start(self) -> None:
         """Begin."""
