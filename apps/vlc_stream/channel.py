@@ -81,6 +81,9 @@ class ManagedChannel:
         """Its files may have changed."""
         if self.spec.live is not None:
             return
+        if not self.spec.loop and not self._library.has_looked_at(self.spec.playlist):
+            # It would be over where nothing more is known yet.
+            return
         items = self._library.items(self.spec.playlist)
         if items and items != self._items:
             self.process.tell(Items(id=self.id, items=items))

@@ -7,6 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable
+from itertools import zip_longest
 from pathlib import Path
 
 from apps.vlc_stream import probe, ts
@@ -30,7 +31,7 @@ class Library:
 
     Args:
         folder: of the media.
-        playlists: files that libvlc is to play, below the folder.
+        playlists: of each channel, files that libvlc is to play, below the folder.
         clips: files that are to be paced.
         on_change: called when something is fit that was not, or the other way round.
     """
@@ -38,14 +39,16 @@ class Library:
     def __init__(
         self,
         folder: Path,
-        playlists: Iterable[str],
+        playlists: Iterable[Iterable[str]],
         clips: Iterable[str],
         on_change: Callable[[], None],
     ) -> None:
         self._folder = folder
         # Imposed videos first: the crew may want them before the last channel is looked at.
-        self._clips = dict.fromkeys(clips)
-        self._items = dict.fromkeys(playlists)
+        self._names = dict.fromkeys((True, name) for name in clips)
+        # Then the first file of each channel, so that all of them are soon on the air.
+        for names in zip_longest(*playlists):
+            self._names |= dict.fromkeys((False, name) for name in names if name is not None)
         self._on_change = on_change
         self._seen: dict[tuple[bool, str], _Identity] = {}
         self._good_items: dict[str, MediaItem] = {}
@@ -66,6 +69,10 @@ class Library:
         """Look no more."""
         self._closing.set()
         self._thread.join(timeout=probe.TIMEOUT + 2)
+
+    def has_looked_at(self, names: Iterable[str]) -> bool:
+        """Whether it is known of each of the files if it can be played."""
+        return all((False, name) in self._seen for name in names)
 
     def items(self, names: Iterable[str]) -> tuple[MediaItem, ...]:
         """Those of the files that can be played, in their order."""
@@ -94,12 +101,12 @@ class Library:
 
     def _run(self) -> None:
         while True:
-            changed = [self._look(True, name) for name in self._clips]
-            changed += [self._look(False, name) for name in self._items]
+            for clip, name in self._names:
+                if self._look(clip, name):
+                    # At once: the next file may take a minute.
+                    self._on_change()
             self.looked_at = True
             self.looked = time.monotonic()
-            if any(changed):
-                self._on_change()
             if self._closing.wait(LOOK_EVERY):
                 return
 

@@ -83,7 +83,7 @@ class VlcStream:
         self._wake = threading.Event()
         self.library = Library(
             settings.media_directory,
-            (name for channel in file.channels.values() for name in channel.playlist),
+            (channel.playlist for channel in file.channels.values()),
             (name for video in file.imposed.values() for name in video.files.values()),
             self._files_changed,
         )

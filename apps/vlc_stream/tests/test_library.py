@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 
+from apps.common.channels import Channel
 from apps.common.testing import wait_until
 from apps.vlc_stream import ts
+from apps.vlc_stream.channel import ManagedChannel
 from apps.vlc_stream.library import Library
+from apps.vlc_stream.orders import Order, Output, StartFiles
+from apps.vlc_stream.process import SendingProcess
 
 
 @pytest.fixture
@@ -43,7 +48,7 @@ def test_a_file_that_breaks_the_look_is_broken_and_the_others_are_looked_at(
     monkeypatch.setattr(ts, "examine", examine)
     for name in ("clip.ts", "film.ts"):
         (media / name).touch()
-    library = Library(media, ["film.ts"], ["clip.ts"], lambda: None)
+    library = Library(media, [["film.ts"]], ["clip.ts"], lambda: None)
     library.start()
     try:
         wait_until(lambda: library.looked_at, "all was looked at")
@@ -52,3 +57,82 @@ def test_a_file_that_breaks_the_look_is_broken_and_the_others_are_looked_at(
         assert [item.path for item in library.items(["film.ts"])] == [str(media / "film.ts")]
     finally:
         library.close()
+
+
+def test_each_channel_has_its_first_file_before_any_has_its_second(media: Path) -> None:
+    playlists = [[f"{channel}{n}.ts" for n in range(5)] for channel in "abc"]
+    for name in (name for names in playlists for name in names):
+        (media / name).touch()
+    # One that the look at it takes long for.
+    slow = media / "a1.ts.wait"
+    slow.touch()
+    on_air: list[int] = []
+
+    def note() -> None:
+        on_air.append(sum(bool(library.items(names)) for names in playlists))
+
+    library = Library(media, playlists, [], note)
+    library.start()
+    try:
+        wait_until(lambda: on_air == [1, 2, 3], "each has its first file, and was told so")
+        assert not library.looked_at
+        slow.unlink()
+        wait_until(lambda: library.looked_at, "all was looked at")
+        assert on_air == [1, 2] + [3] * 13
+    finally:
+        slow.unlink(missing_ok=True)
+        library.close()
+
+
+class Process(SendingProcess):
+    """A process that takes orders, and does nothing."""
+
+    def __init__(self, output: Output) -> None:
+        super().__init__("none", output, lambda _: None, lambda: None, "INFO")
+        self.told: list[Order] = []
+
+    @property
+    def alive(self) -> bool:
+        return True
+
+    def tell(self, order: Order) -> None:
+        self.told.append(order)
+
+
+@pytest.mark.parametrize("loop", [True, False])
+def test_a_channel_without_a_loop_waits_for_its_last_file(media: Path, loop: bool) -> None:
+    names = ("one.ts", "two.ts")
+    for name in names:
+        (media / name).touch()
+    slow = media / "two.ts.wait"
+    slow.touch()
+    output = Output("lo", IPv4Address("127.0.0.1"), 1)
+    process = Process(output)
+    spec = Channel(
+        names={"en": "One"}, group=IPv4Address("239.192.95.1"), playlist=names, loop=loop
+    )
+    known: list[int] = []
+
+    def refresh() -> None:
+        channel.refresh()
+        known.append(len(library.items(names)))
+
+    library = Library(media, [names], [], refresh)
+    channel = ManagedChannel("one", spec, process, library, output)
+
+    def plays() -> int:
+        channel.tend(wire=True, may_start=True)
+        starts = [order for order in process.told if isinstance(order, StartFiles)]
+        return len(starts[0].items) if starts else 0
+
+    library.start()
+    try:
+        wait_until(lambda: known == [1], "the first is known")
+        assert plays() == (1 if loop else 0)
+        slow.unlink()
+        wait_until(lambda: known == [1, 2], "both are known")
+        assert plays() == (1 if loop else 2)
+    finally:
+        slow.unlink(missing_ok=True)
+        library.close()
+        channel.close()
