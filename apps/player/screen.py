@@ -517,6 +517,16 @@ class ScreenChild:
             self._over.set()
 
 
+def _go_first() -> None:
+    """Where memory is short, have the kernel end this process before the agent and the PA's child.
+
+    Raises:
+        OSError: it refuses.
+    """
+    # The most that proc(5) knows.
+    Path("/proc/self/oom_score_adj").write_text("1000")
+
+
 def main() -> None:
     """Read the settings, then run."""
     parser = argparse.ArgumentParser(prog="python -m apps.player.screen", description=__doc__)
@@ -525,6 +535,7 @@ def main() -> None:
     parser.add_argument("--pa", type=int, help="socket with the PA child's reports")
     options = parser.parse_args()
     die_with(options.parent)
+    _go_first()
     try:
         settings = ScreenSettings.load()
         logs.setup(settings.log_level)

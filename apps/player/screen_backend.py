@@ -38,7 +38,7 @@ from apps.player.screen_messages import (
 )
 from apps.player.screen_messages import Ended as TitleEnded
 from apps.player.screen_messages import Failed as TitleFailed
-from apps.player.stall import StallWatch
+from apps.player.stall import Ends, StallWatch
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +71,9 @@ class ScreenBackend:
         self._pa = pa
         self._on_event: Callable[[MediaEvent], None] = lambda _: None
         self._watch = StallWatch()
+        self._ends = Ends()
+        self._reported = False
+        """The child got so far that what ends it is what it plays."""
         self._told_trouble: str | None = None
         self._child = Child("apps.player.screen", self._arguments, self._started)
         self._ours: socket.socket | None = None
@@ -111,6 +114,7 @@ class ScreenBackend:
         url = f"{self._media_url}/{media}" if channel is None else channel
         self._title = Play(url=url, live=channel is not None, position=position)
         self._paused = False
+        self._ends.forget()
         self._position = None if self._title.live else position
         self._send(self._title)
 
@@ -218,6 +222,7 @@ class ScreenBackend:
         self._theirs = None
         asyncio.get_running_loop().add_reader(self._ours, self._hear, self._ours)
         self._watch.started(time.monotonic())
+        self._reported = False
         self._send_hold()
         for order in (self._volume, self._languages, self._text, self._impose):
             if order is not None:
@@ -244,13 +249,14 @@ class ScreenBackend:
             text = ours.recv(MAX_MESSAGE)
             if not text:
                 asyncio.get_running_loop().remove_reader(ours)
+                self._ended()
                 return
             news = NEWS.validate_json(text)
         except BlockingIOError:
             return
         except (OSError, ValidationError) as error:
             log.warning("the screen is not understood", extra={"error": str(error)})
-            self._child.kill()
+            self._kill(ours)
             return
         match news:
             case Running():
@@ -259,13 +265,28 @@ class ScreenBackend:
                 self._title = self._position = None
                 self._on_event(Ended())
             case TitleFailed(reason=reason):
-                self._title = self._position = None
-                self._on_event(Failed(reason))
+                self._fail(reason)
             case StillMade(made=made):
                 if self._still is not None and not self._still.done():
                     self._still.set_result(made)
 
+    def _ended(self) -> None:
+        """The child has ended by itself."""
+        titles = self._title is not None and self._impose.url is None and self._reported
+        if titles and self._ends.are_too_many(time.monotonic()):
+            self._fail("the screen ended again and again")
+
+    def _fail(self, reason: str) -> None:
+        self._title = self._position = None
+        self._on_event(Failed(reason))
+
+    def _kill(self, ours: socket.socket) -> None:
+        # Its end is not the title's doing.
+        asyncio.get_running_loop().remove_reader(ours)
+        self._child.kill()
+
     def _running(self, news: Running) -> None:
+        self._reported = True
         if self._title is not None and not self._title.live and news.position is not None:
             self._position = news.position
         self._watch.running(news, time.monotonic())
@@ -278,7 +299,8 @@ class ScreenBackend:
         self._imposed_groups.keep(self._channels.imposed, now)
         if self._watch.must_restart(now):
             log.warning("the screen is started anew", extra={"reason": self._watch.trouble})
-            self._child.kill()
+            if self._ours is not None:
+                self._kill(self._ours)
         if self._watch.trouble != self._told_trouble:
             self._told_trouble = self._watch.trouble
             self._on_event(Stalled(self._told_trouble))

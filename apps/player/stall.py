@@ -1,8 +1,9 @@
-"""Does the screen still show something new? No I/O, no clock."""
+"""Does the screen still show something new, and does a title end it? No I/O, no clock."""
 
 from __future__ import annotations
 
 import math
+from collections import deque
 
 from apps.common.backoff import BackOff
 from apps.player.screen_messages import HUNG_AFTER, Running
@@ -20,6 +21,26 @@ WELL_AFTER = 2.0
 RESTART_FIRST, RESTART_MAX = 6.0, 30.0
 """Seconds between two restarts for a frozen picture, so that a channel that is off the air, or a
 server that is down, does not keep the seat busy."""
+
+MOST_ENDS, ENDS_WITHIN = 3, 60.0
+"""As often may the screen end by itself within as many seconds of one title, which is then given
+up: a file that has libvlc crash, or take all memory, would do so for ever."""
+
+
+class Ends:
+    """When the screen ended by itself while one title played."""
+
+    def __init__(self) -> None:
+        self._at: deque[float] = deque(maxlen=MOST_ENDS)
+
+    def are_too_many(self, now: float) -> bool:
+        """It has ended again; whether that is too often."""
+        self._at.append(now)
+        return len(self._at) == MOST_ENDS and now - self._at[0] <= ENDS_WITHIN
+
+    def forget(self) -> None:
+        """Another title plays."""
+        self._at.clear()
 
 
 class StallWatch:

@@ -31,6 +31,7 @@ from apps.common.pa import ALL_AREAS, Signer, Source
 from apps.common.protocol import Beacon, Command, FrameSigner, Status
 from apps.common.testing import wait_until
 from apps.player.settings import PlayerSettings
+from apps.player.stall import MOST_ENDS
 from apps.player.testing import PaServer, own_address
 
 MakeSettings = Callable[..., PlayerSettings]
@@ -560,6 +561,29 @@ def test_the_screen_child_is_killed_or_hangs(seat: Seat, how: signal.Signals) ->
         pa.announce(Source.CREW, 7)
         wait_until(lambda: stands_still(seat), "it obeys the PA")
         pa.end()
+
+
+def test_where_memory_is_short_the_screen_is_ended_first_and_the_others_go_on(seat: Seat) -> None:
+    def score(child: str) -> int:
+        return int(Path(f"/proc/{seat.child(child)}/oom_score_adj").read_text())
+
+    wait_until(lambda: score("screen") == 1000, "it offers itself")
+    assert score("pa") < 1000
+    units = Path(__file__).parents[3] / "units"
+    for unit in ("ife-player", "ife-vlc_stream"):
+        assert "\nOOMPolicy=continue\n" in (units / f"{unit}.service").read_text()
+
+
+def test_a_title_that_takes_the_screen_with_it_again_and_again_is_a_fault(seat: Seat) -> None:
+    seat.play()
+    for _ in range(MOST_ENDS):
+        wait_until(seat.frames.are_moving, "the film plays", 30)
+        assert seat.status.state == "playing"
+        os.kill(seat.child("screen"), signal.SIGKILL)
+        wait_until(lambda: not seat.frames.are_moving(), "it breaks off")
+    wait_until(lambda: seat.status.state == "fault", "it is given up")
+    seat.play()
+    assert seat.status.state == "playing"
 
 
 def test_a_screen_that_starts_during_a_pa_is_silent(seat: Seat) -> None:
