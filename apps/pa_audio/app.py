@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterable
+from typing import cast
+
 from flask import Flask, Response, send_file
+from werkzeug.wsgi import ClosingIterator
 
 from apps.common import log, manhole, web
 from apps.common.announcements import MusicRequest, PramRequest, RecordingsView
@@ -17,6 +22,9 @@ from apps.pa_audio.service import PaAudio, UnknownAreaError
 from apps.pa_audio.settings import PaAudioSettings
 
 MAX_BODY = 16 * 1024
+
+MOST_RECORDINGS = 2
+"""Given at once: each takes a thread for as long as its reader takes."""
 
 
 def create_app(pa: PaAudio | None = None) -> Flask:
@@ -118,6 +126,8 @@ def _take_orders_of_the_crew(app: Flask, pa: PaAudio) -> None:
 
 
 def _give_recordings(app: Flask, pa: PaAudio) -> None:
+    places = threading.Semaphore(MOST_RECORDINGS)
+
     @app.get("/api/v1/announcements")
     def announcements() -> Response:
         return web.answer(RecordingsView(announcements=tuple(pa.recorder.all())))
@@ -127,4 +137,15 @@ def _give_recordings(app: Flask, pa: PaAudio) -> None:
         path = pa.recorder.path_of(number)
         if path is None:
             raise Problem(404, "not-recorded", f"there is no recording of announcement {number}")
-        return send_file(path, mimetype="audio/wav", conditional=True)
+        if not places.acquire(blocking=False):
+            detail = f"{MOST_RECORDINGS} recordings are being read already"
+            raise Problem(503, "too-many-readers", detail, 10)
+        try:
+            response = send_file(path, mimetype="audio/wav", conditional=True)
+        except BaseException:
+            places.release()
+            raise
+        # Not by call_on_close, which nobody calls where a file is passed on as it is.
+        content = cast("Iterable[bytes]", response.response)
+        response.response = ClosingIterator(content, places.release)
+        return response

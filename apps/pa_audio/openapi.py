@@ -87,7 +87,7 @@ def _paths() -> dict[str, Any]:
                     "200": _audio("The whole of it"),
                     "206": _audio("The range that was asked for"),
                     "304": {"description": "It is as the client has it"},
-                    **problems(404, 416),
+                    **problems(404, 416, 503),
                 },
             },
         },

@@ -40,6 +40,10 @@ REVOKED_SEAT = "2A"
 SPOOFED = {"Ife-Seat": "3C", "Ife-Crew": "mallory", "Ife_Seat": "3C", "Ife_Crew": "mallory"}
 SESSION = {"Cookie": "session=anna"}
 
+SHORT, LONG = "/api/v1/announcements/30/audio", "/api/v1/announcements/1800/audio"
+RECORDINGS = {SHORT: 30 * 96_000, LONG: 1800 * 96_000}
+"""Bytes of recordings of half a minute and of half an hour."""
+
 
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
@@ -49,6 +53,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._check_session()
         elif self.path == "/api/v1/events":
             self._events()
+        elif self.path in RECORDINGS:
+            self._recording(RECORDINGS[self.path])
         else:
             self._echo()
 
@@ -71,6 +77,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
         assert self.server.upstream.more.wait(10)
         self.wfile.write(b"data: two\n\n")
+
+    def _recording(self, size: int) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(size))
+        self.end_headers()
+        with suppress(OSError):  # its reader has gone
+            self.wfile.write(bytes(size))
+            self.server.upstream.given.set()
 
     def _echo(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
@@ -105,12 +119,13 @@ class Upstream:
     """An app behind nginx: a real HTTP server on a Unix socket, which answers what it was asked.
 
     ``/session/check`` knows a session, as crew_web does. ``/api/v1/events`` sends one event,
-    and the next only when `more` is set.
+    and the next only when `more` is set. `given` is set when a recording was written whole.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.more = threading.Event()
+        self.given = threading.Event()
         self.session_checks: list[Mapping[str, str]] = []
 
     def start(self) -> None:
@@ -627,6 +642,40 @@ def test_the_crew_hear_and_see_what_the_seats_do(gateway: Gateway, path: str, ap
     upstream: Upstream = getattr(gateway, app)
     with upstream.gone():
         assert ask(gateway.crew(), path, headers=SESSION).problem == (502, "unavailable")
+
+
+def test_few_seats_and_few_of_the_crew_read_recordings_at_a_time(gateway: Gateway) -> None:
+    with ExitStack() as stack:
+
+        def begin(connection: http.client.HTTPSConnection) -> None:
+            stack.callback(connection.close)
+            connection.request("GET", LONG, headers=SESSION)
+            # Its head alone: the rest of it waits on its way.
+            assert connection.sock.recv(12) == b"HTTP/1.1 200"
+
+        for seat in ("1A", "1C"):
+            for _ in range(4):
+                begin(gateway.cabin(gateway.seat(seat)))
+        other = gateway.seat("3A")
+        refused = ask(gateway.cabin(other), "/api/v1/announcements/17/audio")
+        assert refused.problem == (429, "too-many-requests")
+        assert ask(gateway.cabin(other), "/api/v1/announcements").status == 200
+        for _ in range(4):
+            begin(gateway.crew("127.0.0.8"))
+        fifth = ask(gateway.crew("127.0.0.9"), LONG, headers=SESSION)
+        assert fifth.problem == (429, "too-many-requests")
+    wait_until(
+        lambda: ask(gateway.cabin(other), "/api/v1/announcements/17/audio").status == 200,
+        "their places are free again",
+    )
+
+
+def test_who_reads_a_recording_slowly_holds_nothing_of_pa_audio(gateway: Gateway) -> None:
+    gateway.pa_audio.given.clear()
+    connection = gateway.cabin(gateway.seat("3A"))
+    connection.request("GET", SHORT)
+    assert gateway.pa_audio.given.wait(5)
+    connection.close()
 
 
 def media(gateway: Gateway, path: str, method: str = "GET", **headers: str) -> Answer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import shutil
@@ -387,6 +388,37 @@ def test_a_passenger_who_missed_it_can_hear_it_again(pa: Pa, keys: Keys, economy
     assert passenger.get("/api/v1/announcements/1/audio").status_code == 404
     assert passenger.get("/api/v1/pa").status_code == 401
     passenger.close()
+
+
+def test_slow_readers_of_a_recording_leave_threads_for_the_crew(pa: Pa, keys: Keys) -> None:
+    folder = pa.folder / "state/announcements"
+    # Ten minutes: far more than the sockets on its way hold.
+    write_wav(folder / "77-1764000000000-crew-2.wav", np.zeros(600 * 48_000, np.int16))
+    path = "/api/v1/announcements/77/audio"
+    with contextlib.ExitStack() as stack:
+
+        def begin(method: str) -> socket.socket:
+            sock = stack.enter_context(socket.socket(socket.AF_UNIX))
+            sock.settimeout(10)
+            sock.connect(str(pa.folder / "pa.sock"))
+            sock.sendall(f"{method} {path} HTTP/1.1\r\nHost: pa\r\n\r\n".encode())
+            return sock
+
+        slow = [begin("GET") for _ in range(10)]
+        heads = [sock.recv(12) for sock in slow]
+        assert sorted(heads) == [b"HTTP/1.1 200"] * 2 + [b"HTTP/1.1 503"] * 8
+        refused = pa.http.get(path)
+        assert refused.headers["Content-Type"] == "application/problem+json"
+        assert refused.headers["Retry-After"] == "10"
+        assert pa.http.get("/api/v1/pram").status_code == 200
+    # All have gone, in the middle of it.
+    wait_until(lambda: pa.http.head(path).status_code == 200, "their places are free again")
+    for _ in range(5):
+        assert pa.http.head(path).status_code == 200
+        assert pa.http.get(path, headers={"Range": "bytes=44-143"}).status_code == 206
+        assert pa.http.get(path, headers={"Range": "bytes=9999999999-"}).status_code == 416
+        etag = pa.http.head(path).headers["ETag"]
+        assert pa.http.get(path, headers={"If-None-Match": etag}).status_code == 304
 
 
 def test_the_crew_can_listen_in_a_few_at_a_time(pa: Pa, keys: Keys) -> None:
