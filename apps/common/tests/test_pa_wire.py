@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from apps.common.pa import (
     FLOOD_BURST,
     FLOOD_RATE,
+    FLOOD_RATE_OF_NEXT,
     FORGET_AFTER,
     FRESH_MS,
     SAMPLES,
@@ -283,8 +284,20 @@ def test_a_flood_of_what_comes_next_has_a_budget_too() -> None:
     assert seat.hears(audio(0), 0) == "valid"
     flood = [forged(audio(1 + index % 100)) for index in range(FLOOD_BURST + 100)]
     assert [seat.hears(datagram, 0) for datagram in flood].count("forged") == FLOOD_BURST
+    checked = [seat.hears(datagram, 0.1) for datagram in flood].count("forged")
+    assert checked == FLOOD_RATE_OF_NEXT // 10
     # Others are still checked.
     assert seat.hears(audio(0, area=AREA, ssrc=5), 0) == "valid"
+
+
+def test_whoever_forges_what_comes_next_two_thousand_times_a_second_hides_none_of_it() -> None:
+    seat = Seat()
+    assert seat.hears(audio(0), 0) == "valid"
+    for index in range(1, 400):
+        now = index * 0.005
+        false = forged(audio(index))
+        assert {seat.hears(false, now - 0.005 + 0.0005 * step) for step in range(10)} == {"forged"}
+        assert seat.hears(audio(index), now) == "valid"
 
 
 def test_keylines_are_read_strictly() -> None:
