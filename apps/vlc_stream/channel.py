@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from apps.common.channels import Channel, ChannelState, ChannelView
-from apps.vlc_stream.keeper import Keeper
+from apps.vlc_stream.keeper import Company, Keeper
 from apps.vlc_stream.library import Library
 from apps.vlc_stream.orders import (
     Control,
@@ -30,14 +30,20 @@ class ManagedChannel:
     """Called with the service's lock held."""
 
     def __init__(
-        self, name: str, spec: Channel, process: SendingProcess, library: Library, output: Output
+        self,
+        name: str,
+        spec: Channel,
+        process: SendingProcess,
+        company: Company,
+        library: Library,
+        output: Output,
     ) -> None:
         self.id = name
         self.spec = spec
         self.process = process
         self._library = library
         self._listener = Listener(output, spec.group, spec.port)
-        self._keeper = Keeper()
+        self._keeper = Keeper(company)
         self._wish: Wish = "play"
         self._items: tuple[MediaItem, ...] = ()
         self._run = 0
@@ -107,6 +113,9 @@ class ManagedChannel:
             case "start" | "restart":
                 self._start()
                 return True
+            case "skip":
+                self._skip()
+                return True
             case "stop":
                 self.process.tell(Control(do="stop", id=self.id))
             case "kill":
@@ -166,6 +175,17 @@ class ManagedChannel:
                 position=self._position,
             )
         )
+
+    def _skip(self) -> None:
+        """Take the file that plays for broken, and play the next."""
+        if self.spec.live is None:
+            place = min(self._index, len(self._items) - 1)
+            self._library.report_broken(Path(self._items[place].path))
+            # What comes next has its place now.
+            self._index = place if place < len(self._items) else 0
+            self._position = 0.0
+        if self._has_source():
+            self._start()
 
     def _is_wanted(self) -> bool:
         return self._wish != "stop" and self.spec.on_air(datetime.now(tz=UTC))

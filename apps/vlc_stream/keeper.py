@@ -12,14 +12,47 @@ SILENT_AFTER = 1.0
 PATIENCE = 4.0
 """Seconds that a channel has for its first packet. libvlc takes 1.3."""
 
-Deed = Literal["start", "stop", "restart", "kill"]
-"""`kill`: end the process that sends it, for to start the channel anew has not helped."""
+SPARED = 300.0
+"""Seconds for which a process that other channels are heard of is not ended a second time."""
+
+Deed = Literal["start", "stop", "restart", "skip", "kill"]
+"""What is to be done where to start the channel anew has not helped: `skip` takes the file that
+plays for broken and goes on with the next, `kill` ends the process that sends the channel."""
+
+
+class Company:
+    """The channels that one process sends: to end it for one of them silences all."""
+
+    def __init__(self) -> None:
+        self._heard: dict[Keeper, float | None] = {}
+        self._ended: float | None = None
+
+    def hear(self, keeper: Keeper, heard: float | None) -> None:
+        """When one of them was heard last."""
+        self._heard[keeper] = heard
+
+    def is_heard_without(self, keeper: Keeper, now: float) -> bool:
+        """Whether others of them are on the wire."""
+        return any(
+            heard is not None and now - heard <= SILENT_AFTER
+            for other, heard in self._heard.items()
+            if other is not keeper
+        )
+
+    def is_spared(self, now: float) -> bool:
+        """Whether their process was ended not long ago."""
+        return self._ended is not None and now - self._ended < SPARED
+
+    def end(self, now: float) -> None:
+        """Their process is ended."""
+        self._ended = now
 
 
 class Keeper:
     """Asked now and then, it says what to do; whoever asks does it."""
 
-    def __init__(self) -> None:
+    def __init__(self, company: Company) -> None:
+        self._company = company
         self.running = False
         """Whether it was told to run."""
         self._started = 0.0
@@ -47,6 +80,7 @@ class Keeper:
             heard: when a packet of it was heard last.
             able: whether it could be heard; if not, to start it anew would not help.
         """
+        self._company.hear(self, heard)
         if not wanted:
             was, self.running = self.running, False
             return "stop" if was else None
@@ -87,7 +121,17 @@ class Keeper:
         self.restarts += 1
         self._in_vain += 1
         self._started = now
-        if self._in_vain % 2 == 0:
-            self.running = False
-            return "kill"
-        return "restart"
+        if self._in_vain % 2:
+            return "restart"
+        # Who is to blame? While others are heard the file more likely than the process; and where
+        # that did not help, the other of the two.
+        is_first = self._in_vain % 4 == 2
+        if self._company.is_heard_without(self, now):
+            is_file = is_first or self._company.is_spared(now)
+        else:
+            is_file = not is_first
+        if is_file:
+            return "skip"
+        self._company.end(now)
+        self.running = False
+        return "kill"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,6 +34,7 @@ from apps.common.web import Problem
 from apps.vlc_stream.channel import ManagedChannel
 from apps.vlc_stream.front import Front, Words
 from apps.vlc_stream.imposed import ImposedVideos
+from apps.vlc_stream.keeper import Company
 from apps.vlc_stream.library import Library
 from apps.vlc_stream.orders import Output, Report
 from apps.vlc_stream.pictures import Pictures
@@ -212,6 +214,7 @@ class VlcStream:
 
     def _make_channels(self, file: channels_files.ChannelsFile) -> dict[str, ManagedChannel]:
         made: dict[str, ManagedChannel] = {}
+        companies: dict[SendingProcess, Company] = defaultdict(Company)
         relay: SendingProcess | None = None
         with_files = 0
         for name, spec in file.channels.items():
@@ -226,7 +229,8 @@ class VlcStream:
                     self._workers.append(worker)
                 with_files += 1
                 process = worker
-            made[name] = ManagedChannel(name, spec, process, self.library, self._output)
+            company = companies[process]
+            made[name] = ManagedChannel(name, spec, process, company, self.library, self._output)
         return made
 
     def _process(self, module: str, on_report: Callable[[Report], None]) -> SendingProcess:

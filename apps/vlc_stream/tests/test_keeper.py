@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from apps.vlc_stream.keeper import PATIENCE, SILENT_AFTER, Deed, Keeper
+from apps.vlc_stream.keeper import PATIENCE, SILENT_AFTER, SPARED, Company, Deed, Keeper
 
 
 class Channel:
-    """A keeper, asked each tenth of a second."""
+    """A keeper, asked each tenth of a second, alone in its process or in company."""
 
-    def __init__(self) -> None:
-        self.keeper = Keeper()
+    def __init__(self, company: Company | None = None) -> None:
+        self.keeper = Keeper(company or Company())
         self.now = 0.0
         self.heard: float | None = None
 
@@ -50,6 +50,34 @@ def test_one_that_does_not_come_has_its_process_ended_at_last_and_less_and_less_
     assert deeds[1][0] > PATIENCE
     assert "kill" in kinds[4:]
     assert len(kinds) < 20
+
+
+def test_the_file_is_to_blame_as_long_as_others_of_its_process_are_heard() -> None:
+    company = Company()
+    good, bad = Channel(company), Channel(company)
+    deeds: list[tuple[float, Deed]] = []
+    for _ in range(round(2 * SPARED * 10)):
+        good.pass_time(0.1, sending=True)
+        deeds += bad.pass_time(0.1, sending=False)
+    kinds = [deed for _, deed in deeds]
+    assert kinds[:6] == ["start", "restart", "skip", "restart", "kill", "start"]
+    assert deeds[2][0] < 2 * PATIENCE + 2
+    first, second = (at for at, deed in deeds if deed == "kill")
+    assert SPARED <= second - first < SPARED + 60
+    assert kinds.count("skip") > 10
+    assert good.keeper.restarts == 0
+
+
+def test_the_process_is_to_blame_first_where_nobody_of_it_is_heard() -> None:
+    company = Company()
+    others = [Channel(company) for _ in range(2)]
+    channel = Channel(company)
+    deeds: list[Deed] = []
+    for _ in range(400):
+        for other in others:
+            other.pass_time(0.1, sending=False, able=False)
+        deeds += (deed for _, deed in channel.pass_time(0.1, sending=False))
+    assert deeds[:6] == ["start", "restart", "kill", "start", "restart", "skip"]
 
 
 def test_the_wire_is_not_to_blame() -> None:

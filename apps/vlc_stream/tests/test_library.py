@@ -11,6 +11,7 @@ from apps.common.channels import Channel
 from apps.common.testing import wait_until
 from apps.vlc_stream import ts
 from apps.vlc_stream.channel import ManagedChannel
+from apps.vlc_stream.keeper import Company
 from apps.vlc_stream.library import Library
 from apps.vlc_stream.orders import Order, Output, StartFiles
 from apps.vlc_stream.process import SendingProcess
@@ -118,7 +119,7 @@ def test_a_channel_without_a_loop_waits_for_its_last_file(media: Path, loop: boo
         known.append(len(library.items(names)))
 
     library = Library(media, [names], [], refresh)
-    channel = ManagedChannel("one", spec, process, library, output)
+    channel = ManagedChannel("one", spec, process, Company(), library, output)
 
     def plays() -> int:
         channel.tend(wire=True, may_start=True)

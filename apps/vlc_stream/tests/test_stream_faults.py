@@ -243,6 +243,47 @@ def test_a_channel_that_stalls_is_started_anew_and_it_alone(served: Served) -> N
     assert sum(channel.restarts for channel in served.view().channels) == 1
 
 
+def stills(path: Path) -> None:
+    """A film with a picture each ten seconds, and nothing between."""
+    subprocess.run(
+        [
+            *("ffmpeg", "-v", "error", "-nostdin", "-f", "lavfi"),
+            *("-i", "testsrc2=size=320x180:rate=1/10", "-t", "60", "-c:v", "libx264"),
+            *("-pix_fmt", "yuv420p", str(path)),
+        ],
+        check=True,
+        timeout=60,
+    )
+
+
+def test_a_file_that_sends_nothing_is_left_out_and_its_process_goes_on(
+    cabin: Cabin, clips: Path, tmp_path: Path
+) -> None:
+    media = tmp_path / "media"
+    media.mkdir()
+    stills(media / "stills.ts")
+    (media / "one.ts").symlink_to(clips / "one.ts")
+    (media / "two.ts").symlink_to(clips / "two.ts")
+    channels = f"""channels:
+  c1: {{names: {{en: C1}}, group: {FIRST}, playlist: [one.ts]}}
+  c2: {{names: {{en: C2}}, group: 239.192.80.2, playlist: [stills.ts, two.ts]}}
+  c3: {{names: {{en: C3}}, group: 239.192.80.3, playlist: [stills.ts]}}
+"""
+    with serving(cabin, tmp_path, channels) as served:
+        served.wait_for("c1", "playing", 30)
+        pids = workers(served)
+
+        def is_left_out(name: str) -> bool:
+            trouble = served.channel(name).trouble
+            return trouble == "stills.ts: it could not be played"
+
+        wait_until(lambda: is_left_out("c2") and is_left_out("c3"), "it is left out", 40)
+        wait_until(lambda: served.channel("c2").file == "two.ts", "the next one plays", 20)
+        served.wait_for("c2", "playing", 20)
+        assert workers(served) == pids
+        assert served.channel("c1").restarts == 0
+
+
 def test_an_interface_that_goes_and_comes(served: Served) -> None:
     ear = served.cabin.ear(FIRST)
     served.cabin.set_link(False)
