@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import socket
 import struct
 from ipaddress import IPv4Address
@@ -21,6 +22,20 @@ MCAST_LEAVE_SOURCE_GROUP = 47
 _GROUP_SOURCE = struct.Struct("@I4x128s128s" if struct.calcsize("P") == 8 else "@I128s128s")
 """struct group_source_req (RFC 3678): interface index, group, source, each address in a
 sockaddr_storage, which is aligned as a pointer is."""
+
+
+_SIOCGIFFLAGS = 0x8913
+_UP_AND_RUNNING = 0x41
+"""netdevice(7): IFF_UP and IFF_RUNNING."""
+
+
+def is_up(interface: str) -> bool:
+    """Whether the interface is there, up, and its cable is plugged in."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock, contextlib.suppress(OSError):
+        answer = fcntl.ioctl(sock, _SIOCGIFFLAGS, struct.pack("256s", interface.encode()))
+        flags: int = struct.unpack_from("=h", answer, 16)[0]
+        return flags & _UP_AND_RUNNING == _UP_AND_RUNNING
+    return False
 
 
 def sending_socket(

@@ -1,4 +1,7 @@
-"""The self-test: it hears its own streams as a seat does, and measures them."""
+"""The self-test: it hears its own streams as a seat does, and measures them.
+
+What it hears comes back inside this machine: that the cable is plugged in is looked at beside it.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from statistics import median
 import numpy as np
 
 from apps.common.announcements import SelfTestView
-from apps.common.multicast import Membership, receiving_socket
+from apps.common.multicast import Membership, is_up, receiving_socket
 from apps.common.pa import PORT, Audio, PaError, Verifier, group, parse
 from apps.pa_audio.wav import SILENT, decibels
 
@@ -54,6 +57,7 @@ class SelfTest:
         public_key: bytes,
         pa_time: Callable[[], int],
     ) -> None:
+        self._interface = interface
         self._verifier = Verifier([public_key])
         self._pa_time = pa_time
         self._groups = {area: _Group(area, interface, source) for area in areas}
@@ -89,8 +93,16 @@ class SelfTest:
             level=round(self._level, 1),
         )
 
+    def cable_trouble(self) -> str | None:
+        """None while the cabin's cable is plugged in; without it we would hear ourselves, too."""
+        if is_up(self._interface):
+            return None
+        return f"interface {self._interface}: it is down, or its cable is out"
+
     def trouble(self) -> str | None:
-        """None while every group is heard."""
+        """None while every group is heard, and the cabin can hear it."""
+        if trouble := self.cable_trouble():
+            return trouble
         now = time.monotonic()
         silent = [
             area

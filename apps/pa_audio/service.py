@@ -123,6 +123,7 @@ class PaAudio:
     def _describe_health(self) -> None:
         self.health.need(self.engine.stuck)
         self.health.part("multicast", lambda: self._cabin.trouble)
+        self.health.part("cable", self._self_test.cable_trouble)
         self.health.part("self-test", self._self_test.trouble)
         self.health.part("keylines", self.engine.keylines_trouble)
         self.health.part("pilot input", lambda: self._inputs[Source.PILOT].trouble)

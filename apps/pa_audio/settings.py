@@ -94,7 +94,7 @@ class PaAudioSettings(Settings):
     state_directory: Path
     multicast_interface: Annotated[str, StringConstraints(pattern=f"^{INTERFACE}$")]
     multicast_source: IPv4Address
-    multicast_ttl: Annotated[int, Field(ge=0, le=255)] = 1
+    multicast_ttl: Annotated[int, Field(ge=1, le=255)] = 1
     keylines_socket: Path = Path("/run/ife/pa_audio/keylines.sock")
     pilot_input: Input
     crew_input: Input

@@ -28,6 +28,7 @@ from apps.common.channels import (
     ImposeRequest,
 )
 from apps.common.health import Health
+from apps.common.multicast import is_up
 from apps.common.screens import ScreensOrder, ScreensView
 from apps.common.settings import SettingsError
 from apps.common.web import Problem
@@ -42,7 +43,6 @@ from apps.vlc_stream.process import SendingProcess
 from apps.vlc_stream.screens import config as screens_config
 from apps.vlc_stream.screens.keeper import Screens
 from apps.vlc_stream.settings import VlcStreamSettings
-from apps.vlc_stream.wire import is_up
 
 log = logging.getLogger(__name__)
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 import struct
-from contextlib import suppress
 from ipaddress import IPv4Address
 
 from apps.common.multicast import Membership, receiving_socket, sending_socket
@@ -20,9 +18,6 @@ MAX_DATAGRAM = 2048
 
 _HEADER = struct.Struct("!BBHII")
 _SYNC = 0x47
-_SIOCGIFFLAGS = 0x8913
-_UP_AND_RUNNING = 0x41
-"""netdevice(7): IFF_UP and IFF_RUNNING."""
 
 
 class RtpSender:
@@ -81,15 +76,6 @@ def open_receiver(
         sock.close()
         raise
     return sock
-
-
-def is_up(interface: str) -> bool:
-    """Whether the interface is there, up, and its cable is plugged in."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock, suppress(OSError):
-        answer = fcntl.ioctl(sock, _SIOCGIFFLAGS, struct.pack("256s", interface.encode()))
-        flags: int = struct.unpack_from("=h", answer, 16)[0]
-        return flags & _UP_AND_RUNNING == _UP_AND_RUNNING
-    return False
 
 
 def payload(datagram: bytes) -> bytes | None:

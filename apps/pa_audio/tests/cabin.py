@@ -90,7 +90,15 @@ class Network:
 
     def set_link(self, state: str) -> None:
         """Set the server's interface up or down."""
-        with NetNS(self.server) as route:
+        self._set_link(self.server, state)
+
+    def set_cable(self, state: str) -> None:
+        """Plug the server's cable in, or out: set the other side up or down."""
+        self._set_link(self.seats, state)
+
+    @staticmethod
+    def _set_link(name: str, state: str) -> None:
+        with NetNS(name) as route:
             (index,) = route.link_lookup(ifname=INTERFACE)
             route.link("set", index=index, state=state)
 

@@ -130,6 +130,21 @@ def test_interface_down_and_up(short: Path, network: Network, seat: Seat, keys: 
         assert pa.log().count("the PA is not going out") < 5
 
 
+def test_a_cable_that_is_out_is_told_though_it_hears_itself(short: Path) -> None:
+    # A network of its own: an interface that was down has lost the route that others need.
+    with Network() as network, Pa(short, network) as pa:
+
+        def passed() -> bool:
+            return bool(pa.http.get("/api/v1/pa").json()["self_test"]["passed"])
+
+        wait_until(lambda: passed() and "cable" not in pa.degraded(), "all is well")
+        network.set_cable("down")
+        wait_until(lambda: "cabin0" in pa.degraded().get("cable", ""), "it is told")
+        assert not passed()
+        network.set_cable("up")
+        wait_until(lambda: passed() and "cable" not in pa.degraded(), "all is well again")
+
+
 def test_a_writer_that_stops_is_silence_never_noise(
     short: Path, network: Network, seat: Seat, keys: Keys
 ) -> None:
@@ -273,6 +288,7 @@ def test_a_wrong_setting_ends_it_with_a_line_that_names_it(short: Path, network:
     (short / "pa.key").write_bytes(b"short")
     for wrong, name in (
         (pa.environment, "IFE_PILOT_INPUT"),
+        ({**pa.environment, "IFE_PILOT_INPUT": "alsa:hw:0", "IFE_MULTICAST_TTL": "0"}, "_TTL"),
         ({**pa.environment, "IFE_PILOT_INPUT": "alsa:hw:0"}, "IFE_PA_KEY"),
     ):
         done = subprocess.run(
