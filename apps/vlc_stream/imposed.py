@@ -40,6 +40,11 @@ T = TypeVar("T")
 
 FILE = "imposed.json"
 
+NOBODY = "vlc_stream"
+"""In whose name seats are let go where it is not known who imposed a video on them."""
+
+_ALL = Selector(all=True)
+
 TOO_MANY = 429
 """HTTP's status (RFC 6585)."""
 
@@ -108,7 +113,6 @@ class ImposedVideos:
         """Where each video was, and when that was, on the monotonic clock."""
         self._runs: dict[MediaId, int] = {}
         self._troubles: dict[MediaId, str | None] = {}
-        self._untold: set[MediaId] = set()
         self._shown = False
         """On the screens."""
         self._saved = 0.0
@@ -119,6 +123,9 @@ class ImposedVideos:
         self._back_off = BackOff(0.5, 10.0)
         self._teller = threading.Thread(target=self._tell_until_closed, name="seats", daemon=True)
         self._on, self._letting_go = self._load()
+        self._untold: set[MediaId] = set()
+        if self._letting_go:
+            self._tell_anew()
         self._waiting = set(self._on)
         """Videos that go on as soon as their file was looked at."""
 
@@ -400,15 +407,23 @@ class ImposedVideos:
         with self._telling:
             with self._lock:
                 on = [on.selector for on in self._on.values() if on.selector is not None]
-            request = CommandRequest(selector=_without(selector, on), action=Impose(channel=None))
-            try:
-                self._issue(crew, request)
-            except UnavailableError as error:
-                log.warning("the seats were not let go", extra={"why": str(error)})
-                return False
-            except RefusedError as error:
-                if error.slug != "empty-selection":  # each of them has another video
+            # The cabin may have another layout by now, in which some of these seats are not: then
+            # all are let go that no video is for, or all.
+            for seats in (_without(selector, on), _without(_ALL, on), _ALL):
+                if seats is _ALL:
+                    with self._lock:
+                        self._tell_anew()
+                try:
+                    self._issue(crew, CommandRequest(selector=seats, action=Impose(channel=None)))
+                except UnavailableError as error:
+                    log.warning("the seats were not let go", extra={"why": str(error)})
+                    return False
+                except RefusedError as error:
+                    if error.slug == "empty-selection":
+                        break  # each of them has another video
                     log.warning("the seats cannot be let go", extra={"why": str(error)})
+                else:
+                    break
         with self._lock:
             self._letting_go = tuple(
                 entry for entry in self._letting_go if entry != (crew, selector)
@@ -419,8 +434,12 @@ class ImposedVideos:
     def _let_go(self, crew: str, selector: Selector) -> None:
         """Note that seats are to be let go. Those that another video is for are told so again."""
         self._letting_go = (*self._letting_go, (crew, selector))
-        self._untold |= {video for video, on in self._on.items() if on.selector is not None}
+        self._tell_anew()
         self._wake.set()
+
+    def _tell_anew(self) -> None:
+        """Note that the seats of each video are to be told of it again."""
+        self._untold |= {video for video, on in self._on.items() if on.selector is not None}
 
     def _load(self) -> tuple[dict[MediaId, _On], tuple[tuple[str, Selector], ...]]:
         try:
@@ -429,17 +448,21 @@ class ImposedVideos:
             return {}, ()
         except (OSError, ValidationError) as error:
             log.warning("what was imposed is not known", extra={"why": str(error)})
-            return {}, ()
+            return {}, ((NOBODY, _ALL),)
         on = {
             video: entry
             for video, entry in kept.on.items()
-            if video in self._specs and entry.language in self._specs[video].files
+            if kept.boot_id == self._boot_id
+            and video in self._specs
+            and entry.language in self._specs[video].files
         }
-        if kept.boot_id == self._boot_id:
-            return on, kept.letting_go
-        # The seats were without power, too, but what was put in force lasts.
-        over = [(on.crew, on.selector) for on in kept.on.values() if on.selector is not None]
-        return {}, (*kept.letting_go, *over)
+        # After another boot, too: the seats were without power, but what was put in force lasts.
+        over = [
+            (entry.crew, entry.selector)
+            for video, entry in kept.on.items()
+            if video not in on and entry.selector is not None
+        ]
+        return on, (*kept.letting_go, *over)
 
     def _save(self, sync: bool = True) -> None:
         with self._lock:

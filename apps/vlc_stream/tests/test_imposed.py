@@ -1,0 +1,171 @@
+"""Who is let go, and whom seat control is told so of."""
+
+from __future__ import annotations
+
+import json
+import socketserver
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apps.common.calls import SeatControl
+from apps.common.channels import ImposedVideo
+from apps.common.testing import wait_until
+from apps.vlc_stream.imposed import FILE, ImposedVideos
+from apps.vlc_stream.library import Library
+from apps.vlc_stream.orders import Output
+from apps.vlc_stream.process import SendingProcess
+
+BOOT = "a" * 32
+
+
+class Cabin(socketserver.ThreadingUnixStreamServer):
+    """A seat control whose cabin has the zones `zones`, and notes what it was told."""
+
+    daemon_threads = True
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path), _Handler)
+        self.zones = {"fore", "aft"}
+        self.told: list[tuple[str, dict[str, Any], str | None]] = []
+
+    def knows(self, selector: dict[str, Any]) -> bool:
+        """Whether all that a selector names is there."""
+        named = {*selector["zones"], *(selector.get("exclude") or {"zones": []})["zones"]}
+        return named <= self.zones
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        cabin = self.server
+        assert isinstance(cabin, Cabin)
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        selector = body["selector"]
+        if cabin.knows(selector):
+            cabin.told.append((self.headers["Ife-Crew"], selector, body["action"].get("channel")))
+            self._answer(202, {"seq": len(cabin.told), "targets": 1})
+        else:
+            self._answer(422, {"type": "urn:ife:problem:unknown-selection", "detail": "a zone"})
+
+    def _answer(self, status: int, body: dict[str, Any]) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def cabin(tmp_path: Path) -> Iterator[Cabin]:
+    with Cabin(tmp_path / "seat_control.sock") as cabin:
+        thread = threading.Thread(target=cabin.serve_forever, args=(0.01,))
+        thread.start()
+        yield cabin
+        cabin.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Path:
+    """The file with what was imposed: a video for each zone."""
+    path = tmp_path / FILE
+    entry = {"crew": "anna", "language": "en", "screens": False}
+    on = {
+        "safety": entry | {"selector": {"zones": ["aft"]}},
+        "boarding": entry | {"crew": "ben", "selector": {"zones": ["fore"]}},
+    }
+    path.write_text(json.dumps({"boot_id": BOOT, "on": on}))
+    return path
+
+
+def begin(folder: Path, *videos: str) -> ImposedVideos:
+    """Begin with a channels file that has these videos."""
+    specs = {
+        name: ImposedVideo.model_validate(
+            {"names": {"en": name}, "group": "239.192.95.1", "files": {"en": f"{name}.ts"}}
+        )
+        for name in videos
+    }
+    output = Output("lo", IPv4Address("127.0.0.1"), 1)
+    imposed = ImposedVideos(
+        specs,
+        SendingProcess("none", output, lambda _: None, lambda: None, "INFO"),
+        Library(folder, [], [], lambda: None),
+        SeatControl(folder / "seat_control.sock"),
+        lambda _: None,
+        lambda: None,
+        folder,
+        BOOT,
+    )
+    imposed.start()
+    return imposed
+
+
+def seats(*zones: str, but: tuple[str, ...] = (), everyone: bool = False) -> dict[str, Any]:
+    """A selector as it is on its way."""
+    chosen = {"all": everyone, "seats": [], "rows": [], "classes": [], "zones": list(zones)}
+    if but:
+        chosen["exclude"] = seats(*but)
+    return chosen
+
+
+@pytest.mark.usefixtures("kept")
+def test_the_seats_of_a_video_that_is_no_more_are_let_go(cabin: Cabin, tmp_path: Path) -> None:
+    imposed = begin(tmp_path, "boarding")
+    try:
+        wait_until(lambda: len(cabin.told) == 2, "both are told")
+        assert cabin.told[0] == ("anna", seats("aft", but=("fore",)), None)
+        assert cabin.told[1] == ("ben", seats("fore"), "boarding")
+        wait_until(lambda: not imposed.letting_go, "that is done")
+    finally:
+        imposed.close()
+    again = begin(tmp_path, "boarding")
+    again.close()
+    assert not again.letting_go
+
+
+@pytest.mark.usefixtures("kept")
+def test_seats_that_are_unknown_by_now_are_let_go_with_all_that_have_no_video(
+    cabin: Cabin, tmp_path: Path
+) -> None:
+    cabin.zones = {"fore"}
+    imposed = begin(tmp_path, "boarding")
+    try:
+        wait_until(lambda: len(cabin.told) == 2, "all are told")
+        assert cabin.told[0] == ("anna", seats(but=("fore",), everyone=True), None)
+        assert cabin.told[1] == ("ben", seats("fore"), "boarding")
+    finally:
+        imposed.close()
+
+
+@pytest.mark.usefixtures("kept")
+def test_where_no_zone_is_known_any_more_all_are_let_go(cabin: Cabin, tmp_path: Path) -> None:
+    cabin.zones = set()
+    imposed = begin(tmp_path, "boarding")
+    try:
+        wait_until(lambda: not imposed.letting_go, "that is done")
+        assert cabin.told == [("anna", seats(everyone=True), None)]
+    finally:
+        imposed.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"boot_id": "' + BOOT.encode(), b'{"on": {}}'])
+def test_where_it_is_not_known_what_was_imposed_all_are_let_go(
+    cabin: Cabin, kept: Path, content: bytes
+) -> None:
+    kept.write_bytes(content)
+    imposed = begin(kept.parent, "boarding")
+    try:
+        wait_until(lambda: not imposed.letting_go, "that is done")
+        assert cabin.told == [("vlc_stream", seats(everyone=True), None)]
+    finally:
+        imposed.close()
+    assert json.loads(kept.read_bytes())["boot_id"] == BOOT
