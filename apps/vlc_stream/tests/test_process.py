@@ -17,7 +17,7 @@ from apps.vlc_stream.process import MAX_ORDERS, SendingProcess
 
 @pytest.fixture
 def process() -> Iterator[SendingProcess]:
-    output = Output("lo", IPv4Address("127.0.0.1"), 0)
+    output = Output("lo", IPv4Address("127.0.0.1"), 1)
     process = SendingProcess(
         "apps.vlc_stream.pacer", output, lambda _: None, lambda: None, "WARNING"
     )

@@ -46,7 +46,6 @@ def variables(folder: Path, clips: Path) -> dict[str, str]:
         "media_directory": str(clips),
         "multicast_interface": "lo",
         "multicast_source": "127.0.0.1",
-        "multicast_ttl": "0",
         "redis_url": f"unix://{folder}/redis.sock",
         "seat_control_socket": str(folder / "seat_control.sock"),
     }
@@ -197,6 +196,7 @@ def test_the_control_front_is_in_the_state_folder(client: FlaskClient, folder: P
     [
         ("channels_file", "/none.yml", "/none.yml: No such file or directory"),
         ("redis_url", "nonsense", "IFE_REDIS_URL"),
+        ("multicast_ttl", "0", "IFE_MULTICAST_TTL"),
         ("control_port", "1", "IFE_CONTROL_PASSWORD: a file with at least 12 characters"),
     ],
 )
