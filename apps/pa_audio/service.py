@@ -43,6 +43,15 @@ MEND_EVERY = 0.2
 
 NOTIFY_EVERY = 1.0
 
+LOOK_EVERY = 10.0
+"""Seconds between two looks at the messages' index."""
+
+HANGS_AFTER = 15.0
+"""Seconds without such a look after which the index's disk hangs."""
+
+THREADS = ("mender", "librarian", "music", "recorder", "self-test", "sap")
+"""Those that have to go on, by name; the sender and the teller are the watchdog's."""
+
 MAX_LABEL = 64
 
 
@@ -92,7 +101,8 @@ class PaAudio:
             secrets.randbits,
         )
         self.library = Library(settings.pram_directory)
-        self._library_trouble = self.library.trouble
+        self._library_trouble: str | None = "not read yet"
+        self._library_looked = time.monotonic()
         self._idents = itertools.count(1)
         self.recorder = Recorder(
             settings.state_directory / "announcements",
@@ -117,6 +127,7 @@ class PaAudio:
         self._closing = threading.Event()
         self._teller = threading.Thread(target=self._tell, name="teller", daemon=True)
         self._mender = threading.Thread(target=self._mend, name="mender", daemon=True)
+        self._librarian = threading.Thread(target=self._look, name="librarian", daemon=True)
         self.health = Health("pa_audio")
         self._describe_health()
 
@@ -129,19 +140,20 @@ class PaAudio:
         self.health.part("pilot input", lambda: self._inputs[Source.PILOT].trouble)
         self.health.part("crew input", lambda: self._inputs[Source.CREW].trouble)
         self.health.part("real time", lambda: self._late)
-        self.health.part("messages", lambda: self._library_trouble)
+        self.health.part("messages", self._messages_trouble)
         self.health.part("music", lambda: self._music.trouble)
         self.health.part("recordings", lambda: self.recorder.trouble)
         self.health.part("PA time", lambda: self._clock.trouble)
         self.health.part("sessions", lambda: self._announcer.trouble)
         self.health.part("redis", lambda: self._bus.trouble)
+        self.health.part("threads", _threads_trouble)
 
     def start(self) -> None:
         """Begin to send first of all; whoever speaks right now is to be heard."""
         self._late = go_first(PRIORITY)  # and all threads that start from here
         self.engine.start()
         self._late = self._late or lock_memory()
-        for thread in (self._mender, self._teller, self._music, self.recorder):
+        for thread in (self._mender, self._librarian, self._teller, self._music, self.recorder):
             thread.start()
         self._self_test.start()
         self._announcer.start()
@@ -290,7 +302,6 @@ class PaAudio:
                     self.health.alive()
 
     def _mend(self) -> None:
-        looked = 0.0
         while True:
             for entry in self._inputs.values():
                 try:
@@ -298,11 +309,32 @@ class PaAudio:
                 except Exception:
                     # The other input is to be mended, too.
                     log.exception("an input was not mended")
-            if time.monotonic() - looked > 10 * NOTIFY_EVERY:
-                looked = time.monotonic()
-                self._library_trouble = self.library.trouble
             if self._closing.wait(MEND_EVERY):
                 return
+
+    def _look(self) -> None:
+        """Read the messages' index from time to time; while its disk hangs, nothing else does."""
+        while True:
+            try:
+                self._library_trouble = self.library.trouble
+            except Exception as error:
+                log.exception("the messages were not looked at")
+                self._library_trouble = f"{self.settings.pram_directory}: {error}"
+            self._library_looked = time.monotonic()
+            if self._closing.wait(LOOK_EVERY):
+                return
+
+    def _messages_trouble(self) -> str | None:
+        if time.monotonic() - self._library_looked > HANGS_AFTER:
+            return f"{self.settings.pram_directory}: the disk does not answer"
+        return self._library_trouble
+
+
+def _threads_trouble() -> str | None:
+    """None while all threads are there that have to be."""
+    there = {thread.name for thread in threading.enumerate()}
+    ended = ", ".join(name for name in THREADS if name not in there)
+    return f"ended: {ended}" if ended else None
 
 
 def _signer(path: Path) -> Signer:

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from apps.common.pa import Audio, Line, Source
-from apps.common.testing import RedisServer, small_disk, wait_until
+from apps.common.testing import RedisServer, ask_manhole, small_disk, wait_until
+from apps.pa_audio.pram import INDEX
 from apps.pa_audio.tests.cabin import EVERYWHERE, ROOT, Keys, Network, Pa, Seat, Speaker, tone
 
 ECONOMY = 2
@@ -205,6 +206,32 @@ def test_a_full_disk_is_not_heard(short: Path, network: Network, seat: Seat, key
         assert {
             (b.sequence - a.sequence) & 0xFFFF for (_, a), (_, b) in pairwise(seat.audio())
         } == {1}
+
+
+def test_a_disk_that_hangs_keeps_no_input_from_being_opened(
+    short: Path, network: Network, seat: Seat, keys: Keys
+) -> None:
+    (short / "pram").mkdir()
+    os.mkfifo(short / "pram" / INDEX)  # whoever opens it waits
+    pa = Pa(short, network)
+    (short / "crew").unlink()
+    with pa:
+        wait_until(lambda: "does not answer" in pa.degraded().get("messages", ""), "it is told", 30)
+        assert "crew input" in pa.degraded()
+        os.mkfifo(short / "crew")
+        keys.set(crew=EVERYWHERE)
+        with Speaker(short / "crew", tone(1.0)):
+            wait_until(lambda: any(any(it.samples) for _, it in seat.audio()), "it is heard")
+
+
+def test_a_thread_that_has_ended_is_told(short: Path, network: Network) -> None:
+    with Pa(short, network, {"IFE_MANHOLE": str(short / "manhole")}) as pa:
+        assert "threads" not in pa.degraded()
+        ask_manhole(short / "manhole", "pa.recorder.close()", "pa.library.index = lambda: 1 / 0")
+        wait_until(lambda: pa.degraded().get("threads") == "ended: recorder", "it is told")
+        # One that meets what nobody expected goes on.
+        wait_until(lambda: "division" in pa.degraded()["messages"], "that is told, too", 20)
+        assert pa.degraded()["threads"] == "ended: recorder"
 
 
 def test_a_busy_api_and_machine_do_not_hold_packets_up(
