@@ -220,7 +220,7 @@ class ImposedVideos:
             self._positions[report.id] = (report.position, time.monotonic())
             if report.state != "ended":
                 return
-            self._end(report.id)
+            self._end(report.id, report.trouble)
         self._save()
         self._on_change()
 
@@ -259,7 +259,7 @@ class ImposedVideos:
         with self._lock:
             on = self._on.get(video)
             position = self._position(video) if on else None
-            trouble = self._troubles.get(video) if on else None
+            trouble = self._troubles.get(video)
         clip = self._library.clip(spec.files[on.language]) if on else None
         remaining = None
         if clip is not None and position is not None and not spec.loop:
@@ -320,8 +320,9 @@ class ImposedVideos:
         longest = clip.length / CLOCK if clip else position
         return min(longest, position + time.monotonic() - at)
 
-    def _end(self, video: MediaId) -> None:
+    def _end(self, video: MediaId, trouble: str | None = None) -> None:
         on = self._on.pop(video)
+        self._troubles[video] = trouble
         self._process.tell(Control(do="stop", id=video))
         self._positions.pop(video, None)
         self._waiting.discard(video)

@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 
 from apps.common.calls import SeatControl
-from apps.common.channels import ImposedVideo
+from apps.common.channels import ImposedVideo, ImposeRequest
 from apps.common.testing import wait_until
+from apps.vlc_stream import ts
 from apps.vlc_stream.imposed import FILE, ImposedVideos
 from apps.vlc_stream.library import Library
-from apps.vlc_stream.orders import Output
+from apps.vlc_stream.orders import Output, Report
 from apps.vlc_stream.process import SendingProcess
 
 BOOT = "a" * 32
@@ -169,3 +170,25 @@ def test_where_it_is_not_known_what_was_imposed_all_are_let_go(
     finally:
         imposed.close()
     assert json.loads(kept.read_bytes())["boot_id"] == BOOT
+
+
+def test_the_crew_see_why_a_video_ended_before_its_time(
+    cabin: Cabin, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = ts.examine(clips / "short.ts")
+    monkeypatch.setattr(Library, "clip", lambda *_: clip)
+    imposed = begin(tmp_path, "safety")
+    request = ImposeRequest.model_validate(
+        {"channel": "safety", "language": "en", "selector": {"all": True}}
+    )
+    try:
+        imposed.impose("anna", request)
+        why = "safety.ts: it cannot be sent on"
+        imposed.take(Report(id="safety", run=1, state="ended", trouble=why))
+        assert (imposed.view("safety").state, imposed.view("safety").trouble) == ("idle", why)
+        wait_until(lambda: not imposed.letting_go, "its seats are let go")
+        assert cabin.told[-1] == ("anna", seats(everyone=True), None)
+        imposed.impose("anna", request)
+        assert imposed.view("safety").trouble is None
+    finally:
+        imposed.close()
