@@ -1,5 +1,7 @@
 """Logging to standard error; under systemd the journal keeps every field.
 
+A journal that stands still holds nobody up: what it does not take is not logged.
+
 Log with `extra`: ``log.warning("seat refused", extra={"seat": "12C"})``. Where standard error
 is the journal (systemd says so in `JOURNAL_STREAM`, see systemd.exec(5)), records go to it by
 its own protocol, so ``journalctl EXTRA_SEAT=12C`` finds them; elsewhere they are lines with
@@ -8,13 +10,16 @@ its own protocol, so ``journalctl EXTRA_SEAT=12C`` finds them; elsewhere they ar
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import socket
 import sys
 import threading
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
+from typing import Any
 
-from logging_journald import JournaldLogHandler, check_journal_stream
+from logging_journald import JournaldLogHandler, JournaldTransport, check_journal_stream
 
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -33,13 +38,34 @@ class _LineFormatter(logging.Formatter):
         return line.translate(_ESCAPES)
 
 
+class _Transport(JournaldTransport):  # type: ignore[misc]
+    """To the journal, waiting for nothing."""
+
+    def _open(self) -> socket.socket:
+        sock: socket.socket = super()._open()
+        sock.setblocking(False)
+        return sock
+
+    def send(self, pairs: Iterable[tuple[str, Any]]) -> None:
+        # Else the handler would say so on standard error, which is the same journal.
+        with contextlib.suppress(BlockingIOError):
+            super().send(pairs)
+
+
+def _journal() -> JournaldLogHandler:
+    handler = JournaldLogHandler(use_message_id=False)
+    handler.transport.socket.close()
+    handler.transport = _Transport(handler.SOCKET_PATH)
+    # Level and logger are fields of their own there.
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    return handler
+
+
 def setup(level: str = "info") -> None:
     """Send the whole process's records of `level` and above to standard error."""
     handler: logging.Handler
     if check_journal_stream():
-        handler = JournaldLogHandler(use_message_id=False)
-        # Level and logger are fields of their own there.
-        handler.setFormatter(logging.Formatter("%(message)s"))
+        handler = _journal()
     else:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(_LineFormatter())

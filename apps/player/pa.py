@@ -166,8 +166,7 @@ class PaChild:
     def _changed(self, override: Override | None, now: float) -> None:
         if override is not None:
             self._speaker.wake()
-        if (override is None) != (self._told is None):
-            log.info("the PA %s", "is over" if override is None else "has the seat")
+        turned = (override is None) != (self._told is None)
         self._told = override
         self._tell_at = now + (WHILE_OFF if override is None else WHILE_ON)
         source = None if override is None else override.source
@@ -186,6 +185,9 @@ class PaChild:
             except OSError:
                 # It hangs, or is being started anew; the next report comes soon.
                 continue
+        if turned:
+            # Last, as a log may be slow.
+            log.info("the PA %s", "is over" if override is None else "has the seat")
 
     def _faults(self, now: float) -> tuple[PaFault, ...]:
         faults: list[PaFault] = []

@@ -15,14 +15,19 @@ import pytest
 
 from apps.common.log import Refusals
 
-PROGRAM = """
+BEGIN = """
 import logging, sys
 from pathlib import Path
 from logging_journald import JournaldLogHandler
 from apps.common import log
-JournaldLogHandler.SOCKET_PATH = Path(sys.argv[1])
+JournaldLogHandler.SOCKET_PATH = path = Path(sys.argv[1])
 log.setup("info")
 logger = logging.getLogger("lamp")
+"""
+
+PROGRAM = (
+    BEGIN
+    + """
 logger.debug("not this")
 logger.info("it is %s", "on", extra={"seat": "12C", "volume": 30})
 logger.warning("first\\nsecond\\x1b[31m", extra={"detail": "third\\n2026 ERROR forged"})
@@ -31,17 +36,38 @@ try:
 except ZeroDivisionError:
     logger.exception("it broke")
 """
+)
+
+STANDS_STILL = f"""
+import socket, sys
+def journal():
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    sock.bind(sys.argv[1])
+    return sock
+first = journal()
+{BEGIN}
+for number in range(3000):
+    logger.info("%d", number)
+assert b"MESSAGE=0\\n" in first.recv(65536)
+# It is started anew, and stands still again.
+first.close()
+path.unlink()
+second = journal()
+for number in range(3000):
+    logger.info("%d", number)
+assert b"MESSAGE=0\\n" in second.recv(65536)
+"""
 
 
-def run(folder: Path, journal_stream: str = "") -> list[str]:
-    """The lines that the program writes to standard error."""
+def run(folder: Path, journal_stream: str = "", program: str = PROGRAM) -> list[str]:
+    """The lines that a program writes to standard error."""
     written = folder / "stderr"
     with written.open("wb") as stderr:
         if journal_stream == "its own":
             found = os.fstat(stderr.fileno())
             journal_stream = f"{found.st_dev}:{found.st_ino}"
         subprocess.run(
-            [sys.executable, "-c", PROGRAM, str(folder / "journal.sock")],
+            [sys.executable, "-c", program, str(folder / "journal.sock")],
             stderr=stderr,
             env={**os.environ, "JOURNAL_STREAM": journal_stream},
             timeout=30,
@@ -98,6 +124,10 @@ def test_under_systemd_the_journal_gets_every_field(tmp_path: Path) -> None:
     assert warning["EXTRA_DETAIL"] == "third\n2026 ERROR forged"
     assert error["PRIORITY"] == "3"
     assert "ZeroDivisionError: division by zero" in error["TRACEBACK"]
+
+
+def test_a_journal_that_stands_still_holds_nobody_up(tmp_path: Path) -> None:
+    assert run(tmp_path, "its own", STANDS_STILL) == []
 
 
 def test_a_child_whose_standard_error_is_elsewhere_writes_lines(tmp_path: Path) -> None:
