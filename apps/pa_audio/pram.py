@@ -19,7 +19,16 @@ from apps.common.commands import Strict
 from apps.common.pa import RATE, SAMPLES
 from apps.pa_audio.arbiter import Groups, PramItem, WhenInterrupted
 from apps.pa_audio.feed import SILENCE
-from apps.pa_audio.wav import MAX_SECONDS, Samples, WavError, packets_of, read_wav, stream_wav
+from apps.pa_audio.wav import (
+    MAX_SECONDS,
+    Samples,
+    WavError,
+    check_loudness,
+    loudness_of,
+    packets_of,
+    read_wav,
+    stream_wav,
+)
 
 log = logging.getLogger(__name__)
 
@@ -165,11 +174,14 @@ LOOK_EVERY = 0.25
 class Music:
     """Boarding music: the files of a folder in the order of their names, over and over.
 
-    A thread reads ahead; a file that cannot be played is left out, and `trouble` names it.
+    A thread reads ahead; a file that cannot be played, or whose loudness is not as it has to be,
+    is left out, and `trouble` names it.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._loudness: dict[Path, tuple[tuple[int, int, int], float]] = {}
+        """Of the files, with how each was when it was read through."""
         self._ahead: deque[bytes] = deque()
         self._wanted = threading.Event()
         self._closing = threading.Event()
@@ -213,15 +225,36 @@ class Music:
                 files = sorted(self._folder.glob("*.wav"))
             except OSError as error:
                 files, problems = [], [f"{self._folder}: {error.strerror}"]
+            self._loudness = {path: it for path, it in self._loudness.items() if path in files}
             for path in files:
                 try:
+                    self._check(path)
                     for packet in stream_wav(path):
                         played = True
                         yield packet
                 except WavError as error:
                     problems.append(str(error))
+                    # The first at once: the others may play for hours.
+                    self.trouble = self.trouble or str(error)
             if not files and not problems:
                 problems.append(f"{self._folder}: there is no music")
             self.trouble = "; ".join(problems[:3]) or None
             if not played or time.monotonic() - began < LOOK_EVERY:
                 self._closing.wait(5 * LOOK_EVERY)
+
+    def _check(self, path: Path) -> None:
+        """Look at a file's loudness before it is played; only a new or changed one is read.
+
+        Raises:
+            WavError: it must not be played.
+        """
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise WavError(f"{path.name}: {error.strerror}") from error
+        is_as = (status.st_ino, status.st_size, status.st_mtime_ns)
+        was, loudness = self._loudness.get(path, (None, 0.0))
+        if was != is_as:
+            loudness = loudness_of(path)
+            self._loudness[path] = (is_as, loudness)
+        check_loudness(path, loudness)

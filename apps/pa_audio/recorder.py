@@ -114,9 +114,10 @@ class Recorder:
         )
 
     def _recordings(self) -> list[Path]:
-        """Those with a name of ours, the oldest first."""
+        """Those files with a name of ours, the oldest first."""
         try:
-            names = [path.name for path in self._folder.iterdir()]
+            with os.scandir(self._folder) as entries:
+                names = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
         except OSError:
             return []
         matches = [match for match in map(_NAME.fullmatch, names) if match]
@@ -142,14 +143,21 @@ class Recorder:
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)
             for aside in self._folder.glob(f".*{_PART}"):
-                frames = (aside.stat().st_size - _HEAD) // 2
-                if frames <= 0:
-                    aside.unlink()
-                    continue
-                with aside.open("r+b") as file:
-                    _complete(file, frames)
-                put_in_place(aside, self._folder / aside.name[1 : -len(_PART)])
+                self._take_up(aside)
             self._prune()
+        except OSError as error:
+            self._failed(error)
+
+    def _take_up(self, aside: Path) -> None:
+        try:
+            frames = (aside.stat().st_size - _HEAD) // 2
+            # Longer than any of ours is what a file system made of one.
+            if not 0 < frames <= LONGEST:
+                aside.unlink()
+                return
+            with aside.open("r+b") as file:
+                _complete(file, frames)
+            put_in_place(aside, self._folder / aside.name[1 : -len(_PART)])
         except OSError as error:
             self._failed(error)
 

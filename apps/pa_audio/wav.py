@@ -6,7 +6,7 @@ import io
 import math
 import struct
 import wave
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -32,14 +32,17 @@ class WavError(Exception):
 
 def decibels(samples: npt.NDArray[np.integer]) -> float:
     """The loudness (RMS) in dB of full scale; -96 for silence."""
-    if not len(samples):
-        return SILENT
-    total = 0.0
     # By seconds: of a whole message there would be four times as much in memory.
-    for at in range(0, len(samples), RATE):
-        values = samples[at : at + RATE].astype(np.float64)
+    return _decibels(samples[at : at + RATE] for at in range(0, len(samples), RATE))
+
+
+def _decibels(pieces: Iterable[npt.NDArray[np.integer]]) -> float:
+    total, count = 0.0, 0
+    for piece in pieces:
+        values = piece.astype(np.float64)
         total += float(np.dot(values, values))
-    rms = math.sqrt(total / len(samples)) / FULL_SCALE
+        count += len(piece)
+    rms = math.sqrt(total / count) / FULL_SCALE if count else 0.0
     return max(SILENT, 20 * math.log10(rms)) if rms else SILENT
 
 
@@ -50,17 +53,36 @@ def read_wav(path: Path) -> Samples:
         WavError: it cannot be read, or is not as it has to be.
     """
     samples = np.concatenate([np.empty(0, np.int16), *_pieces(path, MAX_SECONDS * RATE)])
-    loudness = decibels(samples)
+    check_loudness(path, decibels(samples))
+    return samples
+
+
+def loudness_of(path: Path) -> float:
+    """The loudness of a file of any length, which is read through for it.
+
+    Raises:
+        WavError: it cannot be read, or is not as it has to be.
+    """
+    return _decibels(_pieces(path, None))
+
+
+def check_loudness(path: Path, loudness: float) -> None:
+    """Whether a file with this loudness may be played.
+
+    Raises:
+        WavError: it may not.
+    """
     if not QUIETEST <= loudness <= LOUDEST:
         raise WavError(
             f"{path.name}: its loudness is {loudness:.1f} dB, "
             f"it has to be from {QUIETEST:.0f} to {LOUDEST:.0f}"
         )
-    return samples
 
 
 def stream_wav(path: Path) -> Iterator[bytes]:
     """A file's packets, of any length of file, read as they are asked for.
+
+    Whether it is too loud is for the caller to see before.
 
     Raises:
         WavError: it cannot be read, or is not as it has to be.

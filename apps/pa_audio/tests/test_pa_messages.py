@@ -166,6 +166,48 @@ def test_music_plays_all_files_in_order_over_and_over(tmp_path: Path) -> None:
     assert "2.wav: no WAV file" in (music.trouble or "")
 
 
+def test_music_that_is_too_loud_or_too_quiet_is_left_out(tmp_path: Path) -> None:
+    write_wav(tmp_path / "1.wav", np.full(48_000, 32767, np.int16))
+    write_wav(tmp_path / "2.wav", tone(2.5, 440))
+    write_wav(tmp_path / "3.wav", np.ones(48_000, np.int16))
+    music = Music(tmp_path)
+    music.start()
+    music.want()
+    good = set(packets_of(tone(2.5, 440)))
+    heard: list[bytes] = []
+
+    def play(packets: int) -> None:
+        heard.clear()
+
+        def enough() -> bool:
+            while (packet := music.next_packet()) != SILENCE:
+                heard.append(packet)
+            return len(heard) >= packets
+
+        wait_until(enough, "it plays")
+
+    play(50)
+    assert "1.wav" in (music.trouble or "")
+    play(1100)
+    assert set(heard) == good
+    assert music.trouble is not None
+    assert "1.wav: its loudness is -0.0 dB" in music.trouble
+    assert "3.wav: its loudness is -90.3 dB" in music.trouble
+    # A good one that is replaced by another is measured again.
+    for name, samples in (("1.wav", tone(2.5, 880)), ("2.wav", np.full(9_600, 32767, np.int16))):
+        write_wav(tmp_path / "new", samples)
+        (tmp_path / "new").rename(tmp_path / name)
+
+    def told() -> bool:
+        play(100)
+        return "2.wav" in (music.trouble or "")
+
+    wait_until(told, "that is told")
+    play(1100)
+    assert set(heard) == set(packets_of(tone(2.5, 880)))
+    music.close()
+
+
 def test_no_music_is_silence_and_told(tmp_path: Path) -> None:
     music = Music(tmp_path / "none")
     music.start()

@@ -142,6 +142,23 @@ def test_what_was_said_before_a_crash_is_kept(recorder: Recorder, tmp_path: Path
         assert wav.getnframes() / 48_000 == pytest.approx(again.all()[0].seconds, abs=0.001)
 
 
+def test_what_is_none_of_ours_in_its_folder_does_not_end_it(tmp_path: Path) -> None:
+    folder = tmp_path / "kept"
+    (folder / "1-5-crew-1.wav").mkdir(parents=True)
+    (folder / ".2-5-crew-1.wav.part").mkdir()
+    with (folder / ".3-5-crew-1.wav.part").open("wb") as file:
+        file.truncate(5 * 1024**3)  # with nothing in it, so it takes no space
+    recorder = Recorder(folder, AREAS, 1, 10_000_000, DAY)
+    recorder.start()
+    for number in (4, 5):
+        speak(recorder, number, 0.2)
+        end(recorder, number)
+    wait_until(lambda: numbers(recorder) == [5], "the next is there")
+    assert recorder.path_of(1) is None
+    assert not (folder / ".3-5-crew-1.wav.part").exists()
+    recorder.close()
+
+
 def test_a_full_disk_is_told_and_then_it_goes_on(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     with small_disk(disk, "200k"):
