@@ -372,9 +372,9 @@ class Screen:
                 options += [f":start-time={play.position:.3f}"]
                 options += [":start-paused"] * self._paused
             self._open(player, play.url, *options, live=play.live)
-        if play.live:
-            player.silence(False)
-        else:
+        # A title, too: the channel that was here before it may have been silenced.
+        player.silence(False)
+        if not play.live:
             player.pause(self._paused)
 
     def _open(self, player: Player, url: str, *options: str, live: bool) -> None:

@@ -113,6 +113,31 @@ class Frames:
         return bool(before) and self.seen[-1][0] > now - 0.2 and self.last != before[-1]
 
 
+class FilmSound:
+    """How much was heard of titles, by a sound device of ALSA's own that has no hardware."""
+
+    DEVICE = "nowhere"
+
+    def __init__(self, folder: Path) -> None:
+        fifo = folder / "film.fifo"
+        os.mkfifo(fifo)
+        self.configuration = folder / "asound.conf"
+        self.configuration.write_text(
+            f'pcm.{self.DEVICE} {{ type file file "{fifo}" format raw slave.pcm.type null }}\n'
+        )
+        self.heard = 0
+        """Samples that are not silent."""
+        # Open for writing too: libvlc opens it anew for each title.
+        self._fd = os.open(fifo, os.O_RDWR)
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        with os.fdopen(self._fd, "rb") as file:
+            while data := file.read(65_536):
+                # What is muted has been multiplied by 0.
+                self.heard += int(np.count_nonzero(np.frombuffer(data, np.float32)))
+
+
 class Server:
     """Seat control's status and channels over mutual TLS, and titles over HTTP."""
 
@@ -121,6 +146,9 @@ class Server:
         self.signer = signer
         self.commands: list[Command] = []
         self.channels: dict[str, Any] = {"source": "127.0.0.1", "channels": [], "imposed": []}
+        self.is_quick, self.was_asked = threading.Event(), threading.Event()
+        self.is_quick.set()
+        """With titles."""
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -157,6 +185,8 @@ class Server:
                 if self.path == "/api/v1/channels":
                     self.answer(200, json.dumps(server.channels).encode())
                     return
+                server.was_asked.set()
+                server.is_quick.wait(20)
                 path = folder / Path(self.path).name
                 if not path.exists():
                     self.answer(404, b"")
@@ -193,10 +223,18 @@ class Server:
 
 
 class Seat:
-    """A player that runs, and what comes out of it; with `display`, on that X server's screen."""
+    """A player that runs, and what comes out of it; with `display`, on that X server's screen.
+
+    The sound of titles goes to `film`, or nowhere.
+    """
 
     def __init__(
-        self, settings: PlayerSettings, server: Server, folder: Path, display: str | None = None
+        self,
+        settings: PlayerSettings,
+        server: Server,
+        folder: Path,
+        display: str | None = None,
+        film: FilmSound | None = None,
     ) -> None:
         self.server = server
         self.source = settings.multicast_source
@@ -224,6 +262,9 @@ class Seat:
         }
         if display is not None:
             self._environment["DISPLAY"] = display
+        if film is not None:
+            self._environment["IFE_AUDIO_OUTPUT"] = f"alsa:{film.DEVICE}"
+            self._environment["ALSA_CONFIG_PATH"] = str(film.configuration)
         self._log = (folder / "player.log").open("w")
         self.start()
 
@@ -306,7 +347,11 @@ def server(server_tls: ssl.SSLContext, clip: Path, signer: FrameSigner) -> Itera
 
 @contextlib.contextmanager
 def running(
-    make_settings: MakeSettings, server: Server, folder: Path, display: str | None = None
+    make_settings: MakeSettings,
+    server: Server,
+    folder: Path,
+    display: str | None = None,
+    film: FilmSound | None = None,
 ) -> Iterator[Seat]:
     settings = make_settings(
         server_url=server.url, media_url=server.media_url, multicast_source=own_address()
@@ -322,7 +367,7 @@ def running(
     source = str(settings.multicast_source)
     server.channels = {"source": source, "channels": [], "imposed": [safety]}
     folder.mkdir()
-    seat = Seat(settings, server, folder, display)
+    seat = Seat(settings, server, folder, display, film)
     try:
         wait_until(lambda: server.statuses, "the first report", 30)
         yield seat
@@ -333,6 +378,20 @@ def running(
 @pytest.fixture
 def seat(make_settings: MakeSettings, server: Server, tmp_path: Path) -> Iterator[Seat]:
     with running(make_settings, server, tmp_path / "seat") as seat:
+        yield seat
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> FilmSound:
+    return FilmSound(tmp_path)
+
+
+@pytest.fixture
+def audible(
+    make_settings: MakeSettings, server: Server, tmp_path: Path, film: FilmSound
+) -> Iterator[Seat]:
+    """A seat that plays the sound of titles there."""
+    with running(make_settings, server, tmp_path / "seat", film=film) as seat:
         yield seat
 
 
@@ -373,6 +432,46 @@ def test_a_pa_takes_the_seat_over_and_gives_it_back_at_the_same_frame(seat: Seat
     assert median(went_on) == 1, "40 ms are one frame"
     # libvlc leaves out a picture that it decodes too late, as on a busy machine.
     assert max(went_on) <= 3
+
+
+def test_nothing_of_a_film_that_is_just_being_opened_is_heard_over_a_pa(
+    audible: Seat, film: FilmSound
+) -> None:
+    with audible.pa() as pa:
+        # By chance it may be paused in time.
+        for number in range(1, 5):
+            wait_until(audible.is_well, "nothing is wrong")
+            audible.server.was_asked.clear()
+            audible.server.is_quick.clear()
+            audible.server.command(name="play", media="film-1")
+            wait_until(audible.server.was_asked.is_set, "it is being opened")
+            pa.announce(Source.CREW, number)
+            wait_until(lambda: audible.status.state == "announcement", "the PA has the seat")
+            before = film.heard
+
+            def is_heard(before: int = before) -> bool:
+                return film.heard > before
+
+            audible.server.is_quick.set()
+            with pytest.raises(AssertionError):
+                wait_until(is_heard, "it is heard", 1)
+            pa.end()
+            wait_until(is_heard, "it is heard")
+
+
+def test_a_film_that_is_chosen_during_a_pa_over_a_channel_is_heard_after_it(
+    audible: Seat, film: FilmSound
+) -> None:
+    with audible.pa() as pa:
+        audible.server.command(name="play", media="safety")
+        wait_until(lambda: audible.status.media == "safety", "the channel plays")
+        pa.announce(Source.CREW, 7)
+        wait_until(lambda: audible.status.state == "announcement", "the PA has the seat")
+        audible.server.command(name="play", media="film-1")
+        wait_until(lambda: audible.status.media == "film-1", "the film is chosen")
+        assert film.heard == 0
+        pa.end()
+        wait_until(lambda: film.heard > 0, "it is heard")
 
 
 def test_what_is_heard_is_what_was_said(seat: Seat) -> None:
