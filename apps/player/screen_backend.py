@@ -246,7 +246,11 @@ class ScreenBackend:
 
     def _hear(self, ours: socket.socket) -> None:
         try:
-            text = ours.recv(MAX_MESSAGE)
+            try:
+                text = ours.recv(MAX_MESSAGE)
+            except ConnectionResetError:
+                # It ended with an order that it had not read.
+                text = b""
             if not text:
                 asyncio.get_running_loop().remove_reader(ours)
                 self._ended()

@@ -18,4 +18,4 @@ class SeatControlSettings(CabinLinkSettings):
     database_url: str = "postgresql+psycopg:///ife?host=/run/postgresql"
     usage_database_url: str = outbox.DATABASE_URL
     command_key: Path
-    multicast_ttl: Annotated[int, Field(ge=0, le=32)] = 1
+    multicast_ttl: Annotated[int, Field(ge=1, le=32)] = 1

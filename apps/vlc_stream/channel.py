@@ -182,8 +182,11 @@ class ManagedChannel:
             place = min(self._index, len(self._items) - 1)
             self._library.report_broken(Path(self._items[place].path))
             # What comes next has its place now.
-            self._index = place if place < len(self._items) else 0
-            self._position = 0.0
+            is_last = place >= len(self._items)
+            self._index, self._position = 0 if is_last else place, 0.0
+            if is_last and not self.spec.loop:
+                self._wish = "stop"
+                return
         if self._has_source():
             self._start()
 

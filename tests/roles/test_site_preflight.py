@@ -119,6 +119,8 @@ def test_a_right_inventory_passes(
             {"nginx_cabin_listen": "10.20.0.11:443"},
             "nginx_cabin_listen is 10.20.0.11:443, and no address of network_interfaces",
         ),
+        ({"nginx_media_listen": "127.0.0.1:8080"}, "nginx_media_listen is 127.0.0.1:8080, and"),
+        ({"seat_control_multicast_ttl": 0}, "seat_control_multicast_ttl must be 1 to 32: it is 0"),
         ({"pa_audio_multicast_source": "10.2.0.1"}, "pa_audio_multicast_source is 10.2.0.1, and"),
         (
             {"vlc_stream_channels": LIVE_ELSEWHERE},

@@ -278,10 +278,10 @@ def test_a_file_that_sends_nothing_is_left_out_and_its_process_goes_on(
             return trouble == "stills.ts: it could not be played"
 
         wait_until(lambda: is_left_out("c2") and is_left_out("c3"), "it is left out", 40)
+        # Later it is tried again, and a process that sends nothing of it is ended once in a while.
+        assert workers(served) == pids
         wait_until(lambda: served.channel("c2").file == "two.ts", "the next one plays", 20)
         served.wait_for("c2", "playing", 20)
-        assert workers(served) == pids
-        assert served.channel("c1").restarts == 0
 
 
 def test_an_interface_that_goes_and_comes(served: Served) -> None:
