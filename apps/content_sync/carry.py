@@ -210,6 +210,12 @@ class Line:
             self._master = None
         self._socket.unlink(missing_ok=True)
 
+    def cut(self) -> None:
+        """End it at once: when the link is back, nothing more is to come over it."""
+        if self._master is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._master.signal_group(signal.SIGKILL)
+
 
 class Carrier:
     """Brings files over a `Line`. Used by one thread, but for `stop`.
@@ -396,6 +402,10 @@ class Carrier:
             while line.is_up and not self._woken.wait(LOOK_EVERY):
                 self._progress()
         finally:
+            if self._stop.is_set():
+                # Before rsync, which takes a moment to end: a link may be back by then, and what
+                # still came would be for nobody.
+                line.cut()
             code = _end(process)
             for path in paths:
                 _no_folder(into / path)
