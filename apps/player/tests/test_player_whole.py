@@ -677,12 +677,12 @@ def test_a_title_that_takes_the_screen_with_it_again_and_again_is_a_fault(seat: 
     seat.play()
     for _ in range(MOST_ENDS):
         wait_until(seat.frames.are_moving, "the film plays", 30)
-        assert seat.status.state == "playing"
+        wait_until(lambda: seat.status.state == "playing", "the status says so")
         os.kill(seat.child("screen"), signal.SIGKILL)
         wait_until(lambda: not seat.frames.are_moving(), "it breaks off")
     wait_until(lambda: seat.status.state == "fault", "it is given up")
     seat.play()
-    assert seat.status.state == "playing"
+    wait_until(lambda: seat.status.state == "playing", "the status says so")
 
 
 def test_a_screen_that_starts_during_a_pa_is_silent(seat: Seat) -> None:
