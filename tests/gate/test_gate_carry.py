@@ -140,6 +140,24 @@ def test_a_new_object_goes_on_where_it_was_cut_off(
     assert carried < 1.09 * new.length + len(cuts) * LOST
 
 
+def test_what_is_stopped_brings_nothing_more_though_the_link_is_back(
+    world: World, carrier: Carrier
+) -> None:
+    """It takes rsync a moment to end, in which the old connection would go on."""
+    world.set(Order(rate=20e6, delay=0.05))
+    wanted = world.put(RANDOM.randbytes(12 * MEGABYTE))
+    run = begin(world, carrier, wanted)
+    wait_until(lambda: carrier.has(wanted) > 3 * MEGABYTE, "it comes", 40)
+    world.unplug()
+    carrier.stop()
+    world.plug()
+    before = world.carried()
+    with pytest.raises(StoppedError):
+        run.result(timeout=40)
+    time.sleep(1)
+    assert world.carried() - before < 100_000
+
+
 @many_or_few
 def test_a_changed_object_is_made_of_its_former_version_also_after_cuts(
     world: World, carrier: Carrier, cuts: Sequence[str], order: Order
