@@ -155,7 +155,7 @@ def test_what_is_stopped_brings_nothing_more_though_the_link_is_back(
     with pytest.raises(StoppedError):
         run.result(timeout=40)
     time.sleep(1)
-    assert world.carried() - before < 100_000
+    assert world.carried() - before < LOST
 
 
 @many_or_few
@@ -249,7 +249,7 @@ def test_wrong_bytes_are_made_right_without_fetching_them_anew(
     before = world.carried()
     assert begin(world, carrier, wanted).result(timeout=20) == [wanted.digest]
     assert is_right(carrier, wanted)
-    assert world.carried() - before < 100_000
+    assert world.carried() - before < LOST
 
 
 def test_no_more_bandwidth_than_configured(world: World, carrier: Carrier) -> None:
