@@ -517,7 +517,7 @@ class ScreenChild:
             self._over.set()
 
 
-def _go_first() -> None:
+def _be_ended_first() -> None:
     """Where memory is short, have the kernel end this process before the agent and the PA's child.
 
     Raises:
@@ -535,7 +535,7 @@ def main() -> None:
     parser.add_argument("--pa", type=int, help="socket with the PA child's reports")
     options = parser.parse_args()
     die_with(options.parent)
-    _go_first()
+    _be_ended_first()
     try:
         settings = ScreenSettings.load()
         logs.setup(settings.log_level)

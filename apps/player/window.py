@@ -64,9 +64,9 @@ class Window:
 
     def show(self) -> None:
         """Before all others."""
-        above = x.ConfigWindow.StackMode
-        self._connection.core.ConfigureWindow(self.number, above, [x.StackMode.Above])
-        self._connection.core.MapWindow(self.number)
+        core = self._connection.core
+        core.ConfigureWindow(self.number, x.ConfigWindow.StackMode, [x.StackMode.Above])
+        core.MapWindow(self.number)
         self._connection.flush()
 
     def hide(self) -> None:

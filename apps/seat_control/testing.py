@@ -39,7 +39,6 @@ def variables(folder: Path) -> dict[str, str]:
         "IFE_USAGE_DATABASE_URL": f"postgresql+psycopg:///usage?host={folder}/no-postgresql",
         "IFE_MULTICAST_INTERFACE": "lo",
         "IFE_MULTICAST_SOURCE": "127.0.0.1",
-        "IFE_MULTICAST_TTL": "1",
     }
 
 

@@ -72,8 +72,6 @@ _PROPERTIES = (
     *("NRestarts", "MemoryCurrent", "StatusText"),
 )
 
-_DATES = ("-dateopt", "iso_8601")
-
 _SLOTS: dict[str, Literal["A", "B"]] = {"2": "A", "4": "B"}
 """By the number of root's partition on the disk (image/README.md)."""
 
@@ -373,7 +371,9 @@ def certificates(folder: Path) -> tuple[Certificate, ...]:
     for name in ("server", "gate"):
         path = folder / f"{name}.pem"
         if os.access(path, os.R_OK):
-            told = _run(("openssl", "x509", "-in", str(path), "-noout", "-enddate", *_DATES))
+            told = _run(
+                ("openssl", "x509", "-in", str(path), "-noout", "-enddate", "-dateopt", "iso_8601")
+            )
             ends = datetime.fromisoformat(told.partition("=")[2].strip())
             found.append(Certificate(name=name, ends=ends))
     return tuple(found)

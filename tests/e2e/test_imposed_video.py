@@ -53,7 +53,6 @@ def stream(seats: tuple[SeatControl, Path], tmp_path: Path) -> Iterator[VlcStrea
                 "media_directory": tmp_path,
                 "multicast_interface": "lo",
                 "multicast_source": "127.0.0.1",
-                "multicast_ttl": 1,
                 "redis_url": f"unix://{tmp_path}/redis.sock",
                 "seat_control_socket": seats[1],
             }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import signal
@@ -135,6 +136,16 @@ def copy(vm: VM, source: Path, target: str) -> None:
         check=True,
         timeout=60,
     )
+
+
+def wait_for_content_sync(vm: VM) -> None:
+    """Until it answers."""
+    vm.run("until ife-content status > /dev/null 2>&1; do sleep 1; done", timeout=240)
+
+
+def sha256(data: bytes) -> str:
+    """As `sha256sum` prints it."""
+    return hashlib.sha256(data).hexdigest()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import random
@@ -20,7 +19,7 @@ from bench.site import NETWORKS
 from image.vm.machine import Machine
 from image.vm.vm import VM
 from tests.content.helpers import Ground
-from tests.vm.conftest import Provisioned, StartVm, copy
+from tests.vm.conftest import Provisioned, StartVm, copy, sha256, wait_for_content_sync
 
 FRONT = "1"
 FILM = random.Random(1).randbytes(1 << 20) * 64  # noqa: S311
@@ -50,7 +49,7 @@ def flying(new_vm_of_module: StartVm, provisioned: Provisioned, ground: Ground) 
     boot(vm)
     copy(vm, ground.folder / "root.json", "/etc/ife/content-root.json")
     vm.run("systemctl restart ife-content_sync.service && sync")
-    answers(vm)
+    wait_for_content_sync(vm)
     image = image_of(ground, ground.folder / "first.img")
     name = vm.plug_disk(image, FRONT)
     wait_for_version(vm, ground.repository.version)
@@ -62,12 +61,7 @@ def flying(new_vm_of_module: StartVm, provisioned: Provisioned, ground: Ground) 
 def boot(vm: VM) -> None:
     vm.boot()
     vm.wait_for_ssh()
-    answers(vm)
-
-
-def answers(vm: VM) -> None:
-    """Wait until content_sync does."""
-    vm.run("until ife-content status > /dev/null 2>&1; do sleep 1; done", timeout=240)
+    wait_for_content_sync(vm)
 
 
 def image_of(ground: Ground, path: Path) -> Path:
@@ -91,10 +85,6 @@ def digest(vm: VM, name: str) -> str | None:
     """The SHA-256 of what is in force under that name."""
     told = vm.run(f"sha256sum {CURRENT}/{name}", timeout=120, check=False).stdout
     return told.split()[0] if told else None
-
-
-def sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def in_force(vm: VM) -> str:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from pathlib import Path
 
 import pytest
 
 from bench.site import NETWORKS, provision
 from image.vm.machine import Machine
-from tests.vm.conftest import Provisioned, StartVm
+from tests.vm.conftest import ROOT, Provisioned, StartVm, sha256, wait_for_content_sync
 
 pytestmark = pytest.mark.long
 
-LAB = Path(__file__).parents[2] / "build/lab"
+LAB = ROOT / "build/lab"
 STORE = LAB / "EC-LAB"
 HANGAR = "198.18.4.9"
 """An address of the ground's network, where nobody is."""
@@ -37,17 +35,13 @@ def test_the_gate_waits_for_its_hangar(new_vm: StartVm, provisioned: Provisioned
     told = vm.run("cd /etc/ife/keys && sha256sum gate.pem gate_ssh.key usage.key").stdout
     digests = {name: digest for digest, name in map(str.split, told.splitlines())}
     assert digests == {
-        "gate.pem": _sha256((STORE / "gate.key").read_bytes() + (STORE / "gate.crt").read_bytes()),
-        "gate_ssh.key": _sha256((STORE / "gate_ssh").read_bytes()),
-        "usage.key": _sha256((STORE / "usage.key").read_bytes()),
+        "gate.pem": sha256((STORE / "gate.key").read_bytes() + (STORE / "gate.crt").read_bytes()),
+        "gate_ssh.key": sha256((STORE / "gate_ssh").read_bytes()),
+        "usage.key": sha256((STORE / "usage.key").read_bytes()),
     }
-    vm.run("until ife-content status > /dev/null 2>&1; do sleep 1; done", timeout=240)
+    wait_for_content_sync(vm)
     gate = json.loads(vm.run("ife-content status --json").stdout)["gate"]
     assert gate is not None
     assert vm.run("systemctl show -P NRestarts ife-content_sync").stdout == "0\n"
     again = provision(vm, *more)
     assert (again.failures, again.changed) == ((), ())
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
