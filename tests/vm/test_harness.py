@@ -303,9 +303,11 @@ with VM(Machine(Path(sys.argv[1]), networks=networks, tpm=True)) as vm:
 """
 
 
-def _wait_until_gone(folder: str) -> None:
+def _wait_until_gone(folder: str, namespace: str) -> None:
+    """A process that ends loses its command line before its namespace: both are waited for."""
     wait_until(lambda: not _processes_with(folder), "no process is left", 20)
     wait_until(lambda: not Path(folder).exists(), "no file is left", 20)
+    wait_until(lambda: namespace not in _network_namespaces(), "no namespace is left", 20)
 
 
 def _namespace_of(vm_folder: str) -> str:
@@ -347,8 +349,7 @@ def test_nothing_is_left_of_a_machine_whose_owner_dies(blank: Path, number: sign
         namespace = _namespace_of(folder)
         owner.send_signal(number)
         owner.wait(20)
-    _wait_until_gone(folder)
-    assert namespace not in _network_namespaces()
+    _wait_until_gone(folder, namespace)
 
 
 def test_nothing_is_left_after_the_block(blank: Path) -> None:
@@ -356,8 +357,7 @@ def test_nothing_is_left_after_the_block(blank: Path) -> None:
         vm.boot()
         namespace = _namespace_of(str(vm.files.folder))
         assert namespace in _network_namespaces()
-    _wait_until_gone(str(vm.files.folder))
-    assert namespace not in _network_namespaces()
+    _wait_until_gone(str(vm.files.folder), namespace)
 
 
 def test_for_a_person_it_stays_until_ctrl_c(blank: Path) -> None:
@@ -373,7 +373,8 @@ def test_for_a_person_it_stays_until_ctrl_c(blank: Path) -> None:
         assert "blank.raw: 2 processors by" in lines[0]
         found = re.search(r"power is on; its console goes to (\S+)/console.log", lines[1])
         assert found, lines
+        namespace = _namespace_of(found[1])
         person.send_signal(signal.SIGINT)
         assert person.stdout.read() == "nothing is left running\n"
     assert person.returncode == 0
-    _wait_until_gone(found[1])
+    _wait_until_gone(found[1], namespace)
