@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import shutil
 import signal
 import socket
@@ -65,6 +66,27 @@ def listens(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(10)
         return client.connect_ex(str(path)) == 0
+
+
+def kill_group(process: subprocess.Popen[bytes]) -> None:
+    """End a process and its whole group by SIGKILL, and wait until all of them have ended.
+
+    `process` leads its group. A child of it takes a moment longer to end than it does, and until
+    then holds the sockets that a next one needs.
+    """
+    watched = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(ProcessLookupError):
+            if os.getpgid(int(entry.name)) == process.pid:
+                watched.append(os.pidfd_open(int(entry.name)))
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait(timeout=10)
+    for fd in watched:
+        ended, _, _ = select.select([fd], [], [], 10)
+        os.close(fd)
+        if not ended:
+            raise AssertionError("a process outlives SIGKILL by 10 s")
 
 
 def ask_manhole(path: Path, *lines: str) -> str:

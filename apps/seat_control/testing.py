@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from apps.common.testing import wait_until
+from apps.common.testing import kill_group, wait_until
 from apps.seat_control.settings import SeatControlSettings
 
 ROOT = Path(__file__).parents[2]
@@ -88,6 +88,4 @@ def server(
             os.killpg(process.pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=10)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        kill_group(process)

@@ -21,7 +21,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from apps.common.pa import Line
-from apps.common.testing import RedisServer, listens, wait_until
+from apps.common.testing import RedisServer, kill_group, listens, wait_until
 from apps.pa_audio.tests import cabin as pa_cabin
 from apps.seat_control import testing as seat_control
 from apps.vlc_stream.tests import served as video
@@ -175,9 +175,7 @@ def program(command: list[str], environment: dict[str, str]) -> Iterator[subproc
             os.killpg(process.pid, signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             process.wait(timeout=10)
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        kill_group(process)
 
 
 def gunicorn(app: str, path: Path, *more: str) -> list[str]:

@@ -40,7 +40,7 @@ from apps.common.pa import (
     Verifier,
     group,
 )
-from apps.common.testing import listens, wait_until
+from apps.common.testing import kill_group, listens, wait_until
 
 T = TypeVar("T")
 
@@ -193,7 +193,7 @@ class Pa:
         """Whether it answers that it is ready."""
         try:
             return listens(self.folder / "pa.sock") and self.http.get("/healthz").is_success
-        except (httpx.ConnectError, httpx.ReadError):
+        except (httpx.NetworkError, httpx.RemoteProtocolError):
             return False  # its worker was killed a moment ago
 
     def worker(self) -> int:
@@ -206,8 +206,7 @@ class Pa:
     def kill(self) -> None:
         """End all of it by SIGKILL."""
         assert self.process is not None
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        kill_group(self.process)
 
     def degraded(self) -> dict[str, str]:
         """What it does without, and why."""
@@ -229,9 +228,7 @@ class Pa:
             os.killpg(self.process.pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(timeout=10)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        kill_group(self.process)
 
 
 class Keys:

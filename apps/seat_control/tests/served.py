@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from apps.common.testing import wait_until
+from apps.common.testing import kill_group, wait_until
 from apps.seat_control import testing
 
 
@@ -32,8 +31,7 @@ class Served:
 
     def kill(self) -> None:
         """End it by SIGKILL, master and worker at once."""
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        kill_group(self.process)
 
 
 @contextmanager

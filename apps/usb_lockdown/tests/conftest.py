@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from apps.common.testing import listens, wait_until
+from apps.common.testing import kill_group, listens, wait_until
 
 
 @pytest.fixture
@@ -26,5 +24,4 @@ def starter(tmp_path: Path) -> Iterator[Path]:
     )
     wait_until(lambda: listens(path), "it listens")
     yield path
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait(5)
+    kill_group(process)

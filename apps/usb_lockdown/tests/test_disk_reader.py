@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from apps.common.testing import listens, wait_until
+from apps.common.testing import kill_group, listens, wait_until
 from apps.usb_lockdown.reader import disk as reader_disk
 from apps.usb_lockdown.reader.disk import MAX_METADATA, CrewDisk, UnreadableError
 from apps.usb_lockdown.reader.http import CLIENTS
@@ -417,8 +417,7 @@ def _started(at: Path, *command: str) -> Iterator[None]:
         wait_until(lambda: listens(at), "it listens")
         yield
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait(5)
+        kill_group(process)
 
 
 def test_a_reader_that_dies_is_told(image: Path, at: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from pyroute2 import IPRoute, NetNS
 
 from apps.common.channels import ChannelsView, ChannelView, ImposedView
 from apps.common.multicast import Membership, receiving_socket
-from apps.common.testing import listens, wait_until
+from apps.common.testing import kill_group, listens, wait_until
 from apps.vlc_stream import ts
 from apps.vlc_stream.wire import MAX_DATAGRAM, payload
 from bench.namespace import Namespace
@@ -235,9 +235,7 @@ class Served:
             self.process.terminate()
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(timeout=10)
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        kill_group(self.process)
         wait_until(lambda: not running(self.cabin.server.name), "nothing is left of it", 5)
 
 
