@@ -38,6 +38,8 @@ PIN = "1234"
 
 SOON = 10_000
 """Milliseconds in which the page has to follow what happens."""
+LOUD = re.compile("-1[67] dB")
+"""As the tone is: -17, and -16 where a busy machine was late with some of it."""
 
 CHANNELS = """\
 channels:
@@ -419,7 +421,7 @@ def test_an_announcement_is_heard_again(page: Page, on_stage: Stage) -> None:
     go(page, "pa")
     with pa_cabin.Speaker(on_stage.folder / "crew", pa_cabin.tone(5)):
         on_stage.keys.set(crew=Line(areas=("economy",)))
-        expect(page.locator("#area-economy")).to_contain_text("-17 dB", timeout=SOON)
+        expect(page.locator("#area-economy")).to_contain_text(LOUD, timeout=SOON)
         wait_until(lambda: on_stage.seconds_on_air() > 3, "it was three seconds long")
         number = on_stage.state()["number"]
         on_stage.keys.set()
