@@ -73,6 +73,9 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
 
     `process` leads its group. A child of it takes a moment longer to end than it does, and until
     then holds the sockets that a next one needs.
+
+    Raises:
+        AssertionError: one of them is there 10 s later.
     """
     watched = []
     for entry in Path("/proc").glob("[0-9]*"):
@@ -81,12 +84,25 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
                 watched.append(os.pidfd_open(int(entry.name)))
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    process.wait(timeout=10)
     for fd in watched:
         ended, _, _ = select.select([fd], [], [], 10)
         os.close(fd)
         if not ended:
             raise AssertionError("a process outlives SIGKILL by 10 s")
+    process.wait()
+
+
+def end_group(process: subprocess.Popen[bytes]) -> None:
+    """Ask a process and its whole group to end, and kill what is left of it 10 s later.
+
+    Raises:
+        AssertionError: one of them outlives that, too.
+    """
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=10)
+    kill_group(process)
 
 
 def ask_manhole(path: Path, *lines: str) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from apps.common.testing import kill_group, wait_until
+from apps.common.testing import end_group, wait_until
 from apps.seat_control.settings import SeatControlSettings
 
 ROOT = Path(__file__).parents[2]
@@ -84,8 +83,4 @@ def server(
         wait_until(listens, "the server listens", 30)
         yield process
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=10)
-        kill_group(process)
+        end_group(process)

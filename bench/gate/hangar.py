@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from apps.common.testing import listens, wait_until
+from apps.common.testing import end_group, kill_group, listens, wait_until
 from bench import render, units
 from bench.prepare import UNITS
 
@@ -97,13 +96,8 @@ class Hangar:
 
     def kill(self) -> None:
         """End the app by SIGKILL, all of it."""
-        self._end_app(signal.SIGKILL)
-
-    def _end_app(self, how: signal.Signals) -> None:
         if self._app is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._app.pid, how)
-            self._app.wait(timeout=15)
+            kill_group(self._app)
             self._app = None
 
     def _fleet_file(self) -> Path:
@@ -160,7 +154,9 @@ class Hangar:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end_app(signal.SIGTERM)
+        if self._app is not None:
+            end_group(self._app)
+            self._app = None
         if self._nginx is not None:
             self._nginx.terminate()
             self._nginx.wait(timeout=15)

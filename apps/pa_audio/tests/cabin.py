@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import os
 import select
-import signal
 import socket
 import subprocess
 import sys
@@ -40,7 +39,7 @@ from apps.common.pa import (
     Verifier,
     group,
 )
-from apps.common.testing import kill_group, listens, wait_until
+from apps.common.testing import end_group, kill_group, listens, wait_until
 
 T = TypeVar("T")
 
@@ -224,11 +223,7 @@ class Pa:
     def __exit__(self, *_: object) -> None:
         self.http.close()
         assert self.process is not None
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(timeout=10)
-        kill_group(self.process)
+        end_group(self.process)
 
 
 class Keys:
