@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from apps.common.pa import Line
-from apps.common.testing import RedisServer, kill_group, listens, wait_until
+from apps.common.testing import RedisServer, end_group, listens, wait_until
 from apps.pa_audio.tests import cabin as pa_cabin
 from apps.seat_control import testing as seat_control
 from apps.vlc_stream.tests import served as video
@@ -38,8 +38,6 @@ PIN = "1234"
 
 SOON = 10_000
 """Milliseconds in which the page has to follow what happens."""
-LOUD = re.compile("-1[67] dB")
-"""As the tone is: -17, and -16 where a busy machine was late with some of it."""
 
 CHANNELS = """\
 channels:
@@ -179,11 +177,7 @@ def program(command: list[str], environment: dict[str, str]) -> Iterator[subproc
     try:
         yield process
     finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=10)
-        kill_group(process)
+        end_group(process)
 
 
 def gunicorn(app: str, path: Path, *more: str) -> list[str]:
@@ -419,15 +413,18 @@ def test_listening_in_ends_by_itself_and_with_the_view(page: Page) -> None:
 
 def test_an_announcement_is_heard_again(page: Page, on_stage: Stage) -> None:
     go(page, "pa")
+    expect(page.locator("ul.announcements")).to_be_visible()  # it is not there from the start
+    before = page.locator("[data-replay]").count()
     with pa_cabin.Speaker(on_stage.folder / "crew", pa_cabin.tone(5)):
         on_stage.keys.set(crew=Line(areas=("economy",)))
-        expect(page.locator("#area-economy")).to_contain_text(LOUD, timeout=SOON)
+        expect(page.locator("#area-economy")).to_contain_text("-17 dB", timeout=SOON)
         wait_until(lambda: on_stage.seconds_on_air() > 3, "it was three seconds long")
         number = on_stage.state()["number"]
         on_stage.keys.set()
+    expect(page.locator("[data-replay]")).to_have_count(before + 1, timeout=SOON)
     newest = page.locator("[data-replay]").first
     audio = f"/api/v1/announcements/{number}/audio"
-    expect(newest).to_have_attribute("data-replay", audio, timeout=SOON)
+    expect(newest).to_have_attribute("data-replay", audio)
     expect(newest).to_contain_text("Crew handset")
     newest.click()
     wait_for(page, "document.getElementById('replay').currentTime > 0.5")

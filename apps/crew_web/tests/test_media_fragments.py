@@ -127,6 +127,7 @@ def test_each_area_says_who_speaks_and_how_loud(web: CrewWeb) -> None:
     assert page.count("<meter") == 1
     assert 'data-source="music"' in page
     assert texts.gettext("Entertainment is paused") in page
+    assert "-17 dB" in live(pa(-16.9))
     assert texts.gettext("no sound") in live(pa(-96.0))
 
 
