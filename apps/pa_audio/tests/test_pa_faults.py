@@ -241,9 +241,11 @@ def test_a_busy_api_and_machine_do_not_hold_packets_up(
         keys.set(pilot=EVERYWHERE)
         go_on(seat)
         began = time.monotonic()
-        for _ in range(150):
+        asked = 0
+        while asked < 150 or time.monotonic() < began + 1:
             assert pa.http.get("/openapi.json").status_code == 200
             assert pa.http.get("/api/v1/pa").status_code == 200
+            asked += 1
         packets = [it for _, it in seat.audio(began)]
         assert len(packets) > 50
         # Not a benchmark: three packets' time, on whatever machine this is.
