@@ -8,7 +8,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, DateTime, Engine, Integer, String, create_engine
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    DateTime,
+    Engine,
+    Integer,
+    String,
+    create_engine,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.exc import DataError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -19,6 +28,18 @@ from apps.seat_control.journal import AuditRow
 log = logging.getLogger(__name__)
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+
+KEPT = 100_000
+"""Commands that are kept; then the oldest go. Some 300 MB, where each is for the whole cabin."""
+
+PRUNE_EVERY = 1000
+"""Commands that are written between two looks for old ones."""
+
+_PRUNE = text(
+    "DELETE FROM seat_control_command WHERE (registration, epoch, seq) IN "
+    "(SELECT registration, epoch, seq FROM seat_control_command WHERE registration = :registration "
+    "ORDER BY epoch DESC, seq DESC OFFSET :kept LIMIT :at_once)"
+)
 
 
 class Base(DeclarativeBase):
@@ -64,9 +85,11 @@ class AuditLog:
             },
         )
         self._migrated = False
+        self._until_pruned = 0
+        """Commands; the first look is with the first of them."""
 
     def write(self, rows: Sequence[AuditRow]) -> None:
-        """Write them; one that is there already gets its newer outcome.
+        """Write them; one that is there already gets its newer outcome. Of many the oldest go.
 
         Raises:
             OSError: PostgreSQL is away, or does not take them now.
@@ -80,12 +103,21 @@ class AuditLog:
                 connection.exec_driver_sql("SELECT 1")
                 for row in rows:
                     self._write_one(connection, row)
+                self._prune(connection, len(rows))
         except SQLAlchemyError as error:
             raise OSError(str(error.__cause__ or error)) from error
 
     def close(self) -> None:
         """Hang up."""
         self._engine.dispose()
+
+    def _prune(self, connection: Connection, written: int) -> None:
+        """Remove what is too old, if it is time to. A few at once, for writing must not wait."""
+        if written and self._until_pruned <= 0:
+            bounds = {"kept": KEPT, "at_once": 2 * PRUNE_EVERY}
+            connection.execute(_PRUNE, {"registration": self._registration, **bounds})
+            self._until_pruned = PRUNE_EVERY
+        self._until_pruned -= written
 
     def _write_one(self, connection: Connection, row: AuditRow) -> None:
         values = _values(row, self._registration)
