@@ -133,7 +133,7 @@ def _build(options: Build, work: Path) -> None:
         (room / f"output/{name}.{suffix}").rename(output / f"{name}.{suffix}")
     (output / "packages.lock").write_text(lock.dump(chosen))
     (output / f"{name}.cdx.json").write_text(
-        sbom.sbom(chosen, requirements.read_text(), stage.scripts(), checkout)
+        sbom.sbom(chosen, wheels.installed(tree), stage.scripts(), checkout)
     )
     _check_sums(output)
     shutil.rmtree(options.output, ignore_errors=True)
@@ -160,7 +160,11 @@ def _names(what: str) -> list[str]:
 
 def _lock(options: Build, names: dict[str, list[str]]) -> Lock:
     if options.lock is not None:
-        chosen = lock.load(options.lock.read_text())
+        try:
+            text = options.lock.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ImageError(f"the lock {options.lock} cannot be read: {error}") from error
+        chosen = lock.load(text)
         lock.check(chosen, names)
         return chosen
     apt = debian.Apt(options.cache / "debian/apt", options.source)

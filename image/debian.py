@@ -10,8 +10,10 @@ import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+
+import httpx
 
 from image.command import run
 from image.lock import Lock, Package, parse_uris
@@ -21,6 +23,8 @@ APT_HELPER = "/usr/lib/apt/apt-helper"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 TIMEOUT = 1800
 """Seconds that all downloads together may take; a stalled one is given up by apt long before."""
+ANSWER_TIMEOUT = 30
+"""Seconds for a mirror to say whether it has a file."""
 
 
 class Apt:
@@ -119,7 +123,7 @@ def fetch(lock: Lock, source: Source, cache: Path) -> dict[Package, Path]:
         else:
             gone.append(package)
     if gone:
-        raise ImageError(_gone(gone, source))
+        raise ImageError(_why_not(gone, source))
     return files
 
 
@@ -131,16 +135,46 @@ def _is(file: Path, sha256: str) -> bool:
         return False
 
 
-def _gone(packages: Iterable[Package], source: Source) -> str:
+def _why_not(packages: Sequence[Package], source: Source) -> str:
+    """Whether the mirror does not have them, which takes another one, or they just did not come."""
+    gone = []
+    for package in packages:
+        try:
+            if not _has(package, source):
+                gone.append(package)
+        except httpx.HTTPError as error:
+            return (
+                f"{len(packages)} packages of the lock are still to be fetched, and "
+                f"{package.uri(source)} cannot be reached: {error}\n"
+                "Try again when it can be: what has come is kept."
+            )
+    if not gone:
+        return (
+            f"{len(packages)} packages of the lock did not come, though {source.mirror} has them.\n"
+            "Try again: what has come is kept."
+        )
     lines = "".join(
         f"\n  {package.name} {package.version}, looked for at {package.uri(source)}"
-        for package in packages
+        for package in gone
     )
     return (
         f"these packages of the lock can no longer be had:{lines}\n"
         "Mirrors drop old versions. Give a snapshot that has them (SNAPSHOT=20251101T000000Z), "
         "another mirror (MIRROR=...), or make a new lock by building without LOCK."
     )
+
+
+def _has(package: Package, source: Source) -> bool:
+    """Whether there is a file of that size.
+
+    Raises:
+        HTTPError: nobody answers, or with something else than that.
+    """
+    answer = httpx.head(package.uri(source), timeout=ANSWER_TIMEOUT, follow_redirects=True)
+    if answer.status_code in {404, 410}:
+        return False
+    answer.raise_for_status()
+    return int(answer.headers.get("Content-Length", 0)) == package.size
 
 
 def repository(files: dict[Package, Path], folder: Path, suite: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -13,21 +12,21 @@ from image.checkout import Checkout
 from image.lock import Lock, Package
 from image.settings import IMAGE_ID
 
-_REQUIREMENT = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", re.MULTILINE)
 
-
-def sbom(lock: Lock, requirements: str, scripts: Mapping[str, str], checkout: Checkout) -> str:
+def sbom(
+    lock: Lock, python: Mapping[str, str], scripts: Mapping[str, str], checkout: Checkout
+) -> str:
     """The document, as JSON.
 
     Args:
         lock: the Debian packages; those of the image and its initrd are listed.
-        requirements: the Python packages, as `uv export` writes them.
+        python: the Python packages that are installed, with their versions.
         scripts: the packages of npm that the crew's page has, with their versions.
         checkout: what it is made of.
     """
     used = {p.sha256: p for what in ("image", "initrd") for p in lock.used_by(what)}
     components = [_debian(package, lock.suite) for package in used.values()]
-    components += [_python(*found) for found in _REQUIREMENT.findall(requirements)]
+    components += [_python(*package) for package in python.items()]
     components += [_npm(*package) for package in scripts.items()]
     document = {
         "bomFormat": "CycloneDX",

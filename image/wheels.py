@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import distributions
 from pathlib import Path
 
 from image.command import run
@@ -12,6 +13,7 @@ from image.settings import ROOT
 from image.tools import Tools
 
 UV = Path(sys.executable).with_name("uv")
+PROJECT = "ife"
 PYTHON = "3.13"
 PLATFORM = "x86_64-manylinux_2_40"
 TIMEOUT = 900
@@ -36,6 +38,12 @@ def fetch(apps: Sequence[str], cache: Path, work: Path) -> Path:
     # Installed for nothing but to fill the cache, since uv has no way to only download.
     _install(requirements, work / "wheels", cache)
     return requirements
+
+
+def installed(tree: Path) -> dict[str, str]:
+    """The packages in ``/opt/ife`` of `tree` that are not ours, with their versions."""
+    (packages,) = (tree / "opt/ife/lib").glob("python3*/site-packages")
+    return {d.name: d.version for d in distributions(path=[str(packages)]) if d.name != PROJECT}
 
 
 def ansible(cache: Path, target: Path) -> None:

@@ -94,3 +94,9 @@ def test_a_build_that_fails_leaves_the_folders_to_whoever_owns_the_checkout(
     with pytest.raises(ImageError):
         build(options)
     assert (checkout / "build").stat().st_uid == 1234
+
+
+def test_a_lock_that_is_not_there_is_named(tmp_path: Path) -> None:
+    options = Build(output=tmp_path / "out", cache=tmp_path / "cache", lock=tmp_path / "typo.lock")
+    with pytest.raises(ImageError, match=r"the lock .*typo\.lock cannot be read: .*No such file"):
+        building._lock(options, {})

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import http.server
 import shutil
+import socket
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -110,6 +111,19 @@ def test_all_that_can_no_longer_be_had_is_named_at_once(tmp_path: Path, mirror: 
     assert "gamma 1.0" in text
     assert "alpha" not in text
     assert (tmp_path / "cache" / f"{there.sha256}.deb").exists()
+
+
+def test_a_mirror_that_is_not_reached_has_dropped_nothing(tmp_path: Path, mirror: Source) -> None:
+    """Of the whole, apt alone would take half a minute, for it tries again."""
+    package = _publish(tmp_path, "alpha")
+    assert "did not come, though" in debian._why_not([package], mirror)
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        away = Source(mirror=f"http://127.0.0.1:{nobody.getsockname()[1]}")
+        text = debian._why_not([package], away)
+    assert "1 packages of the lock are still to be fetched" in text
+    assert "cannot be reached" in text
+    assert "can no longer be had" not in text
 
 
 @needs_apt

@@ -88,9 +88,10 @@ def test_the_bill_of_materials_names_all_but_the_tools() -> None:
 
     nginx, udev, mkosi = package("nginx", "1"), package("udev", "2"), package("mkosi", "3")
     made = lock.lock("trixie", {"tools": [mkosi, udev], "image": [nginx, udev], "initrd": [udev]})
-    requirements = "flask==3.1.0 \\\n    --hash=sha256:1\n"
     scripts = {"htmx.org": "4.0.1"}
-    document = json.loads(sbom.sbom(made, requirements, scripts, Checkout("0.1.0-bbeeefa1", 0)))
+    document = json.loads(
+        sbom.sbom(made, {"Flask": "3.1.0"}, scripts, Checkout("0.1.0-bbeeefa1", 0))
+    )
     assert [component["purl"] for component in document["components"]] == [
         "pkg:deb/debian/nginx@1%3A2%2Bb1?arch=amd64&distro=trixie",
         "pkg:deb/debian/udev@1%3A2%2Bb1?arch=amd64&distro=trixie",
