@@ -9,7 +9,6 @@ import re
 import resource
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -17,17 +16,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bench import document
+from bench import document, plain
 from bench.document import table, write
 from bench.site import CONFIGURATION, NETWORKS, UNTIL_IT_ANSWERS, make_secrets, provision
-from image.settings import BUILD, ROOT, Source, built
-from image.tools import newest
+from image.settings import BUILD, ROOT, built
 from image.vm.machine import Machine
 from image.vm.vm import VM
-
-PLAIN_PACKAGES = ("linux-image-amd64", "openssh-server", "systemd-sysv")
-PLAIN_COMMAND_LINE = "root=/dev/vda rw console=ttyS0"
-PLAIN_TIMEOUT = 900
 
 DEFAULTS = """\
 [defaults]
@@ -115,8 +109,9 @@ def _measure_provisioning(vm: VM, runs: int, folder: Path) -> None:
 
 
 def _measure_boot(machine: Machine, runs: int, folder: Path, first: float) -> None:
-    plain = replace(machine, image=_plain(folder))
-    with VM(machine) as flying, VM(plain) as bare:
+    print("installs plain Debian 13", flush=True)
+    debian = replace(machine, image=plain.install(folder))
+    with VM(machine) as flying, VM(debian) as bare:
         _boot(bare, "multi-user.target")  # its first, which is no part of the comparison
         bare.cut_power()
         booted, bare_booted = _in_turn(
@@ -233,33 +228,6 @@ def _largest(vm: VM) -> Sequence[tuple[str, int]]:
     told = vm.run("dpkg-query --show --showformat='${Installed-Size} ${Package}\\n'").stdout
     sizes = [(name, int(size)) for size, name in (line.split() for line in told.splitlines())]
     return sorted(sizes, key=lambda entry: -entry[1])[:10]
-
-
-def _plain(folder: Path) -> Path:
-    """Install plain Debian on a disk, with its kernel beside it as the image has it."""
-    print("installs plain Debian 13", flush=True)
-    root, disk = folder / "plain", folder / "plain.raw"
-    _run(
-        *("mmdebstrap", "--quiet", "--variant=important", f"--include={','.join(PLAIN_PACKAGES)}"),
-        *(Source.suite, str(root), f"{Source.mirror}/debian"),
-    )
-    with disk.open("wb") as file:
-        file.truncate(4 << 30)
-    _run("mke2fs", "-q", "-t", "ext4", "-d", str(root), str(disk))
-    newest(BUILD / "cache/tools").run(
-        [
-            *("ukify", "build", "--linux=/plain/vmlinuz", "--initrd=/plain/initrd.img"),
-            *(f"--cmdline={PLAIN_COMMAND_LINE}", "--output=/out/plain.efi"),
-        ],
-        "make plain Debian's kernel image",
-        {root: "/plain", folder: "/out"},
-        {},
-    )
-    return disk
-
-
-def _run(*command: str) -> None:
-    subprocess.run(command, check=True, timeout=PLAIN_TIMEOUT)
 
 
 if __name__ == "__main__":

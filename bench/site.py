@@ -1,4 +1,4 @@
-"""Runs playbooks/site.yml against a virtual machine, as the aircraft ec-lab of inventory/lab."""
+"""Runs the playbooks against a virtual machine, as one of the hosts of inventory/lab."""
 
 from __future__ import annotations
 
@@ -28,6 +28,17 @@ AVIONICS = Network.parse("avionics=10.23.0.2/24")
 NETWORKS = (GROUND, CABIN, WIRELESS, CREW, AVIONICS)
 
 
+@dataclass(frozen=True)
+class Host:
+    """A host of inventory/lab, and the playbook that makes it."""
+
+    name: str
+    playbook: str
+
+
+AIRCRAFT = Host("ec-lab", "site.yml")
+HANGAR = Host("hangar-lab", "hangar.yml")
+
 UNTIL_IT_ANSWERS = r"""
 until printf 'GET /healthz HTTP/1.0\r\n\r\n' | nc -U -w 20 /run/ife/$app.sock | grep -q ' 200 '; do
     sleep 0.2
@@ -53,26 +64,33 @@ def make_secrets() -> None:
 
 
 def provision(
-    vm: VM, *arguments: str, configuration: Path = CONFIGURATION, timeout: float = TIMEOUT
+    vm: VM,
+    *arguments: str,
+    host: Host = AIRCRAFT,
+    configuration: Path = CONFIGURATION,
+    timeout: float = TIMEOUT,
 ) -> Run:
-    """Run the playbook to its end, well or not.
+    """Run the host's playbook to its end, well or not.
 
     Args:
         vm: the machine, which lets root in.
         arguments: more for `ansible-playbook`.
+        host: what the machine is.
         configuration: Ansible's.
         timeout: in seconds.
     """
-    return result(start(vm, *arguments, configuration=configuration), timeout)
+    return result(start(vm, *arguments, host=host, configuration=configuration), timeout)
 
 
-def start(vm: VM, *arguments: str, configuration: Path = CONFIGURATION) -> subprocess.Popen[str]:
-    """Start the playbook; what it prints is for `result`."""
+def start(
+    vm: VM, *arguments: str, host: Host = AIRCRAFT, configuration: Path = CONFIGURATION
+) -> subprocess.Popen[str]:
+    """Start the host's playbook; what it prints is for `result`."""
     return _start(
-        "site.yml",
+        host.playbook,
         configuration,
         f"--extra-vars=ansible_host=vm ansible_ssh_common_args='-F {vm.files.ssh_config}'",
-        "--limit=ec-lab",
+        f"--limit={host.name}",
         *arguments,
     )
 

@@ -1,0 +1,222 @@
+"""The Hangar: playbooks/hangar.yml on a Debian 13 of its own, and who gets into what it makes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from ruamel.yaml import YAML
+
+from apps.common.gate import Heartbeat, Space
+from bench import plain
+from bench.site import GROUND, HANGAR, Run, make_secrets, provision
+from image.vm.machine import Machine
+from image.vm.vm import VM
+from tests.vm.conftest import ROOT, StartVm
+
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.timeout(1800),
+    pytest.mark.skipif(os.geteuid() != 0, reason="Debian is installed as root"),
+]
+
+LAB = ROOT / "build/lab"
+KEYS = LAB / "hangar-lab"
+AIRCRAFT = LAB / "EC-LAB"
+UNITS = ("ife-hangar", "nginx", "postgresql@17-main", "ssh")
+
+# There is no way out of the machine: what pip would fetch is there already.
+WHEELS = "/srv/wheels"
+PIP = f"[global]\nno-index = true\nfind-links = {WHEELS}\n"
+BY_DHCP = "[Match]\nType=ether\n[Network]\nDHCP=yes\n"
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A Hangar that was provisioned, and restarted since; and what the runs said."""
+
+    vm: VM
+    check: Run
+    run: Run
+    again: Run
+
+    def get(self, path: str, certificate: Path, *more: str) -> tuple[int, str]:
+        """Ask it over HTTPS from the ground's network: the status, and what it answers."""
+        done = self.do(
+            *(
+                "curl",
+                "--silent",
+                "--show-error",
+                "--max-time",
+                "60",
+                "--write-out",
+                "\n%{http_code}",
+            ),
+            *("--resolve", f"hangar-lab:443:{GROUND.guest.ip}", "--cacert", str(KEYS / "root.crt")),
+            *("--cert", f"{certificate}.crt", "--key", f"{certificate}.key"),
+            *(f"https://hangar-lab{path}", *more),
+        )
+        body, _, status = done.stdout.rpartition("\n")
+        return int(status), body or done.stderr
+
+    def do(self, *argv: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in the ground's network."""
+        command = [*self.vm.entering, *argv]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def _packages() -> list[str]:
+    """What the playbook would install by apt, and what Ansible itself needs there."""
+    yaml = YAML(typ="safe")
+    roles = {
+        name: yaml.load(ROOT / f"roles/{name}/vars/main.yml") for name in ("hangar", "postgresql")
+    }
+    packages = [package for name, told in roles.items() for package in told[f"{name}_packages"]]
+    return ["python3", *packages]
+
+
+def _tree(folder: Path) -> Path:
+    """What the server has beside Debian: an address by DHCP, and the wheels."""
+    uv = ROOT / ".venv/bin/uv"
+    requirements = folder / "requirements.txt"
+    export = ("export", "--quiet", "--frozen", "--no-dev", "--no-emit-project", "--extra=hangar")
+    subprocess.run(
+        [uv, *export, f"--output-file={requirements}"], cwd=ROOT, check=True, timeout=120
+    )
+    tree = folder / "tree"
+    network = tree / "etc/systemd/network"
+    network.mkdir(parents=True)
+    (network / "80-dhcp.network").write_text(BY_DHCP)
+    wanted = tree / "etc/systemd/system/multi-user.target.wants"
+    wanted.mkdir(parents=True)
+    (wanted / "systemd-networkd.service").symlink_to(
+        "/usr/lib/systemd/system/systemd-networkd.service"
+    )
+    (tree / "etc/pip.conf").write_text(PIP)
+    fetch = [
+        *(
+            str(uv),
+            "run",
+            "--quiet",
+            "--no-project",
+            "--with=pip",
+            "python",
+            "-m",
+            "pip",
+            "download",
+        ),
+        *("--quiet", f"--dest={tree}{WHEELS}", "--python-version=3.13", "--implementation=cp"),
+        *("--platform=manylinux_2_28_x86_64", "--platform=manylinux_2_17_x86_64"),
+        *("--platform=manylinux2014_x86_64", "--only-binary=:all:", "--require-hashes"),
+        *("--requirement", str(requirements)),
+    ]
+    subprocess.run(fetch, cwd=folder, check=True, timeout=600)
+    return tree
+
+
+@pytest.fixture(scope="module")
+def ground(
+    new_vm_of_module: StartVm, image: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Ground:
+    """The lab's Hangar. The image's tools make Debian's kernel image."""
+    make_secrets()
+    folder = tmp_path_factory.mktemp("hangar")
+    disk = plain.install(folder, *_packages(), files=_tree(folder))
+    vm = new_vm_of_module(Machine(disk, networks=(GROUND,), direct=True))
+    vm.boot()
+    vm.wait_for_ssh()
+    check, run, again = (
+        provision(vm, *more, host=HANGAR) for more in (("--check", "--diff"), (), ())
+    )
+    assert not run.failures, run.output
+    vm.shut_down()
+    vm.boot()
+    vm.wait_for_ssh()
+    vm.run("systemctl is-system-running --wait", timeout=300, check=False)
+    return Ground(vm, check, run, again)
+
+
+def test_a_second_run_changes_nothing(ground: Ground) -> None:
+    assert not ground.again.failures, ground.again.output
+    assert ground.again.changed == ()
+
+
+def test_after_a_boot_all_of_it_runs(ground: Ground) -> None:
+    assert ground.vm.run("systemctl is-system-running", check=False).stdout == "running\n"
+    told = ground.vm.run(f"systemctl is-active {' '.join(UNITS)}", check=False).stdout
+    assert told.split() == ["active"] * len(UNITS)
+
+
+def test_nothing_else_is_open(ground: Ground) -> None:
+    told = ground.vm.run("ss --listening --tcp --numeric --no-header").stdout
+    ports = {line.split()[3].rpartition(":")[2] for line in told.splitlines()}
+    assert ports == {"22", "443"}
+
+
+def test_it_hears_an_aircraft_and_an_operator_sees_it(ground: Ground) -> None:
+    beat = Heartbeat(
+        registration="EC-LAB",
+        at=round(time.time() * 1000),
+        boot_id=uuid4().hex,
+        space=Space(free=1 << 30, total=1 << 33),
+    )
+    status, told = ground.get(
+        "/api/v1/heartbeats",
+        AIRCRAFT / "gate",
+        *("--header", "Content-Type: application/json", "--data", beat.model_dump_json()),
+    )
+    assert status == 200, told
+    (operator,) = (KEYS / "operators").glob("*.crt")
+    status, told = ground.get("/api/v1/fleet", operator.with_suffix(""))
+    assert status == 200, told
+    (aircraft,) = json.loads(told)["aircraft"]
+    assert (aircraft["registration"], aircraft["presence"]) == ("EC-LAB", "online")
+
+
+def test_others_of_the_aircraft_are_kept_out(ground: Ground) -> None:
+    """Its server has a certificate of the same root."""
+    status, told = ground.get("/api/v1/fleet", AIRCRAFT / "server")
+    assert status in {400, 403}, told
+    status, told = ground.get("/api/v1/fleet", AIRCRAFT / "gate")
+    assert status == 403, told
+
+
+def test_an_aircraft_reads_content_and_does_nothing_else(ground: Ground, tmp_path: Path) -> None:
+    ground.vm.run("echo today >/srv/ife/content/paper && chmod 644 /srv/ife/content/paper")
+    known = tmp_path / "known_hosts"
+    key = (KEYS / "ssh_host_ed25519_key.pub").read_text()
+    known.write_text(f"{GROUND.guest.ip} {key}")
+    ours = tmp_path / "key"
+    ours.write_bytes((AIRCRAFT / "gate_ssh").read_bytes())
+    ours.chmod(0o600)
+    ssh = f"ssh -F none -i {ours} -o UserKnownHostsFile={known} -o StrictHostKeyChecking=yes"
+    there = f"ife-ec-lab@{GROUND.guest.ip}"
+    got = tmp_path / "got"
+    fetched = ground.do("rsync", f"--rsh={ssh}", f"{there}:paper", str(got))
+    assert fetched.returncode == 0, fetched.stderr
+    assert got.read_text() == "today\n"
+    sent = ground.do("rsync", f"--rsh={ssh}", str(got), f"{there}:other")
+    assert sent.returncode != 0
+    assert ground.do("rsync", f"--rsh={ssh}", f"{there}:/etc/passwd", str(got)).returncode != 0
+    asked = ground.do(*ssh.split(), there, "cat /etc/passwd")
+    assert asked.returncode != 0
+    assert "root:" not in asked.stdout
+
+
+def test_it_is_back_after_it_was_killed(ground: Ground) -> None:
+    for unit in ("ife-hangar", "nginx", "postgresql@17-main"):
+        ground.vm.run(f"systemctl kill --kill-whom=all --signal=KILL {unit}")
+    ground.vm.run(
+        "timeout 120 sh -c 'until systemctl is-active ife-hangar nginx postgresql@17-main;"
+        " do sleep 1; done'",
+        timeout=150,
+    )
+    (operator,) = (KEYS / "operators").glob("*.crt")
+    status, told = ground.get("/api/v1/fleet", operator.with_suffix(""), "--retry", "10")
+    assert status == 200, told
