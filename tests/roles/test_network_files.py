@@ -1,13 +1,17 @@
-"""The networks of an aircraft: what is refused before a change."""
+"""The networks of an aircraft: what is refused before a change, and what does not stay."""
 
 from __future__ import annotations
 
 import importlib.util
+import json
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
-from tests.roles.helpers import ROOT
+from tests.roles.helpers import ROOT, ansible_playbook
 
 CABIN = {"name": "cabin", "mac": "52:54:00:00:00:01", "network": "10.20.0.0/22"} | {
     "address": "10.20.0.1"
@@ -53,3 +57,28 @@ def test_networks_that_fit_together_have_no_problems() -> None:
 def test_a_problem_is_told(interfaces: list[dict[str, Any]], problem: str) -> None:
     (told,) = _problems(*interfaces)
     assert told.startswith(problem)
+
+
+def test_a_network_that_has_left_the_inventory_goes(tmp_path: Path) -> None:
+    """Its card would keep the name, and what is not sent from it."""
+    folder = tmp_path / "network"
+    folder.mkdir()
+    kept = {"10-cabin.link", "10-cabin.network", "99-default.link"}
+    for name in kept | {"10-avionics.link", "10-avionics.network"}:
+        (folder / name).touch()
+    text = (ROOT / "roles/network/tasks/main.yml").read_text()
+    tasks = YAML(typ="safe").load(text.replace("/etc/systemd/network", str(folder)))
+    (at,) = (n for n, task in enumerate(tasks) if task.get("register") == "_network_files")
+    play = {
+        "hosts": "localhost",
+        "connection": "local",
+        "gather_facts": False,
+        "vars": {"ansible_python_interpreter": sys.executable, "network_interfaces": [CABIN, CREW]},
+        "tasks": [{k: v for k, v in task.items() if k != "notify"} for task in tasks[at : at + 2]],
+    }
+    (tmp_path / "play.json").write_text(json.dumps([play]))
+    done = ansible_playbook(tmp_path / "play.json", ANSIBLE_NOCOLOR="1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {path.name for path in folder.iterdir()} == kept
+    again = ansible_playbook(tmp_path / "play.json", ANSIBLE_NOCOLOR="1")
+    assert "changed=0" in again.stdout

@@ -137,6 +137,7 @@ def test_a_right_inventory_passes(
         ({"nginx_revoked_serials": ["serial=12"]}, "nginx_revoked_serials must be"),
         ({"baseline_ntp_servers": ["a b"]}, "baseline_ntp_servers must be"),
         ({"hardening_ssh_networks": ["the moon"]}, "hardening_ssh_networks"),
+        ({"hardening_ssh_networks": ["avionics"]}, "hardening_ssh_networks"),
         ({"hardening_ssh_networks": []}, "hardening_ssh_networks must be networks that"),
         ({"hardening_ssh_networks": ["ground", "wireless"]}, "hardening_ssh_networks must be"),
         ({"hardening_ssh_authorities": ["ssh-rsa AAAA"]}, "hardening_ssh_authorities must be"),
