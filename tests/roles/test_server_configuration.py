@@ -61,17 +61,6 @@ def test_every_kernel_parameter_is_one_of_the_kernel(tmp_path: Path) -> None:
     assert unknown == []
 
 
-def test_a_blocked_module_is_not_loaded(tmp_path: Path) -> None:
-    folder = tmp_path / "modprobe.d"
-    folder.mkdir()
-    rules = render(folder, "hardening", "modprobe.conf.j2")
-    shown = _run("modprobe", "-C", folder, "--showconfig").splitlines()
-    told = [line for line in rules.read_text().splitlines() if not line.startswith("#")]
-    assert set(shown) >= {line.replace("-", "_") for line in told}
-    blocked = [line.split()[1] for line in told if re.fullmatch(r"install \S+ /bin/false", line)]
-    assert {"sctp", "bluetooth", "nfs"} <= set(blocked)
-
-
 @pytest.mark.parametrize(
     ("role", "template", "unit", "key"),
     [

@@ -9,11 +9,23 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from apps.common.testing import wait_until
-from bench.site import AVIONICS, CABIN, CREW, GROUND, NETWORKS, WIRELESS, provision, start
+from bench.site import (
+    AVIONICS,
+    CABIN,
+    CREW,
+    GROUND,
+    NETWORKS,
+    UNTIL_IT_ANSWERS,
+    WIRELESS,
+    make_secrets,
+    provision,
+    start,
+)
 from image.vm.machine import Machine, Network
 from image.vm.vm import VM
 from tests.vm.conftest import Provisioned, StartVm
@@ -217,6 +229,79 @@ def test_what_is_killed_comes_back(aircraft: VM, unit: str) -> None:
     aircraft.run(f"kill -KILL {killed}")
     aircraft.run(f"while [ $({main}) = {killed} ]; do sleep 0.2; done", timeout=60)
     aircraft.run(f"until systemctl is-active --quiet {unit}; do sleep 0.2; done", timeout=60)
+
+
+def test_an_app_that_hangs_is_started_again(aircraft: VM) -> None:
+    """It stops telling systemd that it works; its unit's watchdog ends it (`WatchdogSec=`)."""
+    unit = "ife-usb_lockdown"
+    before = aircraft.run(f"systemctl show --property=NRestarts --value {unit}").stdout
+    aircraft.run(f"systemctl kill --kill-whom=all --signal=STOP {unit}")
+    restarts = f"[ $(systemctl show --property=NRestarts --value {unit}) -gt {before.strip()} ]"
+    aircraft.run(f"until {restarts}; do sleep 1; done", timeout=180)
+    aircraft.run(f"until systemctl is-active --quiet {unit}; do sleep 0.2; done", timeout=60)
+    assert (
+        "Failed with result 'watchdog'" in aircraft.run(f"journalctl --boot --unit={unit}").stdout
+    )
+
+
+@pytest.mark.long
+def test_with_an_app_that_does_not_start_the_others_do(
+    new_vm: StartVm, provisioned: Provisioned
+) -> None:
+    vm = new_vm(Machine(provisioned.disk, networks=NETWORKS, direct=True))
+    vm.boot()
+    vm.wait_for_ssh()
+    vm.run("echo IFE_LOG_LEVEL=nonsense >>/etc/ife/vlc_stream.env && systemctl reboot", check=False)
+    wait_until(lambda: not vm.files.ssh_control.exists(), "it goes down", RUN_TIMEOUT)
+    vm.wait_for_ssh()
+    vm.run("systemctl is-system-running --wait", timeout=300, check=False)
+    assert vm.run("systemctl is-active ife.target").stdout == "active\n"
+    vm.run(f"app=seat_control; {UNTIL_IT_ANSWERS}", timeout=120)
+    told = vm.run("ife-status", check=False).stdout
+    assert "ife-vlc_stream" in told
+
+
+@pytest.mark.long
+def test_an_engineer_comes_in_with_a_key_that_the_authority_has_signed(
+    new_vm: StartVm, image: Path, tmp_path: Path
+) -> None:
+    """As docs/runbook.md has it: provisioned by a credential, which the next boot has not."""
+    authority, key = tmp_path / "authority", tmp_path / "id"
+    for file in (authority, key):
+        _ssh_keygen("-q", "-t", "ed25519", "-N", "", "-f", str(file))
+    make_secrets()
+    vm = new_vm(Machine(image, networks=NETWORKS, direct=True))
+    vm.boot()
+    vm.wait_for_ssh()
+    given = {
+        "hardening_ssh_by_credential": False,
+        "hardening_ssh_authorities": [authority.with_suffix(".pub").read_text().strip()],
+    }
+    run = provision(vm, f"--extra-vars={json.dumps(given)}")
+    assert not run.failures, run.output
+    vm.shut_down()
+    disk = tmp_path / "disk.qcow2"
+    vm.keep_disk(disk)
+
+    vm = new_vm(Machine(disk, networks=NETWORKS, direct=True, lets_in=False))
+    vm.boot()
+    login = ["ssh", "-F", "none", "-i", str(key), "-o", "StrictHostKeyChecking=no"]
+    login += ["-o", f"UserKnownHostsFile={tmp_path}/known", "-o", "BatchMode=yes"]
+    login += ["-o", "ConnectTimeout=20", f"root@{NETWORKS[0].guest.ip}", "ife-status --json"]
+
+    def come_in() -> subprocess.CompletedProcess[str]:
+        command = [*vm.entering, *login]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+    wait_until(lambda: "Permission denied" in come_in().stderr, "it answers, and refuses", 180)
+    sign = ("-q", "-s", str(authority), "-I", "Anna, ticket 42", "-n", "root", "-V", "always:+1d")
+    _ssh_keygen(*sign, str(key.with_suffix(".pub")))
+    done = come_in()
+    assert json.loads(done.stdout)["registration"] == "EC-LAB", done.stderr
+
+
+def _ssh_keygen(*arguments: str) -> None:
+    subprocess.run(["ssh-keygen", *arguments], check=True, timeout=30)
 
 
 @pytest.mark.long

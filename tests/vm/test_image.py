@@ -61,6 +61,35 @@ def test_the_kernel_is_not_tainted(booted: VM) -> None:
     assert booted.run("cat /proc/sys/kernel/tainted").stdout == "0\n"
 
 
+def test_modules_that_nobody_needs_are_not_there(booted: VM) -> None:
+    """Neither a program that asks for a protocol, nor a disk or a device, has one loaded."""
+    told = booted.run("cd /usr/lib/modules/*/kernel && ls -d fs/* net/*").stdout
+    there = {Path(line).name for line in told.splitlines()}
+    assert there >= {"ext4", "erofs", "netfilter", "8021q"}
+    assert (
+        there & {"btrfs", "nfs", "smb", "bluetooth", "sctp", "can", "vmw_vsock", "sunrpc"} == set()
+    )
+    for module in ("sctp", "bluetooth", "xfs", "firewire-core", "cfg80211", "psmouse"):
+        assert booted.run(f"modprobe {module}", check=False).returncode != 0
+    assert booted.run("modprobe 8021q && modprobe snd-usb-audio && modprobe snd-aloop").stdout == ""
+
+
+def test_the_image_has_no_secret_and_nothing_of_its_own(booted: VM) -> None:
+    """As it was built, beneath what the first boot made."""
+    booted.run("mkdir -p /run/built && mount -t erofs -o ro /dev/mapper/root /run/built")
+    shadow = booted.run("cut -d: -f2 /run/built/etc/shadow").stdout.split()
+    assert shadow
+    assert set(shadow) <= {"*", "!", "!*"}
+    machine = booted.run("cat /run/built/etc/machine-id", check=False).stdout.strip()
+    assert machine in {"", "uninitialized"}
+    keys = "grep -rlE 'PRIVATE KEY-----' etc opt/ife usr/lib/ssl usr/share/factory usr/local"
+    assert booted.run(f"cd /run/built && {keys}", check=False).stdout == ""
+    assert booted.run("ls /run/built/etc/ssh /run/built/root").stdout.count("ssh_host") == 0
+    # Of authorities of the internet neither: whom it trusts it is told.
+    assert booted.run("ls /run/built/etc/ssl/certs", check=False).stdout.split() == []
+    booted.run("umount /run/built")
+
+
 def test_root_cannot_be_written(booted: VM) -> None:
     for folder in ("/", "/usr", "/opt"):
         done = booted.run(f"touch {folder}/written", check=False)
