@@ -171,6 +171,7 @@ def _say(repository: Repository, done: Signed) -> int:
             f"{role} is signed, but not published: {why}. Aircraft would refuse the whole set.\n"
             f"Next: have {role} signed anew, as it should be: ife-publish sign {role}."
         )
+    over = _say_late(repository)
     if done.unfit:
         return 1
     if done.waiting or done.held:
@@ -179,7 +180,23 @@ def _say(repository: Repository, done: Signed) -> int:
     if not done.published:
         print("Nothing has changed.")
     print(f"The newest set is {repository.version}.")
-    return 0
+    return int(over)
+
+
+def _say_late(repository: Repository) -> bool:
+    """Tell what has to be signed anew; whether aircraft refuse everything until it is."""
+    over = False
+    for role, expires, is_over in repository.late():
+        over |= is_over
+        if is_over:
+            told = f"has expired on {expires:%Y-%m-%d}. Until it is signed, aircraft refuse all."
+        else:
+            told = f"expires on {expires:%Y-%m-%d}. From then on aircraft refuse all sets."
+        print(f"{role} {told}")
+        print(
+            f"Next: who has its keys runs ife-publish expire {repository.folder} {role} --days 365."
+        )
+    return over
 
 
 def _disk(options: argparse.Namespace) -> int:
@@ -238,10 +255,11 @@ def _status(options: argparse.Namespace) -> int:
     print(f"The newest set is {repository.version}.")
     for role, version, expires in repository.states():
         print(f"{role:15} version {version:4}, expires {expires:%Y-%m-%d}")
+    over = _say_late(repository)
     waiting = sorted(path.stem for path in (options.directory / "unsigned").glob("*.json"))
     for role in waiting:
         print(f"{role} waits for signatures: ife-publish sign {options.directory}")
-    return 0
+    return int(over)
 
 
 def _size(count: float) -> str:

@@ -76,6 +76,9 @@ good for, and how long somebody who withholds what is new can go unnoticed."""
 
 DAYS_OF_KINDS = 365
 
+LATE = 0.25
+"""What has less than this of its time left is signed anew, or told."""
+
 MAX_KEYS = 9
 CHUNK = 1024 * 1024
 
@@ -172,6 +175,15 @@ class Repository:
         for role in ROLES:
             signed = self._load(role).signed
             yield role, signed.version, signed.expires
+
+    def late(self) -> Iterator[tuple[str, datetime, bool]]:
+        """Roles that somebody has to sign anew soon: when they expire, and whether they have.
+
+        Once one has, aircraft refuse every set, whatever else is in it.
+        """
+        for role, _, expires in self.states():
+            if role not in ONLINE and self._is_late(role):
+                yield role, expires, expires <= self._now()
 
     # -- content ------------------------------------------------------------------------------
 
@@ -315,22 +327,27 @@ class Repository:
         self._release(Signed())
 
     def sign(self, kinds: Collection[Kind] = KINDS) -> Signed:
-        """Publish what has changed, as far as the keys at hand go.
+        """Publish what has changed, as far as the keys at hand go, and what expires before long.
 
-        What lacks signatures waits; whoever has the other keys calls this as well.
+        The timestamp is signed anew, but for one that is of today: aircraft take the set, and crew
+        disks are good, for its whole time from now on. What lacks signatures waits; whoever has the
+        other keys calls this as well.
         """
         done = Signed()
         for kind in kinds:
             current = self._load(kind).signed
             targets = self._targets(kind)
-            if targets != current.targets:
+            if targets != current.targets or (self._is_late(kind) and self._signers(kind)):
                 expires = self._expiry(kind)
                 new = Targets(version=current.version + 1, expires=expires, targets=targets)
                 self._submit(kind, Metadata(new))
         if root := self._waiting("root"):
             self._submit("root", root)
         self._renew(kinds)
-        self._release(done)
+        fresh = self._expiry("timestamp")
+        old = self._load("timestamp").signed.expires < fresh - timedelta(days=1)
+        renewed = old and all(self._signers(role) for role in ONLINE)
+        self._release(done, timestamp_expires=fresh if renewed else None)
         return done
 
     def expire(self, role: str, days: int) -> Signed:
@@ -409,6 +426,8 @@ class Repository:
             afresh
             or self._waiting("snapshot")
             or not self._is_trusted("snapshot")
+            # The timestamp would not be good for its time.
+            or self._load("snapshot").signed.expires < self._expiry("timestamp")
             or meta != self._load("snapshot").signed.meta
         ):
             version += 1
@@ -444,7 +463,7 @@ class Repository:
         # Times apart, it is the same that others have signed.
         if other and other.signed.version == metadata.signed.version and _alike(other, metadata):
             metadata = other
-        for signer in self._signers(role, metadata):
+        for signer in self._signers(role, metadata if role == "root" else None):
             metadata.sign(signer, append=True)
         write_whole(self._waiting_path(role), metadata.to_bytes())
 
@@ -591,9 +610,14 @@ class Repository:
         self._waiting_path(role).unlink()
         done.published[role] = metadata.signed.version
 
-    def _signers(self, role: str, metadata: Metadata[Any]) -> list[CryptoSigner]:
-        """The keys at hand that count now, or once what waits is in force."""
-        by = [metadata] if role == "root" else [self._coming(_parent(role))]
+    def _signers(self, role: str, root: Metadata[Any] | None = None) -> list[CryptoSigner]:
+        """The keys at hand that count now, or once what waits is in force.
+
+        Args:
+            role: of the keys.
+            root: the one that is to be signed, where it is that.
+        """
+        by = [root or self._coming(_parent(role))]
         if self._newest(_parent(role)):
             by.append(self._load(_parent(role)))
         trusted = {key for one in by for key in one.signed.get_delegated_role(role).keyids}
@@ -632,7 +656,10 @@ class Repository:
         return self._keys.folders[-1] if role in OFFLINE else self._keys.folders[0]
 
     def _expiry(self, role: str) -> datetime:
-        return _whole_seconds(self._now() + timedelta(days=DAYS.get(role, DAYS_OF_KINDS)))
+        return _whole_seconds(self._now() + _time_of(role))
+
+    def _is_late(self, role: str) -> bool:
+        return bool(self._load(role).signed.expires < self._now() + LATE * _time_of(role))
 
     def _newest(self, role: str) -> int:
         if role == "timestamp":
@@ -673,6 +700,11 @@ class Repository:
             raise PublishError(f"there is no set {snapshot}")
         meta = self._load("snapshot", snapshot).signed.meta[f"{kind}.json"]
         return self._load(kind, meta.version)
+
+
+def _time_of(role: str) -> timedelta:
+    """From when it is signed until it expires."""
+    return timedelta(days=DAYS.get(role, DAYS_OF_KINDS))
 
 
 def _parent(role: str) -> str:

@@ -166,6 +166,34 @@ def test_any_part_that_has_expired(ground: Ground, flying: Aircraft, role: str) 
     assert _refused(flying, ground.source()) == "expired"
 
 
+def test_what_nobody_has_changed_for_a_year_does_not_end_what_is_new(
+    ground: Ground, flying: Aircraft
+) -> None:
+    """Of the kinds whose keys are at hand: `sign` signs them anew before they expire."""
+    for days in (300, 600, 640):
+        ground.now = flying.now = NOW + timedelta(days=days)
+        ground.publish("news", "today", {"today.pdf": f"of day {days}".encode()})
+    ground.repository.expire("targets", 730)
+    flying.start()
+    assert flying.load(ground.source()).in_force
+    assert ground.load("maps").signed.expires > ground.now + timedelta(days=90)
+
+
+def test_a_disk_is_good_for_its_time_from_the_day_on_which_it_was_signed(
+    ground: Ground, flying: Aircraft, tmp_path: Path
+) -> None:
+    """Though nothing is new, and the snapshot would expire before."""
+    for days in (25, 50):
+        ground.now = NOW + timedelta(days=days)
+        assert "timestamp" in ground.repository.sign().published
+        assert ground.repository.sign().published == {}
+    disk = ground.disk(tmp_path / "disk")
+    flying.now = ground.now + timedelta(days=29)
+    flying.start()
+    flying.load(disk)
+    assert flying.trust.reference is not None
+
+
 @pytest.mark.parametrize("years", [-30, 80])
 def test_a_clock_that_nobody_told_the_time_locks_nothing_out(
     ground: Ground, aircraft: Aircraft, years: int

@@ -310,3 +310,15 @@ def test_wrong_use(folder: Path) -> None:
         "init", folder / "q", "--airline", "EXA", "--keys-of", "firmware=3/2", status=1
     )
     run("sing", folder, status=2)
+
+
+def test_what_has_expired_is_told_and_is_no_success(folder: Path) -> None:
+    publisher = folder / "p"
+    run("expire", publisher, "maps", "--days", "20")
+    said = run("status", publisher)
+    assert "maps expires on" in said
+    assert f"ife-publish expire {publisher} maps" in said
+    run("expire", publisher, "targets", "--days", "0", status=1)
+    assert "targets has expired on" in run("status", publisher, status=1)
+    run("add", publisher, "films", folder / "metropolis.json")
+    assert "Until it is signed, aircraft refuse all." in run("sign", publisher, status=1)
