@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -224,7 +225,8 @@ class Engine:
             else:
                 self._keylines_at = time.monotonic()
         if time.monotonic() - self._keylines_at > KEYLINES_LOST_AFTER:
-            self._calls = NO_CALLS
+            # But for a decompression, which is over when somebody says so.
+            self._calls = replace(NO_CALLS, decompression=self._calls.decompression)
 
     def _obey(self) -> None:
         while self._orders:

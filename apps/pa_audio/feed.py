@@ -22,8 +22,8 @@ LATE = 0.005
 HELD_UP = 0.050
 """Seconds after which what was not sent is not made up for: the machine stood still."""
 
-BACKLOG = 2
-"""Packets that are kept at most: what is older is dropped, so that no delay stays."""
+LONGEST_PIECE = 6
+"""Packets that a source may send at once: 30 ms. What is longer has waited somewhere."""
 
 MOST_PIECES, COUNTED_FOR = 64, 0.020
 """So many pieces are read in so many seconds: a source that floods must not keep others waiting."""
@@ -68,19 +68,32 @@ class Feed:
         self._pieces += 1
         if not pcm:
             return
+        self._forget_old(now)
         self._pcm += pcm
         self._came = now
         if self.waits:
             return
         if not self._is_open:
             del self._pcm[: -(PACKET + len(self._pcm) % 2)]
-        elif len(self._pcm) > BACKLOG * PACKET:
-            del self._pcm[: len(self._pcm) // PACKET * PACKET - PACKET]
+            return
+        # Of a source that sends more at once as much may wait, and one packet beside; what is older
+        # is dropped, so that no delay stays.
+        piece = -(-len(pcm) // PACKET)
+        if piece > LONGEST_PIECE:
+            piece = 1
+        if len(self._pcm) > (piece + 1) * PACKET:
+            del self._pcm[: (len(self._pcm) // PACKET - piece) * PACKET]
+
+    def _forget_old(self, now: float) -> None:
+        """What a source left that then paused is no part of what it sends now."""
+        if not self.waits and now - self._came > HELD_UP:
+            self._pcm.clear()
 
     def open(self, now: float) -> None:
         """From now on packets are wanted; the first of what was there just now."""
         self._is_open = True
         self._starved = False
+        self._forget_old(now)
         # The source's beat, if it has one: the next packet is complete 5 ms after the last was.
         recent = len(self._pcm) >= PACKET and now - self._came < PACKET_SECONDS
         self._due = self._came if recent else now

@@ -291,7 +291,7 @@ class FileInput(_PipeInput):
 
 
 class RtpInput:
-    """L16 by RTP of any packet time, as other audio equipment sends it (RFC 3551, AES67)."""
+    """L16 by RTP in packets of 1 to 30 ms, sent evenly, as audio equipment does (RFC 3551)."""
 
     waits = False
 
@@ -300,7 +300,7 @@ class RtpInput:
         self._membership = Membership(where.interface, where.group, where.source)
         self._socket: socket.socket | None = None
         self._trouble: str | None = "not joined yet"
-        self._stream = (0, 0)
+        self._stream = (0, 0, 0)
         self._heard = self._joined = float("-inf")
 
     @property
@@ -330,12 +330,15 @@ class RtpInput:
         if packet[0] & 0x20 or not samples or len(samples) % 2:
             return b""
         sequence, ssrc = int.from_bytes(packet[2:4], "big"), int.from_bytes(packet[8:12], "big")
-        last_ssrc, last_sequence = self._stream
-        is_next = ssrc == last_ssrc and 0 < (sequence - last_sequence & 0xFFFF) < 0x8000
-        # Not late ones, doubles, or a second sender beside the first.
+        kind = packet[1] & 0x7F
+        last_ssrc, last_kind, last_sequence = self._stream
+        is_next = (ssrc, kind) == (last_ssrc, last_kind)
+        is_next &= 0 < (sequence - last_sequence & 0xFFFF) < 0x8000
+        # Not late ones, doubles, a second sender beside the first, or what that sends beside the
+        # sound (RFC 4733: keys that are pressed, as packets of another type).
         if not is_next and now - self._heard < TAKEN_OVER_AFTER:
             return b""
-        self._stream, self._heard = (ssrc, sequence), now
+        self._stream, self._heard = (ssrc, kind, sequence), now
         return np.frombuffer(samples, ">i2").astype("<i2").tobytes()
 
     def mend(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from apps.common.pa import PACKET_SECONDS, SAMPLES
+from apps.common.pa import PACKET_SECONDS, SAMPLES, Source
 from apps.pa_audio.tap import Tap
 from apps.pa_audio.wav import header
 
@@ -40,7 +40,8 @@ class Listening:
         """A new listener's stream; None where there are too many."""
         if not self._places.acquire(blocking=False):
             return None
-        tap = Tap(2 * _PACKETS)
+        # All that speak in different areas come by it.
+        tap = Tap(2 * len(Source) * _PACKETS)
         self._add(tap)
         return Stream(tap, self.closing, self._gone)
 

@@ -245,6 +245,13 @@ class Keys:
             self._send()
         return at
 
+    @contextlib.contextmanager
+    def silent(self) -> Iterator[None]:
+        """During the block it is away."""
+        path, self._path = self._path, self._path.with_name("nobody.sock")
+        yield
+        self._path = path
+
     def _send(self) -> None:
         with contextlib.suppress(OSError):
             self._socket.sendto(self._lines.model_dump_json().encode(), str(self._path))

@@ -112,6 +112,38 @@ def test_what_is_in_a_pipe_waits_there_and_goes_at_the_right_rate() -> None:
     assert len(sent) == pytest.approx(200, abs=3)
 
 
+@pytest.mark.parametrize("ms", [1, 4, 5, 8, 10, 12, 15, 20, 30])
+@pytest.mark.parametrize("ppm", [-100, 100])
+def test_a_source_may_send_more_at_once(ms: int, ppm: int) -> None:
+    """All of it is heard, with no more delay than that takes."""
+    feed = Feed(waits=False)
+    feed.open(0)
+    stream = b"".join(pcm(n) for n in range(2000))
+    size = ms * PACKET // 5
+    arrivals = [
+        (0.001 * ms * n * (1 + ppm / 1e6), stream[size * n : size * (n + 1)])
+        for n in range(len(stream) // size)
+    ]
+    sent = run(feed, arrivals, 10.2)
+    heard = [(at, packet) for at, packet in sent if packet != SILENCE]
+    assert [packet for _, packet in heard] == [pcm(n) for n in range(len(heard))]
+    assert len(heard) >= 1990
+    delays = [at - (0.005 * n) * (1 + ppm / 1e6) for n, (at, _) in enumerate(heard)]
+    assert max(delays) - min(delays) <= 0.001 * ms + LATE
+
+
+def test_what_a_source_left_behind_is_not_heard_an_hour_later() -> None:
+    feed = Feed(waits=False)
+    feed.put(pcm(1) + b"!!", 0.0)
+    feed.open(3600.0)
+    assert feed.take(3600.0) is None
+    feed.put(pcm(2), 3600.001)
+    assert feed.take(3600.001) == pcm(2)
+    feed.put(b"??", 3600.002)
+    feed.put(pcm(3), 3601.0)
+    assert feed.take(3601.0) == pcm(3)
+
+
 def test_a_backlog_is_dropped_so_that_no_delay_stays() -> None:
     feed = Feed(waits=False)
     feed.open(0)

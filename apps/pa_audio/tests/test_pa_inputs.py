@@ -260,6 +260,7 @@ def test_a_stream_is_heard_in_order_and_nothing_else(unused_port: int) -> None:
         assert heard(rtp(6, samples[:-1])) == b""
         assert heard(rtp(6, b"")) == b""
         assert heard(rtp(6, samples, kind=72)) == b""  # RTCP
+        assert heard(rtp(6, samples, kind=101)) == b""  # a key that is pressed
         assert heard(b"rubbish") == b""
         extended = struct.pack("!HH", 0xBEDE, 1) + b"\x10\xff\x00\x00"
         assert heard(rtp(6, extended + samples, head=0x90)) == swapped

@@ -337,6 +337,11 @@ def test_the_bus_is_told(pa: Pa, keys: Keys, redis: RedisServer) -> None:
     wait_until(lambda: (now := told()) and now.state == "idle", "the end is told")
     keys.set(decompression=True)
     wait_until(lambda: (now := told()) and now.decompression, "the decompression is told")
+    with keys.silent():
+        wait_until(lambda: "keylines" in pa.degraded(), "nobody says how the keylines are", 20)
+        time.sleep(0.5)
+        assert (now := told()) is not None
+        assert now.decompression
     keys.set()
     wait_until(lambda: (now := told()) and not now.decompression, "its end is told")
 
