@@ -45,6 +45,8 @@ class ManagedChannel:
         self._listener = Listener(output, spec.group, spec.port)
         self._keeper = Keeper(company)
         self._wish: Wish = "play"
+        self._is_over = False
+        """It has come to its end: until its next time on the air, or until it is told to play."""
         self._items: tuple[MediaItem, ...] = ()
         self._run = 0
         self._index = 0
@@ -65,12 +67,13 @@ class ManagedChannel:
             self._library.report_broken(Path(report.broken))
         self._index, self._position = report.index, report.position
         if report.state == "ended":
-            self._wish = "stop"
+            self._is_over = True
             self._index, self._position = 0, 0.0
 
     def control(self, wish: Wish) -> None:
         """Play, pause or stop it."""
         before, self._wish = self._wish, wish
+        self._is_over = False
         if wish == "pause" and before == "play":
             self.process.tell(Control(do="pause", id=self.id))
         elif wish == "play" and before == "pause":
@@ -100,6 +103,8 @@ class ManagedChannel:
         now = time.monotonic()
         self._wire = wire
         self._listener.look()
+        if not self._is_on_air():
+            self._is_over = False
         if not self.process.alive or self._wish == "pause":
             return False
         wanted = self._is_wanted() and self._has_source()
@@ -185,20 +190,23 @@ class ManagedChannel:
             is_last = place >= len(self._items)
             self._index, self._position = 0 if is_last else place, 0.0
             if is_last and not self.spec.loop:
-                self._wish = "stop"
+                self._is_over = True
                 return
         if self._has_source():
             self._start()
 
     def _is_wanted(self) -> bool:
-        return self._wish != "stop" and self.spec.on_air(datetime.now(tz=UTC))
+        return self._wish != "stop" and not self._is_over and self._is_on_air()
+
+    def _is_on_air(self) -> bool:
+        return self.spec.on_air(datetime.now(tz=UTC))
 
     def _has_source(self) -> bool:
         return self.spec.live is not None or bool(self._items)
 
     def _state(self) -> ChannelState:
         now, heard = time.monotonic(), self._listener.heard
-        if self._wish == "stop":
+        if self._wish == "stop" or self._is_over:
             return "stopped"
         if not self._is_wanted():
             return "off-air"

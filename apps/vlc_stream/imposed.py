@@ -130,7 +130,9 @@ class ImposedVideos:
         """Videos that go on as soon as their file was looked at."""
 
     def start(self) -> None:
-        """Begin to tell seats what they were not told yet."""
+        """Begin to tell seats what they were not told yet. The screens show what is on at once."""
+        with self._lock:
+            self._show_on_screens()
         self._teller.start()
 
     def close(self) -> None:

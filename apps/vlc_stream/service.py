@@ -124,8 +124,9 @@ class VlcStream:
         self._pa = Followed(self._bus, pa.TOPIC, pa.PaState, pa.STATE_GOOD_FOR)
         self._open_fronts()
         self.library.start()
-        self.screens.start()
+        # First, or screens on which a video was shown would be stowed, and deployed again.
         self.imposed.start()
+        self.screens.start()
         self._ticker.start()
         log.info("vlc_stream is up", extra={"channels": len(self._channels)})
 

@@ -35,6 +35,9 @@ HUNG_AFTER = 10 * TIMEOUT
 MAX_HUNG = 4
 """Threads of one bus that may hang; then it is given up until the next start of vlc_stream."""
 
+SILENT_TOO_OFTEN = 3
+"""Looks at all screens of a bus that none answers; then the bus is opened anew."""
+
 UNKNOWN = Status(None, None, None)
 
 
@@ -47,6 +50,8 @@ class _Kept:
     told: Wanted | None = None
     back_off: BackOff = field(default_factory=lambda: BackOff(0.5, 10.0))
     not_before: float = 0.0
+    silent: int = 0
+    """How often it has not answered, in a row."""
 
     def is_as_wanted(self) -> bool:
         """Whether it was told, and says no other."""
@@ -119,12 +124,7 @@ class _BusKeeper:
             except (OSError, ValueError) as error:
                 self._note_all(generation, str(error))
             else:
-                for kept in self.kept.values():
-                    if generation != self._generation:
-                        break
-                    driver = self._keep(generation, driver, kept)
-                    if driver is None:
-                        break
+                driver = self._keep_all(generation, driver)
             with self._wake:
                 has_bus = driver is not None
                 self._wake.wait_for(
@@ -143,6 +143,23 @@ class _BusKeeper:
             )
         )
 
+    def _keep_all(self, generation: int, driver: Driver) -> Driver | None:
+        """Look at all screens and put them right; None: the bus has to be opened anew."""
+        # Those that answer first: each that does not takes its time-out.
+        for kept in sorted(self.kept.values(), key=lambda kept: kept.silent):
+            if generation != self._generation:
+                return driver
+            if self._keep(generation, driver, kept) is None:
+                return None
+        if any(kept.silent < SILENT_TOO_OFTEN for kept in self.kept.values()):
+            return driver
+        # What speaks for all of them may be what hangs.
+        driver.close()
+        self._note_all(generation, "none of its screens answers")
+        for kept in self.kept.values():
+            kept.silent = 0
+        return None
+
     def _keep(self, generation: int, driver: Driver, kept: _Kept) -> Driver | None:
         """Look at a screen and put it right; None: the bus has to be opened anew."""
         if time.monotonic() < kept.not_before:
@@ -157,6 +174,7 @@ class _BusKeeper:
             self._note(generation, kept, UNKNOWN, str(error))
             # It may have been off, and have forgotten.
             kept.told = None
+            kept.silent += 1
             kept.not_before = time.monotonic() + kept.back_off.delay()
         except (OSError, ValueError) as error:
             driver.close()
@@ -164,6 +182,7 @@ class _BusKeeper:
             return None
         else:
             kept.back_off.reset()
+            kept.silent = 0
             self._note(generation, kept, status, None)
         return driver
 

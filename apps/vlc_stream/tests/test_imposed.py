@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socketserver
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -87,7 +87,9 @@ def kept(tmp_path: Path) -> Path:
     return path
 
 
-def begin(folder: Path, *videos: str) -> ImposedVideos:
+def begin(
+    folder: Path, *videos: str, screens: Callable[[bool], None] = lambda _: None
+) -> ImposedVideos:
     """Begin with a channels file that has these videos."""
     specs = {
         name: ImposedVideo.model_validate(
@@ -101,7 +103,7 @@ def begin(folder: Path, *videos: str) -> ImposedVideos:
         SendingProcess("none", output, lambda _: None, lambda: None, "INFO"),
         Library(folder, [], [], lambda: None),
         SeatControl(folder / "seat_control.sock"),
-        lambda _: None,
+        screens,
         lambda: None,
         folder,
         BOOT,
@@ -116,6 +118,19 @@ def seats(*zones: str, but: tuple[str, ...] = (), everyone: bool = False) -> dic
     if but:
         chosen["exclude"] = seats(*but)
     return chosen
+
+
+def test_the_screens_of_a_video_that_was_on_show_it_from_the_start(
+    kept: Path, tmp_path: Path
+) -> None:
+    """It goes on only once its file was looked at: meanwhile they would be stowed."""
+    told: list[bool] = []
+    text = kept.read_text()
+    begin(tmp_path, "boarding", "safety", screens=told.append).close()
+    assert told == []
+    kept.write_text(text.replace('"screens": false', '"screens": true', 1))
+    begin(tmp_path, "boarding", "safety", screens=told.append).close()
+    assert told == [True]
 
 
 @pytest.mark.usefixtures("kept")

@@ -13,7 +13,7 @@ from apps.vlc_stream import ts
 from apps.vlc_stream.channel import ManagedChannel
 from apps.vlc_stream.keeper import Company
 from apps.vlc_stream.library import Library
-from apps.vlc_stream.orders import Order, Output, StartFiles
+from apps.vlc_stream.orders import Order, Output, Report, StartFiles
 from apps.vlc_stream.process import SendingProcess
 
 
@@ -135,5 +135,39 @@ def test_a_channel_without_a_loop_waits_for_its_last_file(media: Path, loop: boo
         assert plays() == (1 if loop else 2)
     finally:
         slow.unlink(missing_ok=True)
+        library.close()
+        channel.close()
+
+
+def test_a_channel_that_is_over_is_there_again_at_its_next_time(
+    media: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (media / "one.ts").touch()
+    output = Output("lo", IPv4Address("127.0.0.1"), 1)
+    process = Process(output)
+    spec = Channel(
+        names={"en": "One"}, group=IPv4Address("239.192.95.1"), playlist=("one.ts",), loop=False
+    )
+    is_on_air = True
+    monkeypatch.setattr(Channel, "on_air", lambda *_: is_on_air)
+    library = Library(media, [spec.playlist], [], lambda: channel.refresh())
+    channel = ManagedChannel("one", spec, process, Company(), library, output)
+
+    def runs() -> int:
+        channel.tend(wire=True, may_start=True)
+        return sum(isinstance(order, StartFiles) for order in process.told)
+
+    library.start()
+    try:
+        wait_until(lambda: runs() == 1, "it begins")
+        channel.take(Report(id="one", run=1, state="ended"))
+        assert channel.view().state == "stopped"
+        assert runs() == 1
+        is_on_air = False
+        assert runs() == 1
+        assert channel.view().state == "off-air"
+        is_on_air = True
+        wait_until(lambda: runs() == 2, "it begins again")
+    finally:
         library.close()
         channel.close()

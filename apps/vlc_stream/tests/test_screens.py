@@ -259,6 +259,51 @@ def test_hdmi_cec_by_the_words_of_cec_client(tmp_path: Path) -> None:
     driver.close()
 
 
+def test_a_cec_client_that_hangs_is_started_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    was_there = tmp_path / "was there"
+    hangs_once = f"""
+import pathlib, time
+was_there = pathlib.Path({str(was_there)!r})
+if not was_there.exists():
+    was_there.touch()
+    time.sleep(600)
+{CEC}"""
+    program = (sys.executable, "-c", hangs_once, str(tmp_path / "log"))
+    monkeypatch.setattr(keeper, "LOOK_EVERY", 0.1)
+    monkeypatch.setattr(keeper, "open_driver", lambda _: CecDriver(program))
+    screens = Screens(load(tmp_path, FILE.format(device="/dev/ttyS1")), lambda: None)
+    screens.start()
+    try:
+        wait_until(was_there.exists, "it is started")
+        wait_until(lambda: screens.trouble() is None, "the next one answers", timeout=30)
+    finally:
+        screens.close()
+
+
+def test_a_screen_that_is_dead_holds_no_other_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "LOOK_EVERY", 0.1)
+    with SimulatedBus((2,), 0.0) as bus:
+        screens = Screens(load(tmp_path, FILE.format(device=bus.device)), lambda: None)
+        screens.start()
+        try:
+            wait_until(lambda: view(screens, "f2").trouble is None, "one answers")
+            wait_until(lambda: view(screens, "f1").trouble == "no answer", "the other is dead")
+            for deployed in (True, False, True):
+                began = time.monotonic()
+                screens.order(DOWN.model_copy(update={"deployed": deployed}))
+                wait_until(is_so(screens, "f2", deployed, True), "it is so")
+                assert bus.screens[2].deployed == deployed
+                took = time.monotonic() - began
+                # The dead one takes its time-out, a second, in each look that is under way.
+                assert took < 2.5
+        finally:
+            screens.close()
+
+
 @pytest.mark.parametrize(
     "program", ["import time; time.sleep(60)", "print('power status: unknown')"]
 )
