@@ -136,6 +136,7 @@ class Line:
         self._socket = folder / "line"
         self._said: deque[str] = deque(maxlen=20)
         self._up = threading.Event()
+        self._is_cut = False
         self._master: sh.RunningCommand | None = None
 
     @property
@@ -198,6 +199,8 @@ class Line:
             done=self._up,
             out=self._up,
         )
+        if self._is_cut:
+            self.cut()
         # ConnectTimeout is for each of the two: TCP, and what SSH says first.
         if not self._up.wait(3 * CONNECT_TIMEOUT) or not self.is_up:
             self.__exit__()
@@ -211,7 +214,8 @@ class Line:
         self._socket.unlink(missing_ok=True)
 
     def cut(self) -> None:
-        """End it at once: when the link is back, nothing more is to come over it."""
+        """End it at once, also while it is made: nothing more is to come over it."""
+        self._is_cut = True
         if self._master is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._master.signal_group(signal.SIGKILL)
@@ -223,15 +227,23 @@ class Carrier:
     Args:
         staging: the folder, see above.
         progress: called each `LOOK_EVERY` s while objects come, by the same thread.
+        free: bytes of the disk that may be filled; without it all that are free.
     """
 
-    def __init__(self, staging: Path, progress: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        staging: Path,
+        progress: Callable[[], None] = lambda: None,
+        free: Callable[[], int] | None = None,
+    ) -> None:
         self.staging = staging
+        self._free = free or (lambda: shutil.disk_usage(staging).free)
         self._incoming = staging / "incoming"
         self._partial = staging / "partial"
         self._basis = staging / "basis"
         self._progress = progress
         self._stop = threading.Event()
+        self._line: Line | None = None
         self._woken = threading.Event()
         for folder in (METADATA, OBJECTS, "incoming", "partial", "basis"):
             (staging / folder).mkdir(parents=True, exist_ok=True)
@@ -242,10 +254,31 @@ class Carrier:
         """Have what runs end with a `StoppedError`, from another thread."""
         self._stop.set()
         self._woken.set()
+        if line := self._line:
+            line.cut()
 
     def go_on(self) -> None:
         """Forget a `stop`."""
         self._stop.clear()
+
+    @contextlib.contextmanager
+    def connected(self, account: Account, runtime: Path) -> Iterator[Line]:
+        """A line to the Hangar during the block; `stop` ends it, also while it is made.
+
+        Raises:
+            CarryError: it cannot be made.
+        """
+        line = self._line = Line(account, runtime)
+        with contextlib.ExitStack() as stack:
+            if self._stop.is_set():
+                raise StoppedError("stopped")
+            try:
+                stack.enter_context(line)
+            except CarryError as error:
+                if not self._stop.is_set():
+                    raise
+                raise StoppedError("stopped") from error
+            yield line
 
     # -- metadata ---------------------------------------------------------------------------
 
@@ -267,6 +300,12 @@ class Carrier:
             _length(self._incoming / wanted.path),
             _length(self._partial / wanted.path),
         )
+
+    def room(self, wanted: Wanted) -> int:
+        """Bytes of the disk that it takes while it comes: what has a basis is written anew."""
+        if self.is_delta(wanted):
+            return wanted.length
+        return max(0, wanted.length - _length(self._incoming / wanted.path))
 
     def is_whole(self, wanted: Wanted) -> bool:
         """Whether all of it is in `objects`."""
@@ -337,6 +376,10 @@ class Carrier:
         elif basis.exists():
             return
         sources = [source for source in (partial, wanted.former) if source and source.exists()]
+        copied = sum(_length(source) for source in sources)
+        if len(sources) > 1 and self._free() < copied + wanted.length:
+            # The one that saves more has to do.
+            sources = [max(sources, key=_length)]
         basis.parent.mkdir(parents=True, exist_ok=True)
         aside = basis.with_suffix(".new")
         aside.unlink(missing_ok=True)

@@ -38,12 +38,14 @@ class Piece:
     """One object that is missing on board: its SHA-256, length, and how many bytes are to come.
 
     `delta`: it is made of a former version, or of what is there of it, and so has a run of its own.
+    `more`: bytes of the disk that it takes while it comes, beside those that are to come.
     """
 
     digest: str
     length: int
     left: int
     delta: bool = False
+    more: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,11 @@ class Item:
     def left(self) -> int:
         """Bytes that are to come."""
         return sum(piece.left for piece in self.pieces)
+
+    @property
+    def room(self) -> int:
+        """Bytes that the disk has to have for it."""
+        return self.left + sum(piece.more for piece in self.pieces)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +140,7 @@ def plan(
     others: list[Item] = []
     no_room: list[Item] = []
     for item in sorted(items, key=lambda item: _urgency(item, now)):
-        if item.left > room:
+        if item.room > room:
             no_room.append(item)
             continue
         room -= item.left

@@ -374,7 +374,7 @@ class Store:
         log.info("a set is in force", extra={"set": content.version, "missing": content.missing})
 
     def rollback(self) -> ContentSet:
-        """Put the former set in force; the current one becomes the former.
+        """Put the former set in force, as far as it is sound; the current one becomes the former.
 
         Raises:
             StoreError: there is no former one.
@@ -384,13 +384,33 @@ class Store:
             current, former = self._current(), self._former()
             if current is None or former is None:
                 raise StoreError("there is no former set to go back to")
-            self._write_slot(former[0], Slot(former=current[0], content=former[1].content))
-            point(self.folder / CURRENT, f"slots/{former[0]}")
+            name, content = former[0], former[1].content
+            if not self._is_sound(name, content):
+                # It has names of objects that were damaged, and have been removed since.
+                here = {path: file for path, file in content.files.items() if self.has(file.digest)}
+                missing = content.missing + len(content.files) - len(here)
+                content = content.model_copy(update={"files": here, "missing": missing})
+                name = self._spare()[0]
+                shutil.rmtree(self._slots / name, ignore_errors=True)
+                self._build(self._slots / name, content)
+            self._write_slot(name, Slot(former=current[0], content=content))
+            sync(self._slots)
+            point(self.folder / CURRENT, f"slots/{name}")
         log.warning(
             "went back to the former set",
-            extra={"set": former[1].content.version, "from": current[1].content.version},
+            extra={"set": content.version, "from": current[1].content.version},
         )
-        return former[1].content
+        return content
+
+    def _is_sound(self, slot: SlotName, content: ContentSet) -> bool:
+        """Whether each name in a slot is of the object that is on board."""
+        try:
+            return all(
+                (self._slots / slot / name).samefile(self.object(file.digest))
+                for name, file in content.files.items()
+            )
+        except FileNotFoundError:
+            return False
 
     def _build(self, slot: Path, content: ContentSet) -> None:
         for kind in content.kinds:

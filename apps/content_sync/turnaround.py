@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import threading
 import time
 from collections import Counter
@@ -68,6 +69,10 @@ MOST_TRIES = 2
 MOST_ASKED = 16
 INTERRUPTS = 60.0
 """Seconds between two times that the Hangar may have it begin anew."""
+
+NEXT_STOP = 20 * 60.0
+"""Seconds for which the gate was closed, after which it opens for another stop: a link that flaps
+does not make the stop longer."""
 
 UNKNOWN_RATE = 250_000.0
 """Bytes a second, before any gate was ever measured."""
@@ -139,7 +144,7 @@ class Turnaround:
         self._wall = wall
         self._tell = tell
         self._staging = staging
-        self._carrier = Carrier(staging, self._progress)
+        self._carrier = Carrier(staging, self._progress, lambda: board.store.free())
         self._source = FolderSource(staging, "gate", ours=True)
         self._rate_file = staging / "rate"
         self.rate = Rate(self._last_rate())
@@ -152,6 +157,7 @@ class Turnaround:
         self._changed = threading.Condition()
         self._state = GateState(open=False)
         self._opened = 0.0
+        self._closed = -math.inf
         self._again = False
         self._asked: list[Callable[[], None]] = []
         self._interrupted = 0.0
@@ -178,8 +184,11 @@ class Turnaround:
         with self._changed:
             if state == self._state:
                 return
-            if state.open and not self._state.open:
-                self._opened = time.monotonic()
+            now = time.monotonic()
+            if self._state.open and not state.open:
+                self._closed = now
+            elif state.open and not self._state.open and now - self._closed > NEXT_STOP:
+                self._opened = now
             self._state = state
             self._changed.notify_all()
         # Over a link that is gone nothing would ever come, nor over one to another address.
@@ -256,7 +265,10 @@ class Turnaround:
     # -- what is new ------------------------------------------------------------------------
 
     def _sync(self) -> None:
-        with Line(self._account, self._runtime) as line, IPRoute(groups=0) as self._route:
+        with (
+            self._carrier.connected(self._account, self._runtime) as line,
+            IPRoute(groups=0) as self._route,
+        ):
             offer = self._look(line)
             if not self._board.store.wants(offer):
                 self._coming, self.coming = [], None
@@ -449,7 +461,7 @@ class Turnaround:
     def _no_room(self) -> str | None:
         if self.plan is None or not self.plan.no_room:
             return None
-        count, needed = len(self.plan.no_room), sum(item.left for item in self.plan.no_room)
+        count, needed = len(self.plan.no_room), sum(item.room for item in self.plan.no_room)
         return f"there is no room for {self.plan.no_room[0].title}" + (
             f" and {count - 1} more: {planner.size(needed)} are missing" if count > 1 else ""
         )
@@ -470,7 +482,13 @@ class Turnaround:
 
     def _item(self, coming: _Coming) -> Item:
         pieces = tuple(
-            Piece(wanted.digest, wanted.length, left, self._carrier.is_delta(wanted))
+            Piece(
+                wanted.digest,
+                wanted.length,
+                left,
+                self._carrier.is_delta(wanted),
+                max(0, self._carrier.room(wanted) - left),
+            )
             for wanted in coming.objects.values()
             if not self._carrier.is_whole(wanted)
             if (left := self._left(wanted)) or not self._board.store.has(wanted.digest)

@@ -403,6 +403,31 @@ def test_the_news_do_not_wait_for_the_films(
     assert aircraft.tree() == before
 
 
+def test_going_back_brings_no_damaged_file_back(ground: Ground, aircraft: Aircraft) -> None:
+    """The former set has the name of the object that was removed, until it is in force."""
+    ground.add("films", "film", {"film.mp4": b"a film"})
+    ground.publish("news", "today", {"today.pdf": b"yesterday"})
+    aircraft.load(ground.source())
+    ground.publish("news", "today", {"today.pdf": b"today"})
+    aircraft.load(ground.source())
+    store = aircraft.store
+    digest = ground.repository.files()["films/film.mp4"].digest
+    store.object(digest).chmod(0o644)
+    store.object(digest).write_bytes(b"decayed")
+    for path, _, is_damaged in store.damaged():
+        if is_damaged:
+            store.discard(path)
+    store.leave_out_what_is_gone(None)
+    assert store.rollback().missing == 1
+    assert set(aircraft.tree()) == {"films/catalogue.json", "news/catalogue.json", "news/today.pdf"}
+    assert aircraft.shows("news/today.pdf") == b"yesterday"
+    store.rollback()
+    aircraft.load(ground.source())
+    store.rollback()
+    assert aircraft.shows("news/today.pdf") == b"yesterday"
+    assert aircraft.tree().get("films/film.mp4") != b"decayed"
+
+
 def test_part_of_a_kind_is_whole_entries(ground: Ground, aircraft: Aircraft) -> None:
     """At the end of a turnaround: what is there of the films, each with all of its files."""
     ground.add("films", "one", {"one.mp4": b"1", "one.srt": b"one"})

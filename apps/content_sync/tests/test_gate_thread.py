@@ -13,7 +13,7 @@ import pytest
 from apps.common.testing import wait_until
 from apps.content_sync.carry import Account
 from apps.content_sync.link import GateState
-from apps.content_sync.turnaround import Turnaround
+from apps.content_sync.turnaround import NEXT_STOP, Turnaround
 
 
 @pytest.fixture
@@ -57,3 +57,17 @@ def test_a_thread_that_has_ended_is_told(
     monkeypatch.setattr(turnaround, "_wait", lambda _: False)
     turnaround.start()
     wait_until(turnaround.why_not, "it is told")
+
+
+def test_a_link_that_flaps_does_not_make_the_stop_longer(turnaround: Turnaround) -> None:
+    is_open = GateState(open=True, address=IPv4Address("192.0.2.2"))
+    turnaround.gate(is_open)
+    opened = turnaround._opened
+    assert opened > 0
+    turnaround.gate(GateState(open=False))
+    turnaround.gate(is_open)
+    assert turnaround._opened == opened
+    turnaround.gate(GateState(open=False))
+    turnaround._closed -= NEXT_STOP
+    turnaround.gate(is_open)
+    assert turnaround._opened > opened

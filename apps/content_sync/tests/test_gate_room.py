@@ -1,0 +1,57 @@
+"""What a delta takes of the disk, and what it does without."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from apps.content_sync.carry import Carrier, Wanted
+from apps.content_sync.planner import Item, Piece, plan
+from apps.content_sync.tests.test_gate_planner import NOW
+
+DIGEST = "ab" * 32
+
+
+@pytest.fixture
+def wanted(tmp_path: Path) -> Wanted:
+    """A film of 1,000 bytes with a former version of 800."""
+    former = tmp_path / "former"
+    former.write_bytes(b"f" * 800)
+    return Wanted(DIGEST, 1000, former)
+
+
+def _come(carrier: Carrier, wanted: Wanted, count: int) -> None:
+    path = carrier.staging / "incoming" / wanted.path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"n" * count)
+
+
+@pytest.mark.parametrize(("free", "basis"), [(10_000, b"n" * 300 + b"f" * 800), (0, b"f" * 800)])
+def test_a_basis_of_two_parts_is_made_where_there_is_room(
+    tmp_path: Path, wanted: Wanted, free: int, basis: bytes
+) -> None:
+    carrier = Carrier(tmp_path / "gate", free=lambda: free)
+    _come(carrier, wanted, 300)
+    carrier._make_basis(wanted)
+    made = carrier.staging / "basis" / wanted.path
+    assert made.read_bytes() == basis
+    assert made.samefile(tmp_path / "former") == (free == 0)
+
+
+def test_what_has_a_basis_is_written_anew(tmp_path: Path, wanted: Wanted) -> None:
+    carrier = Carrier(tmp_path / "gate")
+    plain = Wanted("cd" * 32, 1000, None)
+    for one in (wanted, plain):
+        _come(carrier, one, 300)
+    assert carrier.room(wanted) == 1000
+    assert carrier.room(plain) == 700
+
+
+def test_an_item_that_has_no_room_while_it_comes_holds_up_no_other() -> None:
+    large = Item("films", "a", "a", 300, (Piece("a" * 64, 1000, 300, delta=True, more=700),))
+    small = Item("films", "b", "b", 400, (Piece("b" * 64, 400, 400),))
+    made = plan([large, small], NOW, 1000.0, None, 900)
+    assert [item.id for item in made.order] == ["b"]
+    assert [item.id for item in made.no_room] == ["a"]
+    assert [item.id for item in plan([large], NOW, 1000.0, None, 1000).order] == ["a"]
