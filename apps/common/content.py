@@ -307,6 +307,8 @@ class DiskView(View):
     says: str
     """For the crew, in a sentence."""
     safe_to_remove: bool
+    tried_again: bool = False
+    """Whether it is, by itself, if it stays in: it broke off, and nothing is wrong with it."""
 
 
 class GateView(View):

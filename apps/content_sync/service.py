@@ -358,6 +358,7 @@ def _disk_view(port: _Port) -> DiskView:
         state=port.state,
         says=port.says,
         safe_to_remove=port.safe,
+        tried_again=port.retry_at is not None,
     )
 
 

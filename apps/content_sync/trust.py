@@ -196,7 +196,7 @@ class Trust:
             config=UpdaterConfig(targets_max_length=MAX_KIND),
             bootstrap=self._root,
         )
-        # There is no other way to tell it; tests/test_content_trust.py holds it to that.
+        # There is no other way to tell it; tests/content/test_tuf_attacks.py holds it to that.
         updater._trusted_set.reference_time = reference  # noqa: SLF001
         return updater
 

@@ -224,11 +224,13 @@ def disk_advice(disk: DiskView) -> str:
         "waits": _("Press Load to bring it on board."),
         "done": _("You can take it out."),
         "refused": _("Nothing of it was loaded. Take it out, and ask the ground for another one."),
-        "failed": _(
+        "failed": _("What was good is kept. Take it out, and ask the ground for another one."),
+    }
+    if disk.state == "failed" and disk.tried_again:
+        return _(
             "What was good is kept. Leave it in: it is tried again by itself. "
             "If that does not help, ask the ground for another one."
-        ),
-    }
+        )
     if disk.state == "waits" and not disk.safe_to_remove:
         return ""
     return words.get(disk.state, "")

@@ -248,6 +248,7 @@ class Store:
                     kind=head.kind,
                     records=0,
                     first_at=_time(min(record.at for record in records)),
+                    last_at=_time(max(record.at for record in records)),
                     taken_at=func.now(),
                 )
                 .on_conflict_do_nothing()
@@ -286,11 +287,15 @@ class Store:
             return {row.registration: row for row in connection.execute(select(Heard.__table__))}  # type: ignore[misc]
 
     def last_flights(self) -> dict[str, dict[str, int]]:
-        """How many records of each kind came of each aircraft's last flight."""
+        """How many records of each kind came of each aircraft's last flight.
+
+        By whole batches, of which a few records may be of before or after: to count each record
+        would take the page of a fleet minutes.
+        """
         query = (
             select(Taken.registration, Taken.kind, func.sum(Taken.records))
             .join(Heard, Heard.registration == Taken.registration)
-            .where(Taken.first_at.between(Heard.flight_from, Heard.flight_to))
+            .where(Taken.last_at >= Heard.flight_from, Taken.first_at <= Heard.flight_to)
             .group_by(Taken.registration, Taken.kind)
         )
         found: dict[str, dict[str, int]] = {}

@@ -50,7 +50,10 @@ class Asked(Base):
 
 
 class Taken(Base):
-    """A batch that was taken. `records` of it were new. `first_at`: its earliest record's time."""
+    """A batch that was taken. `records` of it were new.
+
+    `first_at` and `last_at`: the times of its earliest and its latest record.
+    """
 
     __tablename__ = "taken"
 
@@ -61,6 +64,7 @@ class Taken(Base):
     kind: Mapped[str] = mapped_column(String(32))
     records: Mapped[int] = mapped_column(Integer)
     first_at: Mapped[datetime] = mapped_column(_TIME)
+    last_at: Mapped[datetime] = mapped_column(_TIME)
     taken_at: Mapped[datetime] = mapped_column(_TIME)
 
 

@@ -30,8 +30,12 @@ def content_set(version: int, **changes: Any) -> SetView:
     return SetView(version=version, **(values | changes))
 
 
-def disk(state: Any = "done", *, safe: bool = True, port: str = "front") -> DiskView:
-    return DiskView(port=port, name=EVIL, state=state, says=EVIL, safe_to_remove=safe)
+def disk(
+    state: Any = "done", *, safe: bool = True, port: str = "front", again: bool = False
+) -> DiskView:
+    return DiskView(
+        port=port, name=EVIL, state=state, says=EVIL, safe_to_remove=safe, tried_again=again
+    )
 
 
 def content(*disks: DiskView, **changes: Any) -> ContentState:
@@ -135,6 +139,14 @@ def test_what_failed_says_what_to_do_and_why(web: CrewWeb, state: Any) -> None:
     assert texts.disk_advice(disk(state)) in page.replace("&#39;", "'")
     assert '<small lang="en">' in page
     assert 'hx-post="/content/disks/front/import"' in page
+
+
+def test_only_of_a_disk_that_is_tried_again_it_says_so(web: CrewWeb) -> None:
+    stays, goes = disk("failed", again=True), disk("failed")
+    for one, other in ((stays, goes), (goes, stays)):
+        page = card(live(content(one), Disks()), "front").replace("&#39;", "'")
+        assert texts.disk_advice(one) in page
+        assert texts.disk_advice(other) not in page
 
 
 def test_a_disk_is_imported_by_hand_only_when_that_makes_sense(web: CrewWeb) -> None:

@@ -148,11 +148,13 @@ def test_usage_of_the_last_flight_is_told(
     _put(client, batch(*(_sale(n) for n in (100, 250)), spool=uuid4()))
     sales = [_sale(n).model_copy(update={"at": hour_ago}) for n in (500, 250)]
     plays = [Play(media="film", seconds=n, at=hour_ago) for n in (60, 40)]
+    # It began at the gate, and ended in flight.
+    plays.append(Play(media="song", seconds=30, at=hour_ago - 3 * 3_600_000))
     assert _put(client, batch(*sales)) == (201, "")
     assert _put(client, batch(*plays)) == (201, "")
     assert _get(client, "/api/v1/fleet")["aircraft"][0]["last_flight"] == {
         "sale": 2,
-        "play": 2,
+        "play": 3,
     }
     detail = _get(client, "/api/v1/aircraft/EC-LAB")
     assert detail["sales"] == {"EUR": 750}
