@@ -66,6 +66,18 @@ def test_a_service_is_hardened(root: Path, unit: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_with_the_devices_of_screens_it_still_is(root: Path) -> None:
+    """What the role adds where there are any."""
+    unit = "ife-vlc_stream.service"
+    folder = root / "etc/systemd/system" / f"{unit}.d"
+    folder.mkdir()
+    shutil.copy(ROOT / "roles/vlc_stream/templates/screens.conf.j2", folder / "screens.conf")
+    done = _systemd_analyze(root, "security", "--offline=yes", f"--threshold={EXPOSURE}", unit)
+    shutil.rmtree(folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "PrivateDevices=" in done.stdout
+
+
 @pytest.mark.parametrize("unit", SERVICES)
 def test_a_service_adds_only_what_differs(unit: str) -> None:
     """Hardening is written once, in ife-.service.d."""
@@ -130,7 +142,8 @@ def test_devices_that_come_later_are_open_to_who_may_use_them() -> None:
     loaded |= {"ttyUSB": "usbserial", "ttyACM": "cdc_acm"}
     file = ROOT / "image/mkosi/mkosi.extra/usr/lib/modules-load.d/ife.conf"
     modules = {line for line in file.read_text().splitlines() if not line.startswith("#")}
-    text = "".join(path.read_text() for path in (ROOT / "units").rglob("*.service"))
+    files = [*(ROOT / "units").rglob("*.service"), *(ROOT / "roles").glob("*/templates/*.conf.j2")]
+    text = "".join(path.read_text() for path in files)
     kinds = set(re.findall(r"^DeviceAllow=(?:char|block)-(\S+) r", text, re.MULTILINE))
     assert {loaded[kind] for kind in kinds} - {None} == modules
 
