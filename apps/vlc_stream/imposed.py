@@ -48,6 +48,9 @@ _ALL = Selector(all=True)
 TOO_MANY = 429
 """HTTP's status (RFC 6585)."""
 
+DISK_TIMEOUT = 5.0
+"""Seconds that an order waits for the disk, before it goes without being noted."""
+
 SAVE_EVERY = 1.0
 """Seconds between two notes of where a video is."""
 
@@ -122,6 +125,10 @@ class ImposedVideos:
         self._closing = False
         self._back_off = BackOff(0.5, 10.0)
         self._teller = threading.Thread(target=self._tell_until_closed, name="seats", daemon=True)
+        self._writing = threading.Lock()
+        """Held while the file is written, so that what was noted last is what stays."""
+        self._note = threading.Event()
+        self._noter = threading.Thread(target=self._note_until_closed, name="notes", daemon=True)
         self._on, self._letting_go = self._load()
         self._untold: set[MediaId] = set()
         if self._letting_go:
@@ -134,12 +141,15 @@ class ImposedVideos:
         with self._lock:
             self._show_on_screens()
         self._teller.start()
+        self._noter.start()
 
     def close(self) -> None:
         """Tell nobody any more; what is on is kept."""
         self._closing = True
         self._wake.set()
+        self._note.set()
         self._teller.join(timeout=5)
+        self._noter.join(timeout=5)
 
     # -- what the crew say --------------------------------------------------------------------
 
@@ -223,7 +233,7 @@ class ImposedVideos:
             if report.state != "ended":
                 return
             self._end(report.id, report.trouble)
-        self._save()
+        self._note.set()
         self._on_change()
 
     def process_is_new(self) -> None:
@@ -242,9 +252,8 @@ class ImposedVideos:
                     self._waiting.discard(video)
                     self._start(video)
                     self._show_on_screens()
-            save = bool(self._on) and time.monotonic() - self._saved > SAVE_EVERY
-        if save:
-            self._save(sync=False)
+            if self._on and time.monotonic() - self._saved > SAVE_EVERY:
+                self._note.set()
 
     @property
     def letting_go(self) -> bool:
@@ -467,18 +476,31 @@ class ImposedVideos:
         ]
         return on, (*kept.letting_go, *over)
 
+    def _note_until_closed(self) -> None:
+        """Write what nobody waits for: who watches the channels must not wait for a disk."""
+        while not self._closing:
+            self._note.wait()
+            self._note.clear()
+            self._save(sync=False)
+
     def _save(self, sync: bool = True) -> None:
-        with self._lock:
-            self._saved = time.monotonic()
-            on = {
-                video: entry.model_copy(update={"position": round(self._position(video), 3)})
-                for video, entry in self._on.items()
-            }
-            kept = _Kept(boot_id=self._boot_id, on=on, letting_go=self._letting_go[-100:])
-            try:
-                write_whole(self._path, kept.model_dump_json().encode(), sync=sync)
-            except OSError as error:
-                log.warning("what is imposed cannot be noted", extra={"why": str(error)})
+        if not self._writing.acquire(timeout=DISK_TIMEOUT):
+            log.warning("what is imposed cannot be noted", extra={"why": "the disk hangs"})
+            return
+        try:
+            with self._lock:
+                self._saved = time.monotonic()
+                on = {
+                    video: entry.model_copy(update={"position": round(self._position(video), 3)})
+                    for video, entry in self._on.items()
+                }
+                letting_go = self._letting_go[-100:]
+            kept = _Kept(boot_id=self._boot_id, on=on, letting_go=letting_go)
+            write_whole(self._path, kept.model_dump_json().encode(), sync=sync)
+        except OSError as error:
+            log.warning("what is imposed cannot be noted", extra={"why": str(error)})
+        finally:
+            self._writing.release()
 
 
 def _without(selector: Selector, others: Iterable[Selector]) -> Selector:

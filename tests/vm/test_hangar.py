@@ -78,7 +78,7 @@ def _packages() -> list[str]:
         name: yaml.load(ROOT / f"roles/{name}/vars/main.yml") for name in ("hangar", "postgresql")
     }
     packages = [package for name, told in roles.items() for package in told[f"{name}_packages"]]
-    return ["python3", *packages]
+    return ["python3", "python3-apt", *packages]
 
 
 def _tree(folder: Path) -> Path:

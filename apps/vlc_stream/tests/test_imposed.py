@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socketserver
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from ipaddress import IPv4Address
@@ -131,6 +132,33 @@ def test_the_screens_of_a_video_that_was_on_show_it_from_the_start(
     kept.write_text(text.replace('"screens": false', '"screens": true', 1))
     begin(tmp_path, "boarding", "safety", screens=told.append).close()
     assert told == [True]
+
+
+@pytest.mark.usefixtures("kept")
+def test_a_disk_that_hangs_holds_up_nobody_who_watches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs, goes_on = threading.Event(), threading.Event()
+
+    def write(*_: object, **__: object) -> None:
+        hangs.set()
+        goes_on.wait(30)
+
+    monkeypatch.setattr("apps.vlc_stream.imposed.write_whole", write)
+    imposed = begin(tmp_path, "boarding", "safety")
+    try:
+        imposed._saved = 0.0
+        imposed.tend()
+        assert hangs.wait(5)
+        began = time.monotonic()
+        for _ in range(20):
+            imposed._saved = 0.0
+            imposed.tend()
+            assert len(imposed.views()) == 2
+        assert time.monotonic() - began < 1.0
+    finally:
+        goes_on.set()
+        imposed.close()
 
 
 @pytest.mark.usefixtures("kept")
