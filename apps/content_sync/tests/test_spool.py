@@ -351,3 +351,31 @@ def test_without_postgresql_a_spool_says_so(postgres: PostgresServer) -> None:
     with pytest.raises(SpoolError, match="nothing"):
         spool.seal()
     spool.close()
+
+
+def test_an_outbox_that_nobody_empties_keeps_the_newest_and_all_that_must_not_be_lost(
+    ready: Spool, url: str
+) -> None:
+    """By who may only add to it."""
+    _append(url, _sale(), Play(media="film", seconds=60))
+    with psycopg.connect(url.replace("+psycopg", "")) as connection:
+        connection.execute(
+            "INSERT INTO usage_outbox (kind, line) "
+            "SELECT 'play', '{}' FROM generate_series(1, 1020000)"
+        )
+    _append(url, Play(media="song", seconds=60))
+    depth = ready.depth()
+    assert depth.dropped == 20_002
+    assert depth.records == 1_000_001
+    with psycopg.connect(url.replace("+psycopg", "")) as connection:
+        oldest = connection.execute("SELECT kind FROM usage_outbox ORDER BY seq LIMIT 2").fetchall()
+    assert oldest == [("sale",), ("play",)]
+
+
+def test_the_bound_leaves_alone_what_must_not_be_lost(ready: Spool, url: str) -> None:
+    with psycopg.connect(url.replace("+psycopg", "")) as connection:
+        (source,) = connection.execute(
+            "SELECT prosrc FROM pg_proc WHERE proname = 'usage_outbox_bound'"
+        ).fetchone() or ("",)
+    for kind in usage.KINDS.values():
+        assert (f"'{kind.kind}'" in source) == (kind.priority is None), kind.kind
