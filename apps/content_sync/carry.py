@@ -21,12 +21,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import re
 import shlex
 import shutil
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -46,6 +48,10 @@ logging.getLogger("sh").setLevel(logging.WARNING)
 CONNECT_TIMEOUT = 15
 ALIVE_EVERY, ALIVE_TRIES = 5, 3
 """Seconds: for a connection to come up, and the silence after which one is dead."""
+
+METADATA_WITHIN = 300.0
+"""Seconds for a round of metadata, all of it less than a newspaper: a Hangar that gives a byte now
+and then must not take up the whole stop without a word."""
 
 STALLED_AFTER = 60
 """Seconds without a byte after which rsync gives up: a poor link stands still for some."""
@@ -289,7 +295,8 @@ class Carrier:
             CarryError: they did not come.
         """
         paths = [f"{METADATA}/{name}" for name in names]
-        self._rsync(line, paths, self.staging, [*COMPRESS, "--ignore-missing-args"], MAX_KIND)
+        options = [*COMPRESS, "--ignore-missing-args"]
+        self._rsync(line, paths, self.staging, options, MAX_KIND, METADATA_WITHIN)
 
     # -- objects ----------------------------------------------------------------------------
 
@@ -420,8 +427,13 @@ class Carrier:
         into: Path,
         options: Sequence[str],
         largest: int,
+        within: float = math.inf,
     ) -> None:
-        """Bring files by their exact names; none can become larger than `largest`."""
+        """Bring files by their exact names; none can become larger than `largest`.
+
+        Raises:
+            CarryError: they did not come, or not `within` so many seconds.
+        """
         bandwidth = line.bandwidth
         if bandwidth is not None:
             options = [*options, f"--bwlimit={max(1, int(bandwidth * SSH_SHARE / 8 / 1024))}"]
@@ -441,9 +453,12 @@ class Carrier:
             done=self._woken,
             text="\0".join(paths),
         )
+        ends = time.monotonic() + within
+        is_late = False
         try:
-            while line.is_up and not self._woken.wait(LOOK_EVERY):
+            while line.is_up and not is_late and not self._woken.wait(LOOK_EVERY):
                 self._progress()
+                is_late = time.monotonic() > ends
         finally:
             if self._stop.is_set():
                 # Before rsync, which takes a moment to end: a link may be back by then, and what
@@ -454,6 +469,8 @@ class Carrier:
                 _no_folder(into / path)
         if self._stop.is_set():
             raise StoppedError("stopped")
+        if is_late:
+            raise LinkError("what is new does not come to its end: the line or the Hangar crawls")
         if not line.is_up:
             raise LinkError("the line is gone")
         if code not in (0, *_SOME_ARE_MISSING):

@@ -252,6 +252,24 @@ def test_wrong_bytes_are_made_right_without_fetching_them_anew(
     assert world.carried() - before < LOST
 
 
+def test_metadata_that_do_not_come_to_their_end_are_told(
+    world: World, carrier: Carrier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though there always comes something."""
+    monkeypatch.setattr("apps.content_sync.carry.METADATA_WITHIN", 2.0)
+    world.set(POOR)
+    (world.repository / "metadata").mkdir(exist_ok=True)
+    (world.repository / "metadata/1.news.json").write_bytes(RANDOM.randbytes(6 * MEGABYTE))
+
+    def look() -> None:
+        with Line(world.account(), world.folder) as line:
+            carrier.fetch_metadata(line, ["1.news.json"])
+
+    with pytest.raises(LinkError, match="crawls"):
+        world.aircraft.start(look).result(timeout=30)
+    assert list((carrier.staging / "metadata").iterdir()) == []
+
+
 def test_no_more_bandwidth_than_configured(world: World, carrier: Carrier) -> None:
     world.set(Order(rate=100e6, delay=0.005))
     wanted = world.put(RANDOM.randbytes(MEGABYTE))
