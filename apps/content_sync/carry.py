@@ -222,9 +222,10 @@ class Line:
     def cut(self) -> None:
         """End it at once, also while it is made: nothing more is to come over it."""
         self._is_cut = True
-        if self._master is not None:
+        master = self._master
+        if master is not None:
             with contextlib.suppress(ProcessLookupError):
-                self._master.signal_group(signal.SIGKILL)
+                master.signal_group(signal.SIGKILL)
 
 
 class Carrier:
@@ -250,6 +251,8 @@ class Carrier:
         self._progress = progress
         self._stop = threading.Event()
         self._line: Line | None = None
+        self._under_way: set[str] = set()
+        """Paths of what is being fetched."""
         self._woken = threading.Event()
         for folder in (METADATA, OBJECTS, "incoming", "partial", "basis"):
             (staging / folder).mkdir(parents=True, exist_ok=True)
@@ -309,10 +312,15 @@ class Carrier:
         )
 
     def room(self, wanted: Wanted) -> int:
-        """Bytes of the disk that it takes while it comes: what has a basis is written anew."""
-        if self.is_delta(wanted):
+        """Bytes of the disk that it takes until it is there: what has a basis is written anew."""
+        if self.is_delta(wanted) and wanted.path not in self._under_way:
             return wanted.length
         return max(0, wanted.length - _length(self._incoming / wanted.path))
+
+    def start_over(self, wanted: Wanted) -> None:
+        """Forget what has come of it, which takes room that all of it needs."""
+        for folder in (self._incoming, self._partial, self._basis):
+            (folder / wanted.path).unlink(missing_ok=True)
 
     def is_whole(self, wanted: Wanted) -> bool:
         """Whether all of it is in `objects`."""
@@ -355,10 +363,12 @@ class Carrier:
         for wanted in batch:
             if is_delta or _length(self._incoming / wanted.path) > wanted.length:
                 (self._incoming / wanted.path).unlink(missing_ok=True)
+        paths = [wanted.path for wanted in batch]
+        self._under_way = set(paths)
         try:
-            paths = [wanted.path for wanted in batch]
             self._rsync(line, paths, self._incoming, options, largest)
         finally:
+            self._under_way = set()
             whole = [wanted.digest for wanted in batch if self._adopt(wanted)]
         return whole
 

@@ -37,6 +37,7 @@ from apps.content_sync.source import (
     Source,
     TooSlowError,
 )
+from apps.content_sync.spool import bound_what_is_left
 from apps.content_sync.store import Store, StoreError
 from apps.content_sync.trust import Offer, RefusedError, Trust
 from apps.content_sync.worker import JobFailed, Tell, Worker
@@ -107,6 +108,7 @@ class ContentSync:
         self._ports: dict[str, _Port] = {}
         self._wake = threading.Event()
         self._closing = False
+        self._closed = threading.Event()
         self._published: ContentState | None = None
         self._ticker = threading.Thread(target=self._tick_until_closed, name="tick", daemon=True)
         self.health = Health("content_sync")
@@ -126,11 +128,19 @@ class ContentSync:
         Followed(self._bus, disks.TOPIC, Disks, on_value=self._disks_are)
         if self.ground:
             self.ground.start()
+        else:
+            threading.Thread(
+                target=bound_what_is_left,
+                args=(self.settings.usage_database_url, self._closed),
+                name="outbox",
+                daemon=True,
+            ).start()
         log.info("content_sync is up")
 
     def close(self) -> None:
         """Stop; what is under way goes on behind where it was, at the next start."""
         self._closing = True
+        self._closed.set()
         self._wake.set()
         self.worker.close()
         if self.ground:

@@ -8,6 +8,7 @@ has acknowledged it. See docs/decisions/0018-usage-exactly-once.md.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from sqlalchemy import Connection, Engine, Row, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from apps.common import gate, migrations, usage
+from apps.common.backoff import BackOff
 from apps.common.outbox import connect
 from apps.common.usage import BatchHead, RecordError
 
@@ -31,6 +33,8 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 CHUNK = usage.MAX_RECORDS
 """Records that are sealed in one transaction."""
+
+RETRY_FIRST, RETRY_MAX = 1.0, 60.0
 
 # The tables are in migrations/versions/0001_usage.py.
 _LOCK = text("SELECT id, next_number FROM usage_spool FOR UPDATE")
@@ -66,6 +70,27 @@ _REFUSED = text("SELECT count(*), min(refused) FROM usage_batch WHERE refused IS
 
 BY_WORTH = tuple(usage.KINDS)
 """The kinds of records in the order in which they are handed over."""
+
+
+def bound_what_is_left(database_url: str, closing: threading.Event) -> None:
+    """Where there is no Hangar any more: have the outbox that is left bound (migrations 0002).
+
+    Returns once that is so, or there is none; PostgreSQL is waited for until `closing`.
+    """
+    engine = connect(database_url, "ife-content_sync")
+    back_off = BackOff(RETRY_FIRST, RETRY_MAX)
+    while not closing.is_set():
+        try:
+            with engine.begin() as connection:
+                if connection.scalar(text("SELECT to_regclass('usage_outbox')")) is not None:
+                    migrations.upgrade(connection, MIGRATIONS)
+            break
+        except SQLAlchemyError as error:
+            log.warning(
+                "the outbox is not bound yet", extra={"error": str(error.__cause__ or error)}
+            )
+            closing.wait(back_off.delay())
+    engine.dispose()
 
 
 class SpoolError(OSError):

@@ -373,11 +373,18 @@ class Turnaround:
 
     def _make_room(self, offer: Offer) -> None:
         """See that all has room; where it has not, what has is brought."""
-        sizes = sorted(coming.size for coming in self._coming)
+        sizes = sorted(self._item(coming).room for coming in self._coming)
         room = self._board.store.room_for(offer)
         # For what cannot come nothing has to go.
         needed = max(total for total in (0, *itertools.accumulate(sizes)) if total <= room)
         self._board.make_room(needed, offer)
+        free = self._board.store.free()
+        for coming in self._coming:
+            lacks = self._item(coming).room - free
+            for wanted in coming.objects.values():
+                # It is made anew of its former version, for which there is room without this.
+                if self._carrier.is_delta(wanted) and 0 < lacks <= self._carrier.has(wanted):
+                    self._carrier.start_over(wanted)
 
     # -- bring it ---------------------------------------------------------------------------
 

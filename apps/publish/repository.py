@@ -427,7 +427,10 @@ class Repository:
             or self._waiting("snapshot")
             or not self._is_trusted("snapshot")
             # The timestamp would not be good for its time.
-            or self._load("snapshot").signed.expires < self._expiry("timestamp")
+            or (
+                self._load("snapshot").signed.expires < self._expiry("timestamp")
+                and self._signers("snapshot")
+            )
             or meta != self._load("snapshot").signed.meta
         ):
             version += 1

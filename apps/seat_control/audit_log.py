@@ -103,20 +103,24 @@ class AuditLog:
                 connection.exec_driver_sql("SELECT 1")
                 for row in rows:
                     self._write_one(connection, row)
-                self._prune(connection, len(rows))
         except SQLAlchemyError as error:
             raise OSError(str(error.__cause__ or error)) from error
+        self._prune(len(rows))
 
     def close(self) -> None:
         """Hang up."""
         self._engine.dispose()
 
-    def _prune(self, connection: Connection, written: int) -> None:
+    def _prune(self, written: int) -> None:
         """Remove what is too old, if it is time to. A few at once, for writing must not wait."""
         if written and self._until_pruned <= 0:
-            bounds = {"kept": KEPT, "at_once": 2 * PRUNE_EVERY}
-            connection.execute(_PRUNE, {"registration": self._registration, **bounds})
             self._until_pruned = PRUNE_EVERY
+            bounds = {"kept": KEPT, "at_once": 2 * PRUNE_EVERY}
+            try:
+                with self._engine.begin() as connection:
+                    connection.execute(_PRUNE, {"registration": self._registration, **bounds})
+            except SQLAlchemyError as error:
+                log.warning("old commands stay", extra={"why": str(error.__cause__ or error)})
         self._until_pruned -= written
 
     def _write_one(self, connection: Connection, row: AuditRow) -> None:

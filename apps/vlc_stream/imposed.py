@@ -125,9 +125,10 @@ class ImposedVideos:
         self._closing = False
         self._back_off = BackOff(0.5, 10.0)
         self._teller = threading.Thread(target=self._tell_until_closed, name="seats", daemon=True)
-        self._writing = threading.Lock()
-        """Held while the file is written, so that what was noted last is what stays."""
-        self._note = threading.Event()
+        self._notes = threading.Condition()
+        self._asked = self._noted = 0
+        """How often a note was asked for, and which of these it is that is written down."""
+        self._sync = False
         self._noter = threading.Thread(target=self._note_until_closed, name="notes", daemon=True)
         self._on, self._letting_go = self._load()
         self._untold: set[MediaId] = set()
@@ -137,9 +138,7 @@ class ImposedVideos:
         """Videos that go on as soon as their file was looked at."""
 
     def start(self) -> None:
-        """Begin to tell seats what they were not told yet. The screens show what is on at once."""
-        with self._lock:
-            self._show_on_screens()
+        """Begin to tell seats what they were not told yet."""
         self._teller.start()
         self._noter.start()
 
@@ -147,7 +146,7 @@ class ImposedVideos:
         """Tell nobody any more; what is on is kept."""
         self._closing = True
         self._wake.set()
-        self._note.set()
+        self._note()
         self._teller.join(timeout=5)
         self._noter.join(timeout=5)
 
@@ -233,8 +232,13 @@ class ImposedVideos:
             if report.state != "ended":
                 return
             self._end(report.id, report.trouble)
-        self._note.set()
+        self._note()
         self._on_change()
+
+    def show_on_screens(self) -> None:
+        """Tell the screens whether one is on that they show: at the start, before they are told."""
+        with self._lock:
+            self._show_on_screens()
 
     def process_is_new(self) -> None:
         """The pacer was started anew: what is on goes on where it was."""
@@ -253,7 +257,7 @@ class ImposedVideos:
                     self._start(video)
                     self._show_on_screens()
             if self._on and time.monotonic() - self._saved > SAVE_EVERY:
-                self._note.set()
+                self._note()
 
     @property
     def letting_go(self) -> bool:
@@ -476,31 +480,46 @@ class ImposedVideos:
         ]
         return on, (*kept.letting_go, *over)
 
-    def _note_until_closed(self) -> None:
-        """Write what nobody waits for: who watches the channels must not wait for a disk."""
-        while not self._closing:
-            self._note.wait()
-            self._note.clear()
-            self._save(sync=False)
+    def _note(self, sync: bool = False) -> int:
+        """Have what is on written down, soon; who watches the channels waits for no disk."""
+        with self._notes:
+            self._asked += 1
+            self._sync |= sync
+            self._notes.notify_all()
+            return self._asked
 
-    def _save(self, sync: bool = True) -> None:
-        if not self._writing.acquire(timeout=DISK_TIMEOUT):
-            log.warning("what is imposed cannot be noted", extra={"why": "the disk hangs"})
-            return
+    def _save(self) -> None:
+        """Have it written down now: an order is to last. A disk that hangs is not waited for."""
+        mine = self._note(sync=True)
+        with self._notes:
+            if not self._notes.wait_for(lambda: self._noted >= mine, DISK_TIMEOUT):
+                log.warning("what is imposed cannot be noted", extra={"why": "the disk hangs"})
+
+    def _note_until_closed(self) -> None:
+        while True:
+            with self._notes:
+                self._notes.wait_for(lambda: self._asked > self._noted)
+                asked, sync, self._sync = self._asked, self._sync, False
+            self._write(sync)
+            with self._notes:
+                self._noted = asked
+                self._notes.notify_all()
+                if self._closing and self._asked == asked:
+                    return
+
+    def _write(self, sync: bool) -> None:
+        with self._lock:
+            self._saved = time.monotonic()
+            on = {
+                video: entry.model_copy(update={"position": round(self._position(video), 3)})
+                for video, entry in self._on.items()
+            }
+            letting_go = self._letting_go[-100:]
+        kept = _Kept(boot_id=self._boot_id, on=on, letting_go=letting_go)
         try:
-            with self._lock:
-                self._saved = time.monotonic()
-                on = {
-                    video: entry.model_copy(update={"position": round(self._position(video), 3)})
-                    for video, entry in self._on.items()
-                }
-                letting_go = self._letting_go[-100:]
-            kept = _Kept(boot_id=self._boot_id, on=on, letting_go=letting_go)
             write_whole(self._path, kept.model_dump_json().encode(), sync=sync)
         except OSError as error:
             log.warning("what is imposed cannot be noted", extra={"why": str(error)})
-        finally:
-            self._writing.release()
 
 
 def _without(selector: Selector, others: Iterable[Selector]) -> Selector:

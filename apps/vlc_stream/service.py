@@ -49,6 +49,9 @@ log = logging.getLogger(__name__)
 CHANNELS_A_PROCESS = 12
 """A crash costs so many; fewer a process take more memory each."""
 
+KNOWS_WITHIN = 3.0
+"""Seconds after the start within which the PA has told whether there is a decompression."""
+
 TICK = 0.1
 """Seconds between two looks at everything."""
 
@@ -112,6 +115,8 @@ class VlcStream:
         self._published: dict[str, BaseModel] = {}
         self._publish_at = 0.0
         self._ticked = time.monotonic()
+        self._knows_by = self._ticked + KNOWS_WITHIN
+        self._screens_told = False
         self._closing = False
         self._ticker = threading.Thread(target=self._tick_until_closed, name="tick", daemon=True)
         self._fronts: list[Front] = []
@@ -124,9 +129,7 @@ class VlcStream:
         self._pa = Followed(self._bus, pa.TOPIC, pa.PaState, pa.STATE_GOOD_FOR)
         self._open_fronts()
         self.library.start()
-        # First, or screens on which a video was shown would be stowed, and deployed again.
         self.imposed.start()
-        self.screens.start()
         self._ticker.start()
         log.info("vlc_stream is up", extra={"channels": len(self._channels)})
 
@@ -313,6 +316,11 @@ class VlcStream:
         # As long as nobody knows, the screens stay as they are.
         if value is not None:
             self.screens.lock(value.decompression)
+        if not self._screens_told and (value is not None or time.monotonic() > self._knows_by):
+            # Not before: they would be stowed and deployed again, or deployed in a decompression.
+            self._screens_told = True
+            self.imposed.show_on_screens()
+            self.screens.start()
         self.screens.tend()
         self._ticked = time.monotonic()
         if self._ticked >= self._publish_at:

@@ -46,6 +46,10 @@ def test_what_has_a_basis_is_written_anew(tmp_path: Path, wanted: Wanted) -> Non
         _come(carrier, one, 300)
     assert carrier.room(wanted) == 1000
     assert carrier.room(plain) == 700
+    carrier._under_way = {wanted.path}
+    assert carrier.room(wanted) == 700
+    carrier.start_over(wanted)
+    assert (carrier.has(wanted), carrier.has(plain)) == (0, 300)
 
 
 def test_an_item_that_has_no_room_while_it_comes_holds_up_no_other() -> None:

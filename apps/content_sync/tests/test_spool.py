@@ -365,8 +365,8 @@ def test_an_outbox_that_nobody_empties_keeps_the_newest_and_all_that_must_not_be
         )
     _append(url, Play(media="song", seconds=60))
     depth = ready.depth()
-    assert depth.dropped == 20_002
-    assert depth.records == 1_000_001
+    assert depth.dropped == 20_001
+    assert depth.records == 1_000_002
     with psycopg.connect(url.replace("+psycopg", "")) as connection:
         oldest = connection.execute("SELECT kind FROM usage_outbox ORDER BY seq LIMIT 2").fetchall()
     assert oldest == [("sale",), ("play",)]
@@ -379,3 +379,24 @@ def test_the_bound_leaves_alone_what_must_not_be_lost(ready: Spool, url: str) ->
         ).fetchone() or ("",)
     for kind in usage.KINDS.values():
         assert (f"'{kind.kind}'" in source) == (kind.priority is None), kind.kind
+
+
+def test_an_outbox_that_an_earlier_hangar_left_is_bound(ready: Spool, url: str) -> None:
+    ready.depth()
+    with psycopg.connect(url.replace("+psycopg", "")) as connection:
+        connection.execute("DROP TRIGGER bound ON usage_outbox")
+        connection.execute("DROP FUNCTION usage_outbox_bound")
+        connection.execute("DROP INDEX usage_outbox_may_go")
+        connection.execute("UPDATE content_sync_alembic_version SET version_num = '0001'")
+    spool_module.bound_what_is_left(url, threading.Event())
+    with psycopg.connect(url.replace("+psycopg", "")) as connection:
+        found = connection.execute("SELECT tgname FROM pg_trigger WHERE tgname = 'bound'")
+        assert found.fetchall() == [("bound",)]
+
+
+def test_where_there_was_never_a_hangar_nothing_is_made(postgres: PostgresServer) -> None:
+    url = postgres.url(postgres.create(OWNER), OWNER)
+    spool_module.bound_what_is_left(url, threading.Event())
+    with psycopg.connect(url.replace("+psycopg", "")) as connection:
+        found = connection.execute("SELECT to_regclass('usage_outbox')").fetchone()
+        assert found == (None,)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from apps.common.calls import SeatControl
-from apps.common.channels import ImposedVideo, ImposeRequest
+from apps.common.channels import ImposedControl, ImposedVideo, ImposeRequest
 from apps.common.testing import wait_until
 from apps.vlc_stream import ts
 from apps.vlc_stream.imposed import FILE, ImposedVideos
@@ -127,10 +127,14 @@ def test_the_screens_of_a_video_that_was_on_show_it_from_the_start(
     """It goes on only once its file was looked at: meanwhile they would be stowed."""
     told: list[bool] = []
     text = kept.read_text()
-    begin(tmp_path, "boarding", "safety", screens=told.append).close()
+    imposed = begin(tmp_path, "boarding", "safety", screens=told.append)
+    imposed.show_on_screens()
+    imposed.close()
     assert told == []
     kept.write_text(text.replace('"screens": false', '"screens": true', 1))
-    begin(tmp_path, "boarding", "safety", screens=told.append).close()
+    imposed = begin(tmp_path, "boarding", "safety", screens=told.append)
+    imposed.show_on_screens()
+    imposed.close()
     assert told == [True]
 
 
@@ -156,6 +160,10 @@ def test_a_disk_that_hangs_holds_up_nobody_who_watches(
             imposed.tend()
             assert len(imposed.views()) == 2
         assert time.monotonic() - began < 1.0
+        monkeypatch.setattr("apps.vlc_stream.imposed.DISK_TIMEOUT", 0.2)
+        stop = ImposedControl(action="stop")
+        assert imposed.control("boarding", stop).state == "idle"
+        goes_on.set()
     finally:
         goes_on.set()
         imposed.close()

@@ -8,7 +8,7 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Add the column; of batches that are there the records tell."""
+    """Add the column; batches that are there count as they did."""
     op.add_column("taken", sa.Column("last_at", sa.DateTime(timezone=True)))
     op.execute("UPDATE taken SET last_at = first_at")
     op.alter_column("taken", "last_at", nullable=False)
