@@ -107,8 +107,7 @@ class ContentSync:
         self._lock = threading.RLock()
         self._ports: dict[str, _Port] = {}
         self._wake = threading.Event()
-        self._closing = False
-        self._closed = threading.Event()
+        self._closing = threading.Event()
         self._published: ContentState | None = None
         self._ticker = threading.Thread(target=self._tick_until_closed, name="tick", daemon=True)
         self.health = Health("content_sync")
@@ -131,7 +130,7 @@ class ContentSync:
         else:
             threading.Thread(
                 target=bound_what_is_left,
-                args=(self.settings.usage_database_url, self._closed),
+                args=(self.settings.usage_database_url, self._closing),
                 name="outbox",
                 daemon=True,
             ).start()
@@ -139,8 +138,7 @@ class ContentSync:
 
     def close(self) -> None:
         """Stop; what is under way goes on behind where it was, at the next start."""
-        self._closing = True
-        self._closed.set()
+        self._closing.set()
         self._wake.set()
         self.worker.close()
         if self.ground:
@@ -337,7 +335,7 @@ class ContentSync:
         return self.worker.trouble or (freshness.says if freshness.state == "expired" else None)
 
     def _tick_until_closed(self) -> None:
-        while not self._closing:
+        while not self._closing.is_set():
             self._wake.wait(TICK)
             self._wake.clear()
             try:

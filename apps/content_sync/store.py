@@ -311,19 +311,17 @@ class Store:
         """
         with self._lock:
             current = self.current
-            gone = (
-                {name for name, file in current.files.items() if not self.has(file.digest)}
-                if current
-                else set()
-            )
-            if current is None or not gone:
+            if current is None or (left := self._on_board(current)) == current:
                 return
             if trusted and trusted.version == current.version:
-                self.switch(self.compose(trusted, list(current.kinds)))
-                return
-            files = {name: file for name, file in current.files.items() if name not in gone}
-            missing = current.missing + len(gone)
-            self.switch(current.model_copy(update={"files": files, "missing": missing}))
+                left = self.compose(trusted, list(current.kinds))
+            self.switch(left)
+
+    def _on_board(self, content: ContentSet) -> ContentSet:
+        """A set without the files that are not on board."""
+        files = {name: file for name, file in content.files.items() if self.has(file.digest)}
+        missing = content.missing + len(content.files) - len(files)
+        return content.model_copy(update={"files": files, "missing": missing})
 
     def _here(self, offered: OfferedKind) -> dict[TargetName, SetFile]:
         catalogue = target_name(offered.catalogue.kind, CATALOGUE)
@@ -365,12 +363,8 @@ class Store:
                 # A set that grows does not push out the one before it.
                 grows = current[1].content.version == content.version
                 former = current[1].former if grows else current[0]
-            name = self._spare()[0]
-            shutil.rmtree(self._slots / name, ignore_errors=True)
-            self._build(self._slots / name, content)
-            self._write_slot(name, Slot(former=former, content=content))
-            sync(self._slots)
-            point(self.folder / CURRENT, f"slots/{name}")
+            name = self._build(content)
+            self._show(name, Slot(former=former, content=content))
         log.info("a set is in force", extra={"set": content.version, "missing": content.missing})
 
     def rollback(self) -> ContentSet:
@@ -387,15 +381,9 @@ class Store:
             name, content = former[0], former[1].content
             if not self._is_sound(name, content):
                 # It has names of objects that were damaged, and have been removed since.
-                here = {path: file for path, file in content.files.items() if self.has(file.digest)}
-                missing = content.missing + len(content.files) - len(here)
-                content = content.model_copy(update={"files": here, "missing": missing})
-                name = self._spare()[0]
-                shutil.rmtree(self._slots / name, ignore_errors=True)
-                self._build(self._slots / name, content)
-            self._write_slot(name, Slot(former=current[0], content=content))
-            sync(self._slots)
-            point(self.folder / CURRENT, f"slots/{name}")
+                content = self._on_board(content)
+                name = self._build(content)
+            self._show(name, Slot(former=current[0], content=content))
         log.warning(
             "went back to the former set",
             extra={"set": content.version, "from": current[1].content.version},
@@ -412,13 +400,24 @@ class Store:
         except FileNotFoundError:
             return False
 
-    def _build(self, slot: Path, content: ContentSet) -> None:
+    def _build(self, content: ContentSet) -> SlotName:
+        """Make the names of a set in a slot that nobody is shown."""
+        spare = self._spare()[0]
+        slot = self._slots / spare
+        shutil.rmtree(slot, ignore_errors=True)
         for kind in content.kinds:
             (slot / kind).mkdir(parents=True)
         for name, file in content.files.items():
             _link(self.object(file.digest), slot / name)
         for kind in content.kinds:
             sync(slot / kind)
+        return spare
+
+    def _show(self, name: SlotName, slot: Slot) -> None:
+        """Put in force what is in a slot."""
+        self._write_slot(name, slot)
+        sync(self._slots)
+        point(self.folder / CURRENT, f"slots/{name}")
 
     def _write_slot(self, name: SlotName, slot: Slot) -> None:
         (self._slots / name).mkdir(exist_ok=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from apps.player.platform import READING_LIGHT
+from tests.roles.helpers import render
 
 ROOT = Path(__file__).parents[2]
 UNITS = sorted(path.name for path in (ROOT / "units").iterdir() if path.is_file())
@@ -71,7 +72,7 @@ def test_with_the_devices_of_screens_it_still_is(root: Path) -> None:
     unit = "ife-vlc_stream.service"
     folder = root / "etc/systemd/system" / f"{unit}.d"
     folder.mkdir()
-    shutil.copy(ROOT / "roles/vlc_stream/templates/screens.conf.j2", folder / "screens.conf")
+    render(folder, "vlc_stream", "screens.conf.j2", vlc_stream_screens=[{"name": "f1"}])
     done = _systemd_analyze(root, "security", "--offline=yes", f"--threshold={EXPOSURE}", unit)
     shutil.rmtree(folder)
     assert done.returncode == 0, done.stdout + done.stderr

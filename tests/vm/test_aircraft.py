@@ -231,6 +231,12 @@ def test_what_is_killed_comes_back(aircraft: VM, unit: str) -> None:
     aircraft.run(f"until systemctl is-active --quiet {unit}; do sleep 0.2; done", timeout=60)
 
 
+def _reboot(vm: VM) -> None:
+    vm.run("systemctl reboot", check=False)
+    wait_until(lambda: not vm.files.ssh_control.exists(), "it goes down", RUN_TIMEOUT)
+    vm.wait_for_ssh()
+
+
 def test_an_app_that_hangs_is_started_again(aircraft: VM) -> None:
     """It stops telling systemd that it works; its unit's watchdog ends it (`WatchdogSec=`)."""
     unit = "ife-usb_lockdown"
@@ -250,9 +256,8 @@ def test_with_an_app_that_does_not_start_the_others_do(
     vm = new_vm(Machine(provisioned.disk, networks=NETWORKS, direct=True))
     vm.boot()
     vm.wait_for_ssh()
-    vm.run("echo IFE_LOG_LEVEL=nonsense >>/etc/ife/vlc_stream.env && systemctl reboot", check=False)
-    wait_until(lambda: not vm.files.ssh_control.exists(), "it goes down", RUN_TIMEOUT)
-    vm.wait_for_ssh()
+    vm.run("echo IFE_LOG_LEVEL=nonsense >>/etc/ife/vlc_stream.env")
+    _reboot(vm)
     vm.run("systemctl is-system-running --wait", timeout=300, check=False)
     assert vm.run("systemctl is-active ife.target").stdout == "active\n"
     vm.run(f"app=seat_control; {UNTIL_IT_ANSWERS}", timeout=120)
@@ -329,9 +334,7 @@ def test_a_clock_without_a_battery_goes_on_where_it_was(aircraft: VM) -> None:
     noted = int(aircraft.run("date +%s").stdout)
     aircraft.run("systemctl stop chrony && timedatectl set-time 2001-01-01")
     assert int(aircraft.run("date +%s").stdout) < noted
-    aircraft.run("systemctl reboot", check=False)
-    wait_until(lambda: not aircraft.files.ssh_control.exists(), "it goes down", RUN_TIMEOUT)
-    aircraft.wait_for_ssh()
+    _reboot(aircraft)
     assert noted <= int(aircraft.run("date +%s").stdout) < noted + 900
     aircraft.run("systemctl is-system-running --wait", timeout=300, check=False)
 

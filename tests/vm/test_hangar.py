@@ -28,6 +28,7 @@ pytestmark = [
 
 LAB = ROOT / "build/lab"
 KEYS = LAB / "hangar-lab"
+OPERATOR = KEYS / "operators/anna"
 AIRCRAFT = LAB / "EC-LAB"
 UNITS = ("ife-hangar", "nginx", "postgresql@17-main", "ssh")
 
@@ -49,15 +50,8 @@ class Ground:
     def get(self, path: str, certificate: Path, *more: str) -> tuple[int, str]:
         """Ask it over HTTPS from the ground's network: the status, and what it answers."""
         done = self.do(
-            *(
-                "curl",
-                "--silent",
-                "--show-error",
-                "--max-time",
-                "60",
-                "--write-out",
-                "\n%{http_code}",
-            ),
+            *("curl", "--silent", "--show-error", "--max-time", "60"),
+            *("--write-out", "\n%{http_code}"),
             *("--resolve", f"hangar-lab:443:{GROUND.guest.ip}", "--cacert", str(KEYS / "root.crt")),
             *("--cert", f"{certificate}.crt", "--key", f"{certificate}.key"),
             *(f"https://hangar-lab{path}", *more),
@@ -100,17 +94,8 @@ def _tree(folder: Path) -> Path:
     )
     (tree / "etc/pip.conf").write_text(PIP)
     fetch = [
-        *(
-            str(uv),
-            "run",
-            "--quiet",
-            "--no-project",
-            "--with=pip",
-            "python",
-            "-m",
-            "pip",
-            "download",
-        ),
+        *(str(uv), "run", "--quiet", "--no-project", "--with=pip"),
+        *("python", "-m", "pip", "download"),
         *("--quiet", f"--dest={tree}{WHEELS}", "--python-version=3.13", "--implementation=cp"),
         *("--platform=manylinux_2_28_x86_64", "--platform=manylinux_2_17_x86_64"),
         *("--platform=manylinux2014_x86_64", "--only-binary=:all:", "--require-hashes"),
@@ -172,8 +157,7 @@ def test_it_hears_an_aircraft_and_an_operator_sees_it(ground: Ground) -> None:
         *("--header", "Content-Type: application/json", "--data", beat.model_dump_json()),
     )
     assert status == 200, told
-    (operator,) = (KEYS / "operators").glob("*.crt")
-    status, told = ground.get("/api/v1/fleet", operator.with_suffix(""))
+    status, told = ground.get("/api/v1/fleet", OPERATOR)
     assert status == 200, told
     (aircraft,) = json.loads(told)["aircraft"]
     assert (aircraft["registration"], aircraft["presence"]) == ("EC-LAB", "online")
@@ -217,6 +201,5 @@ def test_it_is_back_after_it_was_killed(ground: Ground) -> None:
         " do sleep 1; done'",
         timeout=150,
     )
-    (operator,) = (KEYS / "operators").glob("*.crt")
-    status, told = ground.get("/api/v1/fleet", operator.with_suffix(""), "--retry", "10")
+    status, told = ground.get("/api/v1/fleet", OPERATOR, "--retry", "10")
     assert status == 200, told
