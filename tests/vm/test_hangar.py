@@ -40,7 +40,7 @@ BY_DHCP = "[Match]\nType=ether\n[Network]\nDHCP=yes\n"
 
 @dataclass(frozen=True)
 class Ground:
-    """A Hangar that was provisioned, and restarted since; and what the runs said."""
+    """A Hangar that was provisioned, and had its power cut since; and what the runs said."""
 
     vm: VM
     check: Run
@@ -120,7 +120,8 @@ def ground(
         provision(vm, *more, host=HANGAR) for more in (("--check", "--diff"), (), ())
     )
     assert not run.failures, run.output
-    vm.shut_down()
+    vm.run("sync")
+    vm.cut_power()
     vm.boot()
     vm.wait_for_ssh()
     vm.run("systemctl is-system-running --wait", timeout=300, check=False)
