@@ -32,7 +32,7 @@ async def run(settings: PlayerSettings, platform: Platform) -> None:
         loop.add_signal_handler(number, over.set)
     pa = PaLink()
     channels = ChannelList(settings.state_directory)
-    media = ScreenBackend(settings.media_url, channels, settings.multicast_interface, pa.for_screen)
+    media = ScreenBackend(settings.media_url, channels, pa.for_screen)
     player = Player(settings, media, platform, pa=pa, channels=channels)
     health = Health("player")
     health.part("seat control", lambda: player.server_trouble)

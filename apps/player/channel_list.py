@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from ipaddress import IPv4Address
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -30,8 +29,8 @@ class ChannelList:
         self._file = directory / "channels.json"
         self._urls: dict[str, str] = {}
         self._text = b""
-        self.imposed: tuple[tuple[IPv4Address, IPv4Address], ...] = ()
-        """Group and source of each imposed video."""
+        self.imposed: tuple[str, ...] = ()
+        """Where the imposed videos are."""
         try:
             self._learn(self._file.read_bytes())
         except FileNotFoundError:
@@ -73,4 +72,4 @@ class ChannelList:
         for one in everything:
             urls = urls | {one.id: f"rtp://{view.source}@{one.group}:{one.port}"}
         self._text, self._urls = text, urls
-        self.imposed = tuple((one.group, view.source) for one in view.imposed)
+        self.imposed = tuple(urls[one.id] for one in view.imposed)

@@ -32,6 +32,7 @@ from apps.player.screen_messages import (
     ORDERS,
     REPORT_EVERY,
     Ended,
+    Expect,
     Failed,
     Hold,
     Impose,
@@ -49,6 +50,7 @@ from apps.player.screen_messages import (
     Volume,
 )
 from apps.player.settings import ScreenSettings
+from apps.player.standby import Standby
 from apps.player.window import Display, Window
 
 log = logging.getLogger(__name__)
@@ -253,12 +255,20 @@ class Screen:
         self._title: Play | None = None
         self._paused = False
         self._imposed: str | None = None
+        self._standby = Standby(settings.multicast_interface, folder, self._begins_anew)
         self._text: str | None = None
         self._card: str | None = None
         self._card_until = -math.inf
         self._held_by_pa = self._held_by_agent = -math.inf
         """Until when."""
+        self._warm_up()
         self._begins = time.monotonic() + SETTLE
+
+    def _warm_up(self) -> None:
+        """Have libvlc load what it shows pictures with before it is needed: it takes a while."""
+        self._card_player.open(str(self._picture), ":image-duration=-1")
+        time.sleep(CARD_FOR)
+        self._card_player.close()
 
     # -- what is told ------------------------------------------------------------------------
 
@@ -269,18 +279,17 @@ class Screen:
 
     def obey(self, order: Order, now: float) -> None:
         """The agent has an order."""
-        if isinstance(order, Play | Pause | Resume | Stop):
-            self._obey_title(order)
-        else:
-            self._obey(order, now)
+        match order:
+            case Play() | Pause() | Resume() | Stop():
+                self._obey_title(order)
+            case Impose() | Expect():
+                self._obey_imposed(order)
+            case _:
+                self._obey(order, now)
         self.apply(now)
 
-    def _obey(self, order: Impose | Languages | Volume | Text | Hold | Still, now: float) -> None:
+    def _obey(self, order: Languages | Volume | Text | Hold | Still, now: float) -> None:
         match order:
-            case Impose(url=url):
-                if url != self._imposed:
-                    self._imposed_player.close()
-                self._imposed = url
             case Languages(audio=audio, subtitles=subtitles):
                 self._audio, self._subtitles = audio, subtitles
                 self._reopen()
@@ -295,6 +304,15 @@ class Screen:
                 self._held_by_agent = now + HOLD_FOR if on else -math.inf
             case Still(path=path):
                 self._tell(StillMade(made=self._front().still(path)))
+
+    def _obey_imposed(self, order: Impose | Expect) -> None:
+        match order:
+            case Impose(url=url):
+                if url != self._imposed:
+                    self._close_imposed()
+                self._imposed = url
+            case Expect(urls=urls):
+                self._standby.expect(urls)
 
     def _obey_title(self, order: Play | Pause | Resume | Stop) -> None:
         match order:
@@ -332,11 +350,11 @@ class Screen:
             self._show_card(self._announcement_text, now)
             return
         if self._imposed is None:
-            imposed.close()
             self._go_on(now)
         else:
             if not imposed.is_open and imposed.opens_at <= now:
-                self._open(imposed, self._imposed, live=True)
+                url = self._standby.open(self._imposed, now)
+                self._open(imposed, url, ":demux=ts", live=True)
             imposed.silence(False)
         if self._text is not None:
             # A text can be shown only where there is a picture by now.
@@ -377,6 +395,16 @@ class Screen:
         if not play.live:
             player.pause(self._paused)
 
+    def _close_imposed(self) -> None:
+        if self._imposed is not None and self._imposed_player.is_open:
+            self._imposed_player.close()
+            self._standby.release(self._imposed)
+
+    def _begins_anew(self, url: str) -> None:
+        if url == self._imposed:
+            self._close_imposed()
+            self.apply(time.monotonic())
+
     def _open(self, player: Player, url: str, *options: str, live: bool) -> None:
         caching = LIVE_CACHING if live else TITLE_CACHING
         languages = [f":audio-language={self._audio}"] * (self._audio is not None)
@@ -384,7 +412,8 @@ class Screen:
             languages.append(":no-spu")
         else:
             languages.append(f":sub-language={self._subtitles}")
-        player.open(url, f":network-caching={caching}", *languages, *options, live=live)
+        buffer = [f":{access}-caching={caching}" for access in ("network", "file")]
+        player.open(url, *buffer, *languages, *options, live=live)
 
     def _show_card(self, text: str | None, now: float) -> None:
         """The announcement screen, or a text for which there is no other picture."""
@@ -409,6 +438,7 @@ class Screen:
 
     def look(self, now: float) -> Running:
         """How it goes; the agent hears of a title that ended."""
+        self._standby.renew(now)
         self._see_ends(now)
         self.apply(now)
         front = self._front()
@@ -427,7 +457,7 @@ class Screen:
     def _see_ends(self, now: float) -> None:
         imposed = self._imposed_player
         if imposed.is_open and imposed.has_ended:
-            imposed.close()
+            self._close_imposed()
             imposed.opens_at = now + RETRY
         title, player = self._title, self._title_player
         if title is None or not player.is_open or not player.has_ended:

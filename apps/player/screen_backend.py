@@ -8,12 +8,10 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable
-from ipaddress import IPv4Address
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from apps.common.multicast import Membership
 from apps.player.channel_list import ChannelList
 from apps.player.children import Child
 from apps.player.media import Ended, Failed, MediaError, MediaEvent, Stalled
@@ -22,6 +20,7 @@ from apps.player.screen_messages import (
     MAX_MESSAGE,
     NEWS,
     REPORT_EVERY,
+    Expect,
     Hold,
     Impose,
     Languages,
@@ -44,8 +43,6 @@ log = logging.getLogger(__name__)
 
 STILL_TIMEOUT = 2.0
 
-RENEW_EVERY = 30.0
-
 MAX_STILL = 4 * 1024 * 1024
 
 
@@ -58,16 +55,12 @@ class ScreenBackend:
     Args:
         media_url: where titles are, each under its id.
         channels: an id that it knows is a channel's.
-        interface: where channels come in.
         pa: where the PA child's reports come in, for the child to read.
     """
 
-    def __init__(
-        self, media_url: str, channels: ChannelList, interface: str, pa: socket.socket | None
-    ) -> None:
+    def __init__(self, media_url: str, channels: ChannelList, pa: socket.socket | None) -> None:
         self._media_url = media_url
         self._channels = channels
-        self._imposed_groups = _Standby(interface)
         self._pa = pa
         self._on_event: Callable[[MediaEvent], None] = lambda _: None
         self._watch = StallWatch()
@@ -85,6 +78,7 @@ class ScreenBackend:
         self._title: Play | None = None
         self._paused = False
         self._position: float | None = None
+        self._expect = Expect(urls=channels.imposed)
         self._impose = Impose(url=None)
         self._volume = Volume(volume=0)
         self._languages: Languages | None = None
@@ -106,7 +100,6 @@ class ScreenBackend:
             self._timer.cancel()
         await self._child.close()
         self._disconnect()
-        self._imposed_groups.close()
 
     def play(self, media: str, position: float) -> None:
         """A channel, if there is one of that id; else a title."""
@@ -224,7 +217,7 @@ class ScreenBackend:
         self._watch.started(time.monotonic())
         self._reported = False
         self._send_hold()
-        for order in (self._volume, self._languages, self._text, self._impose):
+        for order in (self._volume, self._languages, self._text, self._expect, self._impose):
             if order is not None:
                 self._send(order)
         if self._title is not None:
@@ -300,7 +293,9 @@ class ScreenBackend:
         now = time.monotonic()
         if self._held and self._hold_at <= now:
             self._send_hold()
-        self._imposed_groups.keep(self._channels.imposed, now)
+        if self._channels.imposed != self._expect.urls:
+            self._expect = Expect(urls=self._channels.imposed)
+            self._send(self._expect)
         if self._watch.must_restart(now):
             log.warning("the screen is started anew", extra={"reason": self._watch.trouble})
             if self._ours is not None:
@@ -308,34 +303,3 @@ class ScreenBackend:
         if self._watch.trouble != self._told_trouble:
             self._told_trouble = self._watch.trouble
             self._on_event(Stalled(self._told_trouble))
-
-
-class _Standby:
-    """Member of the groups of imposed videos, so that switches send them here from the start."""
-
-    def __init__(self, interface: str) -> None:
-        self._interface = interface
-        self._socket: socket.socket | None = None
-        self._renew_at = 0.0
-        self._groups: tuple[tuple[IPv4Address, IPv4Address], ...] = ()
-
-    def keep(self, groups: tuple[tuple[IPv4Address, IPv4Address], ...], now: float) -> None:
-        """Join them, and again every now and then, as a switch may forget."""
-        if groups == self._groups and now < self._renew_at:
-            return
-        self._groups, self._renew_at = groups, now + RENEW_EVERY
-        self.close()
-        # It is bound to no port, so nothing comes in here: whoever plays has a socket of its own.
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        try:
-            for group, source in groups:
-                Membership(self._interface, group, source).renew(self._socket)
-        except OSError as error:
-            log.warning("imposed videos cannot be joined", extra={"error": str(error)})
-            self._renew_at = now + 1.0
-
-    def close(self) -> None:
-        """Leave them."""
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None

@@ -70,6 +70,13 @@ class Impose(Strict):
     url: Url | None
 
 
+class Expect(Strict):
+    """Hear these channels, so that each is there at once when it is imposed."""
+
+    do: Literal["expect"] = "expect"
+    urls: tuple[Url, ...]
+
+
 class Volume(Strict):
     """How loud entertainment is."""
 
@@ -107,7 +114,7 @@ class Still(Strict):
 
 
 Order = Annotated[
-    Play | Pause | Resume | Stop | Impose | Volume | Languages | Text | Hold | Still,
+    Play | Pause | Resume | Stop | Impose | Expect | Volume | Languages | Text | Hold | Still,
     Field(discriminator="do"),
 ]
 ORDERS: TypeAdapter[Order] = TypeAdapter(Order)

@@ -11,9 +11,10 @@ from contextlib import suppress
 from ipaddress import IPv4Address
 from typing import IO, cast
 
+from apps.common.rtp import payload
 from apps.common.web import Problem
 from apps.vlc_stream.orders import Output
-from apps.vlc_stream.wire import MAX_DATAGRAM, open_receiver, payload
+from apps.vlc_stream.wire import MAX_DATAGRAM, open_receiver
 
 GOOD_FOR = 10.0
 """Seconds for which a picture is given again, before another is made."""

@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable
 from ipaddress import IPv4Address
 
+from apps.common.rtp import payload
 from apps.vlc_stream import child
 from apps.vlc_stream.orders import Control, Order, Output, Report, StartLive
-from apps.vlc_stream.wire import MAX_DATAGRAM, RtpSender, open_receiver, payload
+from apps.vlc_stream.wire import MAX_DATAGRAM, RtpSender, open_receiver
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-PACKET = 188
+from apps.common import rtp
+
+PACKET = rtp.PACKET
 PER_DATAGRAM = 7
 """Packets in a datagram: 1,316 bytes, the most that an Ethernet frame holds (RFC 2250, 3.1)."""
 

@@ -6,8 +6,9 @@ import socket
 import time
 from ipaddress import IPv4Address
 
+from apps.common.rtp import payload
 from apps.vlc_stream.orders import Output
-from apps.vlc_stream.wire import MAX_DATAGRAM, open_receiver, payload
+from apps.vlc_stream.wire import MAX_DATAGRAM, open_receiver
 
 SMALL_BUFFER = 4096
 """Bytes; the kernel doubles it. It holds some two packets and drops all others, so to listen to a

@@ -1,23 +1,16 @@
-"""RTP (RFC 3550) around transport streams (RFC 2250), in and out of multicast groups."""
+"""Transport streams in RTP, in and out of multicast groups."""
 
 from __future__ import annotations
 
 import os
 import socket
-import struct
 from ipaddress import IPv4Address
 
+from apps.common import rtp
 from apps.common.multicast import Membership, receiving_socket, sending_socket
 from apps.vlc_stream.orders import DSCP, Output
-from apps.vlc_stream.ts import PACKET
-
-MP2T = 33
-"""RTP's payload type of transport streams, with a clock of 90 kHz (RFC 3551, 6)."""
 
 MAX_DATAGRAM = 2048
-
-_HEADER = struct.Struct("!BBHII")
-_SYNC = 0x47
 
 
 class RtpSender:
@@ -39,7 +32,7 @@ class RtpSender:
     def send(self, data: bytes | bytearray, seconds: float) -> None:
         """Send TS packets; `seconds` is a clock that goes on evenly."""
         timestamp = int(seconds * 90_000) & 0xFFFFFFFF
-        head = _HEADER.pack(0x80, MP2T, self._sequence, timestamp, self._ssrc)
+        head = rtp.HEADER.pack(0x80, rtp.MP2T, self._sequence, timestamp, self._ssrc)
         self._sequence = self._sequence + 1 & 0xFFFF
         out = self._output
         try:
@@ -76,18 +69,3 @@ def open_receiver(
         sock.close()
         raise
     return sock
-
-
-def payload(datagram: bytes) -> bytes | None:
-    """The TS packets in a datagram, with or without RTP around them; None if it is neither."""
-    data = datagram
-    if data[:1] != b"G":
-        if len(data) < _HEADER.size or data[0] >> 6 != 2 or data[1] & 0x7F != MP2T:
-            return None
-        begin = _HEADER.size + 4 * (data[0] & 0x0F)
-        if data[0] & 0x10:
-            begin += 4 + 4 * int.from_bytes(data[begin + 2 : begin + 4], "big")
-        data = data[begin : len(data) - (data[-1] if data[0] & 0x20 else 0)]
-    if not data or len(data) % PACKET or set(data[::PACKET]) != {_SYNC}:
-        return None
-    return data

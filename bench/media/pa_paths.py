@@ -7,7 +7,6 @@ import contextlib
 import os
 import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -16,6 +15,7 @@ from pathlib import Path
 from apps.common.pa import SAMPLES, Signer
 from apps.pa_audio.tests.cabin import EVERYWHERE, INTERFACE, SEED, SERVER, Keys, Network, Pa
 from apps.player.testing import unix_pair
+from bench.media.player_child import child
 
 BUFFER_MS = 10
 AREA = 2
@@ -72,29 +72,6 @@ def serving(network: Network, **more: str) -> Iterator[Keys]:
 
 
 @contextlib.contextmanager
-def child(
-    network: Network, module: str, arguments: list[str], ends: list[socket.socket], **settings: str
-) -> Iterator[subprocess.Popen[bytes]]:
-    """A child of a seat's player, with these ends of sockets and settings."""
-    process = subprocess.Popen(
-        [
-            *("ip", "netns", "exec", network.seats, sys.executable, "-m", f"apps.player.{module}"),
-            *("--parent", str(os.getpid()), *arguments),
-        ],
-        pass_fds=[end.fileno() for end in ends],
-        env=os.environ
-        | {"IFE_REGISTRATION": "EC-LAB", "IFE_MULTICAST_INTERFACE": INTERFACE}
-        | {f"IFE_{name.upper()}": value for name, value in settings.items()},
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-@contextlib.contextmanager
 def hearing(network: Network, sound: Path, *tell: socket.socket) -> Iterator[None]:
     """The PA child of a seat, from when it hears: it plays into `sound`, and tells others."""
     keys = sound.with_name("keys")
@@ -105,10 +82,11 @@ def hearing(network: Network, sound: Path, *tell: socket.socket) -> Iterator[Non
         ours_,
         theirs,
         child(
-            network,
+            network.seats,
             "pa",
             ["--tell", *(str(end.fileno()) for end in (theirs, *tell))],
             [theirs, *tell],
+            multicast_interface=INTERFACE,
             multicast_source=str(SERVER),
             pa_area=str(AREA),
             pa_public_keys_file=str(keys),

@@ -19,10 +19,11 @@ from pathlib import Path
 import numpy as np
 
 from apps.common.testing import wait_until
-from apps.pa_audio.tests.cabin import EVERYWHERE, Network
+from apps.pa_audio.tests.cabin import EVERYWHERE, INTERFACE, Network
 from apps.player.screen_messages import Play
 from apps.player.testing import unix_pair
-from bench.media.pa_paths import child, hearing, serving
+from bench.media.pa_paths import hearing, serving
+from bench.media.player_child import child
 
 WIDTH, HEIGHT, FPS, SECONDS = 320, 180, 25, 60
 _BITS = 12
@@ -104,10 +105,11 @@ def watching(network: Network, title: Path, folder: Path) -> Iterator[Pictures]:
             told,
             hearing(network, sound, told),
             child(
-                network,
+                network.seats,
                 "screen",
                 ["--agent", str(theirs.fileno()), "--pa", str(reports.fileno())],
                 [theirs, reports],
+                multicast_interface=INTERFACE,
                 video_output=f"y4m:{folder / 'pictures'}",
                 audio_output="dummy",
             ),

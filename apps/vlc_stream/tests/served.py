@@ -22,9 +22,10 @@ from pyroute2 import IPRoute, NetNS
 
 from apps.common.channels import ChannelsView, ChannelView, ImposedView
 from apps.common.multicast import Membership, receiving_socket
+from apps.common.rtp import payload
 from apps.common.testing import kill_group, listens, wait_until
 from apps.vlc_stream import ts
-from apps.vlc_stream.wire import MAX_DATAGRAM, payload
+from apps.vlc_stream.wire import MAX_DATAGRAM
 from bench.namespace import Namespace
 
 ROOT = Path(__file__).parents[3]

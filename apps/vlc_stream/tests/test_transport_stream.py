@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from apps.common.rtp import payload
 from apps.vlc_stream import ts
 from apps.vlc_stream.tests.conftest import CLIPS
-from apps.vlc_stream.wire import payload
 
 STEP = ts.CLOCK // 25
 NOISE = random.Random(1).randbytes(100_000)  # noqa: S311 - the same each time

@@ -1,0 +1,196 @@
+"""What an imposed video began with is there for whoever reads it later."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+
+import pytest
+
+from apps.common import rtp
+from apps.common.testing import wait_until_async
+from apps.player import standby
+from apps.player.standby import Standby
+from apps.player.tests.test_player_multicast import Group, memberships, sender
+
+SOURCE = "127.0.0.1"
+
+
+def packets(number: int, count: int = 7) -> bytes:
+    """TS packets that say which they are."""
+    return (b"G" + number.to_bytes(4, "big") + bytes(rtp.PACKET - 5)) * count
+
+
+class Seat:
+    """A screen that waits for one video."""
+
+    def __init__(self, group: Group, folder: Path) -> None:
+        self.url = f"rtp://{SOURCE}@{group[0]}:{group[1]}"
+        self.begun: list[str] = []
+        self.standby = Standby("lo", folder, self.begun.append)
+        self.standby.expect([self.url])
+        self._reader = -1
+
+    def open(self) -> None:
+        if self._reader != -1:
+            os.close(self._reader)
+        mrl = self.standby.open(self.url, time.monotonic())
+        self._reader = os.open(mrl.removeprefix("stream://"), os.O_RDONLY | os.O_NONBLOCK)
+
+    def read(self) -> bytes:
+        try:
+            return os.read(self._reader, standby.FIFO_SIZE)
+        except BlockingIOError:
+            return b""
+
+    def close(self) -> None:
+        if self._reader != -1:
+            os.close(self._reader)
+            self.standby.release(self.url)
+        self.standby.expect([])
+
+    async def hears(self, count: int) -> None:
+        """Until so many datagrams are there, whoever wants them."""
+        (video,) = self.standby._videos.values()
+        await wait_until_async(lambda: len(video._waiting) == count * 7 * rtp.PACKET, "it is heard")
+
+
+Test = Callable[[Seat, Callable[[int, int], None]], Coroutine[None, None, None]]
+
+
+@pytest.fixture
+def run(group: Group, tmp_path: Path) -> Callable[[Test], None]:
+    """Runs a test of (seat, send), where send takes a stream's number and a datagram's."""
+
+    def run_it(test: Test) -> None:
+        async def main() -> None:
+            seat = Seat(group, tmp_path)
+            with sender(group) as sock:
+
+                def send(stream: int, number: int) -> None:
+                    head = rtp.HEADER.pack(0x80, rtp.MP2T, number, 0, stream)
+                    sock.send(head + packets(number))
+
+                try:
+                    await test(seat, send)
+                finally:
+                    seat.close()
+                    assert memberships(group) == 0
+
+        asyncio.run(main())
+        assert list(tmp_path.iterdir()) == []
+
+    return run_it
+
+
+def test_its_begin_and_what_follows(run: Callable[[Test], None]) -> None:
+    async def test(seat: Seat, send: Callable[[int, int], None]) -> None:
+        for number in range(3):
+            send(1, number)
+        await seat.hears(3)
+        seat.open()
+        assert seat.read() == b"".join(packets(number) for number in range(3))
+        send(1, 3)
+        heard = b""
+
+        def comes() -> bytes:
+            nonlocal heard
+            heard += seat.read()
+            return heard
+
+        await wait_until_async(comes, "it follows")
+        assert heard == packets(3)
+        seat.standby.release(seat.url)
+
+    run(test)
+
+
+def test_nothing_of_what_began_long_ago(
+    run: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(seat: Seat, send: Callable[[int, int], None]) -> None:
+        send(1, 0)
+        await seat.hears(1)
+        monkeypatch.setattr(standby, "BEGIN_FOR", 0.0)
+        seat.open()
+        assert seat.read() == b""
+
+    run(test)
+
+
+def test_it_keeps_no_more_than_it_may(
+    run: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(seat: Seat, send: Callable[[int, int], None]) -> None:
+        monkeypatch.setattr(standby, "MAX_WAITING", 2 * 7 * rtp.PACKET)
+        for number in range(4):
+            send(1, number)
+        await seat.hears(2)
+        await asyncio.sleep(0.1)
+        seat.open()
+        assert seat.read() == packets(0) + packets(1)
+
+    run(test)
+
+
+def test_one_that_begins_anew_is_opened_anew_if_something_was_read(
+    run: Callable[[Test], None],
+) -> None:
+    async def test(seat: Seat, send: Callable[[int, int], None]) -> None:
+        seat.open()
+        send(1, 0)
+        await wait_until_async(seat.read, "the first is read")
+        assert seat.begun == []
+        send(2, 5)
+        await wait_until_async(lambda: seat.begun, "it is told")
+        assert seat.begun == [seat.url]
+        seat.open()
+        assert seat.read() == packets(5)
+
+    run(test)
+
+
+def test_what_is_no_stream_is_not_read(run: Callable[[Test], None], group: Group) -> None:
+    async def test(seat: Seat, send: Callable[[int, int], None]) -> None:
+        with sender(group) as sock, sender(group, address="127.0.0.9") as stranger:
+            sock.send(b"rubbish")
+            sock.send(bytes(12))
+            head = rtp.HEADER.pack(0x80, rtp.MP2T, 0, 0, 1)
+            stranger.send(head + packets(9))
+        send(1, 0)
+        await seat.hears(1)
+        seat.open()
+        assert seat.read() == packets(0)
+
+    run(test)
+
+
+def test_a_group_is_left_when_it_is_expected_no_more(group: Group, tmp_path: Path) -> None:
+    async def main() -> None:
+        seat = Seat(group, tmp_path)
+        assert memberships(group) == 1
+        seat.open()
+        seat.standby.expect([])
+        assert memberships(group) == 1  # it is read
+        seat.close()
+        assert memberships(group) == 0
+
+    asyncio.run(main())
+
+
+def test_an_interface_that_comes_later(
+    group: Group, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr("socket.if_nametoindex", lambda _: 999_999)
+            seat = Seat(group, tmp_path)
+        assert memberships(group) == 0
+        seat.standby.renew(time.monotonic() + standby.RENEW_SHOWN + 1)
+        assert memberships(group) == 1
+        seat.close()
+
+    asyncio.run(main())
