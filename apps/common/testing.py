@@ -35,16 +35,18 @@ def wait_until(condition: Callable[[], object], what: str, timeout: float = 10.0
         time.sleep(0.005)
 
 
-async def wait_until_async(condition: Callable[[], object], what: str) -> None:
-    """As `wait_until`, for 10 s, while the event loop goes on.
+async def wait_until_async(
+    condition: Callable[[], object], what: str, within: float = 10.0
+) -> None:
+    """As `wait_until`, while the event loop goes on.
 
     Raises:
-        AssertionError: it does not hold within that time.
+        AssertionError: it does not hold within `within` seconds.
     """
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + within
     while not condition():
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within 10 s: {what}")
+            raise AssertionError(f"not within {within} s: {what}")
         await asyncio.sleep(0.005)
 
 

@@ -49,9 +49,13 @@ class MulticastReceiver:
                 asyncio.get_running_loop().add_reader(self._socket, self._readable, self._socket)
             self._membership.renew(self._socket)
         except OSError as error:
-            if self.trouble is None:
-                log.warning("multicast is not coming in", extra={"error": str(error)})
-            self.trouble = f"interface {self._interface}: {error.strerror or error}"
+            trouble = f"interface {self._interface}: {error.strerror or error}"
+            if trouble != self.trouble:
+                log.warning(
+                    "multicast is not coming in",
+                    extra={"group": str(self._group), "trouble": trouble},
+                )
+            self.trouble = trouble
         else:
             self.trouble = None
 

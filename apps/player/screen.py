@@ -353,8 +353,7 @@ class Screen:
             self._go_on(now)
         else:
             if not imposed.is_open and imposed.opens_at <= now:
-                url = self._standby.open(self._imposed, now)
-                self._open(imposed, url, ":demux=ts", live=True)
+                self._open_imposed(self._imposed, now)
             imposed.silence(False)
         if self._text is not None:
             # A text can be shown only where there is a picture by now.
@@ -395,6 +394,15 @@ class Screen:
         if not play.live:
             player.pause(self._paused)
 
+    def _open_imposed(self, url: str, now: float) -> None:
+        try:
+            path = self._standby.open(url, now)
+        except OSError as error:
+            log.warning("an imposed video cannot be opened", extra={"error": str(error)})
+            self._imposed_player.opens_at = now + RETRY
+        else:
+            self._open(self._imposed_player, path, ":demux=ts", live=True)
+
     def _close_imposed(self) -> None:
         if self._imposed is not None and self._imposed_player.is_open:
             self._imposed_player.close()
@@ -402,7 +410,7 @@ class Screen:
 
     def _begins_anew(self, url: str) -> None:
         if url == self._imposed:
-            self._close_imposed()
+            self._imposed_player.close()
             self.apply(time.monotonic())
 
     def _open(self, player: Player, url: str, *options: str, live: bool) -> None:
@@ -527,16 +535,19 @@ class ScreenChild:
     def _hear_agent(self) -> None:
         try:
             text = self._agent.recv(MAX_MESSAGE)
-            if text:
-                self._screen.obey(ORDERS.validate_json(text), time.monotonic())
-            else:
-                self._over.set()
         except BlockingIOError:
             return
         except OSError:
+            text = b""
+        if not text:
             self._over.set()
+            return
+        try:
+            order = ORDERS.validate_json(text)
         except ValidationError as error:
             log.warning("an order is not understood", extra={"error": str(error)})
+        else:
+            self._screen.obey(order, time.monotonic())
 
     def _tell(self, news: News) -> None:
         try:

@@ -24,10 +24,10 @@ from apps.player.multicast import MulticastReceiver
 
 BEGIN_FOR = 2.5
 """Seconds of a video's begin that are kept: a seat that lost the command by multicast has it with
-the answer to its next report."""
+the answer to its next report. It stays as late as it begins, and ends with the others."""
 
 MAX_WAITING = 4 * 1024 * 1024
-"""Bytes of one video that wait: its begin at 12 Mbit/s, or what libvlc does not take."""
+"""Bytes of one video that wait: its begin at 10 Mbit/s, or what libvlc does not take."""
 
 FIFO_SIZE = 1024 * 1024
 """Bytes; what Linux allows without privileges (pipe(7))."""
@@ -42,8 +42,8 @@ class Standby:
 
     Args:
         folder: for the FIFOs.
-        on_begin: called with the URL of a video that is read and began anew. Its FIFO gets no more;
-            it is to be opened once more.
+        on_begin: called with the URL of a video that is read and began anew. What was opened is
+            released; it is to be opened once more.
     """
 
     def __init__(self, interface: str, folder: Path, on_begin: Callable[[str], None]) -> None:
@@ -64,7 +64,11 @@ class Standby:
                 self._videos.pop(url).close()
 
     def open(self, url: str, now: float) -> str:
-        """Where libvlc reads the video; to be given back by `release`."""
+        """Where libvlc reads the video; to be given back by `release`.
+
+        Raises:
+            OSError: there is no room for a FIFO.
+        """
         path = self._folder / f"imposed-{next(self._numbers)}"
         self._hear(url).open(path, now)
         # Not file://, which libvlc would read ahead of the video's clock.
@@ -121,7 +125,9 @@ class _Video:
         # For reading too: so it opens before libvlc is there, and never comes to an end.
         self._fifo = os.open(path, os.O_RDWR | os.O_NONBLOCK)
         self._path, self._written = path, False
-        fcntl.fcntl(self._fifo, fcntl.F_SETPIPE_SZ, FIFO_SIZE)
+        # Where pipes are kept small, it does with less.
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(self._fifo, fcntl.F_SETPIPE_SZ, FIFO_SIZE)
         if now - self._began > BEGIN_FOR:
             self._waiting.clear()
         self._write()
@@ -148,7 +154,8 @@ class _Video:
 
     def _datagram(self, datagram: bytes) -> None:
         packets = rtp.payload(datagram)
-        if packets is None:
+        # Without RTP around them nothing says which stream they are of.
+        if packets is None or packets == datagram:
             return
         self._heard = now = time.monotonic()
         if (stream := rtp.source(datagram)) != self._stream:

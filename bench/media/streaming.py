@@ -715,18 +715,19 @@ def _changes(network: Cabin, runs: int) -> str:
 
 
 def _imposed(network: Cabin, runs: int) -> str:
-    plain, player = "VLC, `set_media`", "vlc_stream, on the screen of the project's player"
+    everywhere, plain = f"{OURS}, at {SEATS} seats", "VLC, `set_media`"
+    player = f"{OURS}, on the screen of the project's player"
     found = in_turn(
         runs,
         {
-            OURS: partial(impose_ours, network, 5),
+            everywhere: partial(impose_ours, network, 5),
             plain: partial(impose_vlc, network, 2),
             player: partial(impose_player, network, 20),
         },
     )
     rows = [["safety video, from the click to the first picture", "p50 ms", "longest ms"]]
     rows += [[name, *(f"{value:,.0f}" for value in values)] for name, values in found.items()]
-    ratio = found[OURS][0] / found[plain][0]
+    ratio = found[everywhere][0] / found[plain][0]
     return f"### Imposed video and live relays\n\n{table(*rows)}\n{ratio:.2f}x VLC's.\n"
 
 

@@ -27,15 +27,15 @@ pytestmark = pytest.mark.timeout(120)
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> ts.Clip:
-    """Two seconds of red, then blue; the next key frame is blue."""
+    """Four seconds of red, then blue; the next key frame is blue."""
     path = tmp_path_factory.mktemp("clip") / "safety.ts"
     picture = "s=320x180:r=25"
     subprocess.run(
         [
-            *("ffmpeg", "-v", "error", "-f", "lavfi", "-i", f"color=red:d=2:{picture}"),
+            *("ffmpeg", "-v", "error", "-f", "lavfi", "-i", f"color=red:d=4:{picture}"),
             *("-f", "lavfi", "-i", f"color=blue:d=6:{picture}"),
             *("-filter_complex", "[0][1]concat", "-pix_fmt", "yuv420p", "-c:v", "libx264"),
-            *("-preset", "ultrafast", "-g", "50", "-sc_threshold", "0", "-f", "mpegts"),
+            *("-preset", "ultrafast", "-g", "100", "-sc_threshold", "0", "-f", "mpegts"),
             *("-muxrate", "1000k", "-pcr_period", "20", str(path)),
         ],
         check=True,
@@ -80,7 +80,7 @@ def run(channels: ChannelList, monkeypatch: pytest.MonkeyPatch) -> Callable[[Tes
             screen = ScreenBackend("http://127.0.0.1", channels, None)
             screen.start(lambda _: None)
             try:
-                await wait_until_async(lambda: screen._reported, "it reports")
+                await wait_until_async(lambda: screen._reported, "it reports", 60)
                 await asyncio.sleep(SETTLE)
                 await test(screen)
             finally:

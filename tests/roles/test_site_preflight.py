@@ -133,6 +133,7 @@ def test_a_right_inventory_passes(
         ({"content_sync_hangar_address": "10.24.0.1"}, "content_sync_hangar_host_keys must be"),
         ({"content_sync_gate_minutes": 0}, "content_sync_gate_minutes must be 1 to 1440"),
         ({"crew_web_crew": []}, "crew_web_crew must name somebody"),
+        ({"crew_web_imports_want_pin": True}, "content_sync_crew_confirms_disks is not"),
         ({"network_interfaces": None}, "network_interfaces"),
         ({"nginx_revoked_serials": ["serial=12"]}, "nginx_revoked_serials must be"),
         ({"baseline_ntp_servers": ["a b"]}, "baseline_ntp_servers must be"),

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from apps.common.multicast import RECEIVE_BUFFER
 from apps.common.testing import wait_until
 from bench.site import (
     AVIONICS,
@@ -94,6 +95,10 @@ def test_systemd_has_nothing_to_say_of_a_unit(aircraft: VM) -> None:
     analyze = f"systemd-analyze verify --man=no {units}"
     done = aircraft.run(f"cd /usr/lib/systemd/system && {analyze}")
     assert done.stderr == ""
+
+
+def test_a_receiver_of_multicast_has_the_buffer_that_it_asks_for(aircraft: VM) -> None:
+    assert int(aircraft.run("sysctl -n net.core.rmem_max").stdout) >= RECEIVE_BUFFER
 
 
 def test_units_are_not_exposed(aircraft: VM) -> None:
