@@ -572,7 +572,7 @@ def impose_vlc(network: Cabin, clicks: int) -> tuple[float, float]:
             assert player.stdin is not None  # noqa: S101 - it is a pipe
             player.stdin.write(f"{safety}\n".encode())
             player.stdin.flush()
-            taken.append(last_seat(socks, clicked, 6, silence=True))
+            taken.append(last_seat(socks, clicked, 10, silence=True))
     return _spread(taken)
 
 
