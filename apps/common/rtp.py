@@ -6,14 +6,14 @@ import struct
 
 PACKET = 188
 """Bytes of a packet of a transport stream (ISO/IEC 13818-1)."""
+SYNC = 0x47
+"""The first of them."""
 
 MP2T = 33
 """RTP's payload type of transport streams, with a clock of 90 kHz (RFC 3551, 6)."""
 
 HEADER = struct.Struct("!BBHII")
 """Version and flags, payload type, sequence, timestamp, synchronization source."""
-
-_SYNC = 0x47
 
 
 def payload(datagram: bytes) -> bytes | None:
@@ -26,7 +26,7 @@ def payload(datagram: bytes) -> bytes | None:
         if data[0] & 0x10:
             begin += 4 + 4 * int.from_bytes(data[begin + 2 : begin + 4], "big")
         data = data[begin : len(data) - (data[-1] if data[0] & 0x20 else 0)]
-    if not data or len(data) % PACKET or set(data[::PACKET]) != {_SYNC}:
+    if not data or len(data) % PACKET or set(data[::PACKET]) != {SYNC}:
         return None
     return data
 

@@ -1,11 +1,15 @@
-"""A PA to test a player with: what pa_audio puts on the wire, said by a test."""
+"""To test a player with: a PA, which says what pa_audio puts on the wire, and an X server."""
 
 from __future__ import annotations
 
+import os
 import random
 import socket
+import subprocess
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from ipaddress import IPv4Address
 from typing import Self
 
@@ -168,3 +172,18 @@ def unix_pair() -> tuple[socket.socket, socket.socket]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     ours.settimeout(5)
     return ours, theirs
+
+
+@contextmanager
+def x_server(width: int, height: int) -> Iterator[str]:
+    """An X server (Xvfb) without window manager, whose screen has that size; its `DISPLAY`."""
+    read, write = os.pipe()
+    screen = ["-screen", "0", f"{width}x{height}x24", "-nolisten", "tcp"]
+    server = subprocess.Popen(["Xvfb", "-displayfd", str(write), *screen], pass_fds=[write])
+    os.close(write)
+    try:
+        with os.fdopen(read) as number:
+            yield f":{number.readline().strip()}"
+    finally:
+        server.terminate()
+        server.wait(10)

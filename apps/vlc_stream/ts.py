@@ -23,7 +23,7 @@ CLOCK = 27_000_000
 MAX_PCR_GAP = CLOCK // 2
 """Between two PCRs of a stream that is whole there are 0.1 s at most; a longer way is a break."""
 
-_SYNC = 0x47
+_SYNC = rtp.SYNC
 _PCR_RANGE = 2**33 * 300
 _NULL = 0x1FFF
 _VIDEO_TYPES = {0x02: "mpeg2video", 0x1B: "h264", 0x24: "hevc"}

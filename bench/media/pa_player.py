@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import subprocess
 import tempfile
 import threading
@@ -23,7 +22,7 @@ from apps.pa_audio.tests.cabin import EVERYWHERE, INTERFACE, Network
 from apps.player.screen_messages import Play
 from apps.player.testing import unix_pair
 from bench.media.pa_paths import hearing, serving
-from bench.media.player_child import child
+from bench.media.player_child import screen
 
 WIDTH, HEIGHT, FPS, SECONDS = 320, 180, 25, 60
 _BITS = 12
@@ -94,25 +93,14 @@ def watching(network: Network, title: Path, folder: Path) -> Iterator[Pictures]:
     pictures = Pictures(folder / "pictures")
     sound = folder / "sound"
     os.mkfifo(sound)
-    agent, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
     reports, told = unix_pair()
     pipe = os.open(sound, os.O_RDWR | os.O_NONBLOCK)
     try:
         with (
-            agent,
-            theirs,
             reports,
             told,
             hearing(network, sound, told),
-            child(
-                network.seats,
-                "screen",
-                ["--agent", str(theirs.fileno()), "--pa", str(reports.fileno())],
-                [theirs, reports],
-                multicast_interface=INTERFACE,
-                video_output=f"y4m:{folder / 'pictures'}",
-                audio_output="dummy",
-            ),
+            screen(network.seats, INTERFACE, f"y4m:{folder / 'pictures'}", reports) as agent,
         ):
             agent.send(Play(url=title.as_uri(), live=False).model_dump_json().encode())
             wait_until(lambda: pictures.moved(0), "the film plays", 30)

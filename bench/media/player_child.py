@@ -13,7 +13,7 @@ from collections.abc import Iterator
 @contextlib.contextmanager
 def child(
     namespace: str, module: str, arguments: list[str], ends: list[socket.socket], **settings: str
-) -> Iterator[subprocess.Popen[bytes]]:
+) -> Iterator[None]:
     """`module` of the player, in a network namespace, with these ends of sockets and settings."""
     process = subprocess.Popen(
         [
@@ -27,7 +27,32 @@ def child(
         stderr=subprocess.DEVNULL,
     )
     try:
-        yield process
+        yield
     finally:
         process.kill()
         process.wait()
+
+
+@contextlib.contextmanager
+def screen(
+    namespace: str, interface: str, video_output: str, pa: socket.socket | None = None
+) -> Iterator[socket.socket]:
+    """The child with libvlc; the agent's end of its socket. `pa`: where it hears the PA's child."""
+    agent, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+    arguments, ends = ["--agent", str(theirs.fileno())], [theirs]
+    if pa is not None:
+        arguments, ends = [*arguments, "--pa", str(pa.fileno())], [*ends, pa]
+    with (
+        agent,
+        theirs,
+        child(
+            namespace,
+            "screen",
+            arguments,
+            ends,
+            multicast_interface=interface,
+            video_output=video_output,
+            audio_output="dummy",
+        ),
+    ):
+        yield agent

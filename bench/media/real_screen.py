@@ -5,18 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
-from functools import partial
 
 import xcffib
 from xcffib.xproto import ImageFormat
 
 from apps.common.testing import wait_until
 from apps.player.screen import SETTLE
-from apps.player.screen_messages import Expect, Impose, Order
-from bench.media.player_child import child
+from apps.player.screen_messages import MAX_MESSAGE, Expect, Impose, Order
+from apps.player.testing import x_server
+from bench.media import player_child
 
 WIDTH, HEIGHT = 1024, 576
 _ALL_PLANES = 0xFFFFFFFF
@@ -29,78 +28,43 @@ class Screen:
         self._connection = xcffib.connect(display)
         self._root = self._connection.get_setup().roots[0].root
         self._agent = agent
+        wait_until(self._has_reported, "the screen is there", 30)
 
     def tell(self, order: Order) -> None:
         """As the agent does."""
         self._agent.send(order.model_dump_json().encode())
 
-    def is_dark(self) -> bool:
+    def shown(self, url: str) -> float:
+        """Impose a video that has just begun; when it is seen, in seconds since 1970."""
+        self.tell(Impose(url=url))
+        wait_until(lambda: not self._is_dark(), "there is a picture")
+        return time.time()
+
+    def let_go(self) -> None:
+        """Of what is imposed, until nothing is seen any more."""
+        self.tell(Impose(url=None))
+        wait_until(self._is_dark, "it is let go")
+
+    def _is_dark(self) -> bool:
         """Whether nothing is on it: looked at is a line through its middle."""
         line = self._connection.core.GetImage(
             ImageFormat.ZPixmap, self._root, 0, HEIGHT // 2, WIDTH, 1, _ALL_PLANES
         ).reply()
         return max(bytes(line.data.buf())[:: 4 * 8]) < 16
 
-    def reported(self) -> bool:
-        """Whether the child has said something."""
+    def _has_reported(self) -> bool:
         with contextlib.suppress(BlockingIOError):
-            return bool(self._agent.recv(4096))
+            return bool(self._agent.recv(MAX_MESSAGE))
         return False
-
-
-@contextlib.contextmanager
-def x_server() -> Iterator[str]:
-    """Its display's name."""
-    read, write = os.pipe()
-    screen = ["-screen", "0", f"{WIDTH}x{HEIGHT}x24", "-nolisten", "tcp"]
-    server = subprocess.Popen(["Xvfb", "-displayfd", str(write), *screen], pass_fds=[write])
-    os.close(write)
-    try:
-        with os.fdopen(read) as number:
-            yield f":{number.readline().strip()}"
-    finally:
-        server.terminate()
-        server.wait(10)
 
 
 @contextlib.contextmanager
 def seat(namespace: str, interface: str, url: str) -> Iterator[Screen]:
     """A seat that may have a video imposed, and shows nothing."""
-    agent, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
-    with x_server() as display:
+    with x_server(WIDTH, HEIGHT) as display:
         os.environ["DISPLAY"] = display
-        with (
-            agent,
-            theirs,
-            child(
-                namespace,
-                "screen",
-                ["--agent", str(theirs.fileno())],
-                [theirs],
-                multicast_interface=interface,
-                video_output="window",
-                audio_output="dummy",
-            ),
-        ):
+        with player_child.screen(namespace, interface, "window") as agent:
             screen = Screen(display, agent)
-            wait_until(screen.reported, "the screen is there", 30)
             screen.tell(Expect(urls=(url,)))
             time.sleep(SETTLE)
             yield screen
-
-
-def shown(screen: Screen, url: str) -> float:
-    """Impose a video that has just begun; the time when it is seen, in seconds since 1970."""
-    screen.tell(Impose(url=url))
-    wait_until(partial(_seen, screen), "there is a picture")
-    return time.time()
-
-
-def _seen(screen: Screen) -> bool:
-    return not screen.is_dark()
-
-
-def gone(screen: Screen) -> None:
-    """Let go of it, until nothing is seen any more."""
-    screen.tell(Impose(url=None))
-    wait_until(screen.is_dark, "it is let go")

@@ -549,9 +549,9 @@ def impose_player(network: Cabin, clicks: int) -> tuple[float, float]:
     with imposing(network) as served, real_screen.seat(network.seat.name, "eth0", url) as screen:
         for _ in range(clicks):
             clicked = _click(served)
-            taken.append(1000 * (real_screen.shown(screen, url) - clicked))
+            taken.append(1000 * (screen.shown(url) - clicked))
             served.control_video("safety", "stop")
-            real_screen.gone(screen)
+            screen.let_go()
             time.sleep(1)
     return _spread(taken)
 

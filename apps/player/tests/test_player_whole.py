@@ -32,7 +32,7 @@ from apps.common.protocol import Beacon, Command, FrameSigner, Status
 from apps.common.testing import wait_until
 from apps.player.settings import PlayerSettings
 from apps.player.stall import MOST_ENDS
-from apps.player.testing import PaServer, own_address
+from apps.player.testing import PaServer, own_address, x_server
 
 MakeSettings = Callable[..., PlayerSettings]
 
@@ -775,17 +775,9 @@ def test_a_title_that_there_is_not_is_a_fault_of_the_seat(seat: Seat) -> None:
 
 @pytest.fixture
 def display() -> Iterator[str]:
-    """An X server without window manager, whose screen is twice as large as the film."""
-    read, write = os.pipe()
-    screen = ["-screen", "0", f"{2 * WIDTH}x{2 * HEIGHT}x24", "-nolisten", "tcp"]
-    server = subprocess.Popen(["Xvfb", "-displayfd", str(write), *screen], pass_fds=[write])
-    os.close(write)
-    try:
-        with os.fdopen(read) as number:
-            yield f":{number.readline().strip()}"
-    finally:
-        server.terminate()
-        server.wait(10)
+    """An X server, whose screen is twice as large as the film."""
+    with x_server(2 * WIDTH, 2 * HEIGHT) as display:
+        yield display
 
 
 def seen_on(display: str) -> bytes:
