@@ -28,4 +28,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "cabin" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.bench)
-            item.add_marker(pytest.mark.timeout(CABIN_TIMEOUT))
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(CABIN_TIMEOUT))

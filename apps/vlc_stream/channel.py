@@ -64,7 +64,7 @@ class ManagedChannel:
             return
         self._trouble = report.trouble
         if report.broken is not None:
-            self._library.report_broken(Path(report.broken))
+            self._library.report_broken(report.broken)
         self._index, self._position = report.index, report.position
         if report.state == "ended":
             self._is_over = True
@@ -114,7 +114,7 @@ class ManagedChannel:
         # to blame.
         silent = self.spec.live is not None and self._trouble
         able = wire and self.process.speaks and not silent
-        match self._keeper.decide(now, wanted, self._listener.heard, able):
+        match self._keeper.decide(now, wanted, self._listener.heard, able, self.process.quiet):
             case "start" | "restart":
                 self._start()
                 return True
@@ -185,7 +185,7 @@ class ManagedChannel:
         """Take the file that plays for broken, and play the next."""
         if self.spec.live is None:
             place = min(self._index, len(self._items) - 1)
-            self._library.report_broken(Path(self._items[place].path))
+            self._library.report_broken(self._items[place])
             # What comes next has its place now.
             is_last = place >= len(self._items)
             self._index, self._position = 0 if is_last else place, 0.0

@@ -40,7 +40,8 @@ DRAIN = 2.0
 """Seconds after the end of the last file, in which the rest of it goes out."""
 
 TOO_SHORT = 1.0
-"""Seconds; a file that is over sooner is taken for broken, unless that is its length."""
+"""Seconds; a file that is played from its begin and is over sooner is taken for broken, unless that
+is its length."""
 
 OPTIONS = (
     *(
@@ -105,9 +106,7 @@ class _Channel:
                 self._index = index
                 self._open(item, position if step == 0 else 0.0)
                 return
-            self._tell(
-                Report(id=self.id, run=self._run, state="playing", index=index, broken=item.path)
-            )
+            self._tell(Report(id=self.id, run=self._run, state="playing", index=index, broken=item))
         self._next_try = time.monotonic() + self._back_off.delay()
 
     def _open(self, item: MediaItem, position: float) -> None:
@@ -119,7 +118,8 @@ class _Channel:
         media.release()
         self._player.play()
         self._item, self._began = item, time.monotonic()
-        self._shortest = min(TOO_SHORT, (item.duration - position) / 2)
+        # From elsewhere libvlc may go to the last key frame, and be at the end at once.
+        self._shortest = 0.0 if position else min(TOO_SHORT, item.duration / 2)
         self._ended = False
 
     def over(self) -> None:
@@ -127,7 +127,7 @@ class _Channel:
         item, played = self._item, time.monotonic() - self._began
         if item is not None and played < self._shortest:
             self._failures += 1
-            self._tell(replace(self.report(), broken=item.path))
+            self._tell(replace(self.report(), broken=item))
         else:
             self._failures = 0
             self._back_off.reset()

@@ -71,7 +71,9 @@ class Keeper:
         """It was paused, by an order, and so was silent."""
         self._started = now
 
-    def decide(self, now: float, wanted: bool, heard: float | None, able: bool) -> Deed | None:
+    def decide(
+        self, now: float, wanted: bool, heard: float | None, able: bool, quiet: bool
+    ) -> Deed | None:
         """What to do now.
 
         Args:
@@ -79,6 +81,7 @@ class Keeper:
             wanted: whether it is to be on the wire.
             heard: when a packet of it was heard last.
             able: whether it could be heard; if not, to start it anew would not help.
+            quiet: whether the process that sends it says nothing.
         """
         self._company.hear(self, heard)
         if not wanted:
@@ -96,7 +99,7 @@ class Keeper:
             # What is heard of it may still be from before.
             return None
         if heard is None or now - heard > SILENT_AFTER:
-            return self._again(now)
+            return self._again(now, quiet)
         self._in_vain = 0
         self._back_off.reset()
         return None
@@ -114,9 +117,15 @@ class Keeper:
         """Whether it has been told to run, and has time left for its first packet."""
         return self.running and now - self._started <= PATIENCE
 
-    def _again(self, now: float) -> Deed | None:
+    def _again(self, now: float, quiet: bool) -> Deed | None:
         if now < self._not_before:
             return None
+        if quiet:
+            # It hangs, and would take no order; but nobody is to lose what is still on the wire.
+            if self._company.is_heard_without(self, now):
+                return None
+            self.restarts += 1
+            return self._end_process(now)
         self._not_before = now + self._back_off.delay()
         self.restarts += 1
         self._in_vain += 1
@@ -132,6 +141,9 @@ class Keeper:
             is_file = not is_first
         if is_file:
             return "skip"
+        return self._end_process(now)
+
+    def _end_process(self, now: float) -> Deed:
         self._company.end(now)
         self.running = False
         return "kill"

@@ -88,11 +88,15 @@ class Library:
         more = f", and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         return "; ".join(wrong[:3]) + more if wrong else None
 
-    def report_broken(self, path: Path) -> None:
-        """It could not be played, or was changed: not to be offered until it is looked at again."""
-        name = str(path.relative_to(self._folder))
-        if self._good_items.pop(name, None) is None:
+    def report_broken(self, item: MediaItem) -> None:
+        """It could not be played, or was changed: not to be offered until it is looked at again.
+
+        What is said of a file that another has replaced since is not heard.
+        """
+        name = str(Path(item.path).relative_to(self._folder))
+        if self._good_items.get(name) != item:
             return
+        del self._good_items[name]
         if self._identity(name) == self._seen.get((False, name)):
             self._broken[name] = "it could not be played"
             self._try_again[name] = time.monotonic() + TRY_AGAIN

@@ -132,7 +132,8 @@ class Report:
     """How one channel is, each half second and when it changes.
 
     `run` is that of the order that started it: what is said of an earlier run may still be on its
-    way. `ended`: it has played all it had. `broken` names a file that could not be played.
+    way. `ended`: it has played all it had. `broken` is a file that could not be played, or that has
+    changed since it was found good.
     """
 
     id: str
@@ -140,7 +141,7 @@ class Report:
     state: Literal["playing", "paused", "ended"]
     index: int = 0
     position: float = 0.0
-    broken: str | None = None
+    broken: MediaItem | None = None
     trouble: str | None = None
 
 

@@ -30,6 +30,9 @@ STEADY = 10.0
 FROZEN = 5.0
 """Seconds without a word from a process, after which it is ended. It speaks twice a second."""
 
+QUIET = 1.0
+"""Seconds without a word, after which it hangs if nothing of it is on the wire, either."""
+
 LOADING = 30.0
 """Seconds that it has for its first word: on a slow machine libvlc takes its time to load."""
 
@@ -88,6 +91,11 @@ class SendingProcess:
     def speaks(self) -> bool:
         """Whether it runs, and has loaded."""
         return self._speaks and self.alive
+
+    @property
+    def quiet(self) -> bool:
+        """Whether it has loaded, and has not said a word for longer than it should take."""
+        return self.speaks and time.monotonic() - self._heard > QUIET
 
     @property
     def pid(self) -> int | None:

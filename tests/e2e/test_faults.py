@@ -23,6 +23,8 @@ from bench.services import postgresql_folder, redis_socket
 from bench.testing import Cabin
 from tests.e2e.test_cabin import issue, needs_root, report, wait_for_all
 
+pytestmark = pytest.mark.timeout(300)
+
 HEAL = 3.0
 """Seconds after the restart within which every seat is live and nothing is degraded."""
 

@@ -14,14 +14,19 @@ class Channel:
         self.heard: float | None = None
 
     def pass_time(
-        self, seconds: float, sending: bool, wanted: bool = True, able: bool = True
+        self,
+        seconds: float,
+        sending: bool,
+        wanted: bool = True,
+        able: bool = True,
+        quiet: bool = False,
     ) -> list[tuple[float, Deed]]:
         deeds = []
         for _ in range(round(seconds * 10)):
             self.now = round(self.now + 0.1, 1)
             if sending:
                 self.heard = self.now
-            if deed := self.keeper.decide(self.now, wanted, self.heard, able):
+            if deed := self.keeper.decide(self.now, wanted, self.heard, able, quiet):
                 deeds.append((self.now, deed))
         return deeds
 
@@ -78,6 +83,25 @@ def test_the_process_is_to_blame_first_where_nobody_of_it_is_heard() -> None:
             other.pass_time(0.1, sending=False, able=False)
         deeds += (deed for _, deed in channel.pass_time(0.1, sending=False))
     assert deeds[:6] == ["start", "restart", "kill", "start", "restart", "skip"]
+
+
+def test_a_process_that_says_nothing_is_ended_when_nothing_of_it_is_on_the_wire() -> None:
+    company = Company()
+    first, second = Channel(company), Channel(company)
+    for channel in (first, second):
+        channel.pass_time(10, sending=True)
+    assert first.pass_time(0.9, sending=False, quiet=True) == []
+    second.pass_time(0.9, sending=True)
+    # The other is still heard.
+    assert first.pass_time(1, sending=False, quiet=True) == []
+    second.pass_time(1, sending=False, quiet=True)
+    assert first.pass_time(0.1, sending=False, quiet=True) == [(12.0, "kill")]
+    assert first.keeper.restarts == 1
+    for channel in (first, second):
+        channel.keeper.forget()
+        ((_, deed),) = channel.pass_time(0.1, sending=False)
+        assert deed == "start"
+        assert channel.keeper.restarts == 1
 
 
 def test_the_wire_is_not_to_blame() -> None:

@@ -85,6 +85,25 @@ def test_each_channel_has_its_first_file_before_any_has_its_second(media: Path) 
         library.close()
 
 
+def test_what_is_said_of_a_file_that_was_replaced_is_not_heard(media: Path) -> None:
+    film = media / "film.ts"
+    film.touch()
+    library = Library(media, [["film.ts"]], [], lambda: None)
+    library.start()
+    try:
+        wait_until(lambda: library.looked_at, "it was looked at")
+        (before,) = library.items(["film.ts"])
+        film.write_bytes(b"another")
+        wait_until(lambda: library.items(["film.ts"]) != (before,), "it was looked at again")
+        library.report_broken(before)
+        (now,) = library.items(["film.ts"])
+        library.report_broken(now)
+        assert library.items(["film.ts"]) == ()
+        assert library.trouble(["film.ts"]) == "film.ts: it could not be played"
+    finally:
+        library.close()
+
+
 class Process(SendingProcess):
     """A process that takes orders, and does nothing."""
 
