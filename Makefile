@@ -81,7 +81,7 @@ vm: packages vm-packages .venv/stamp ## Boot the image in a virtual machine, unt
 test-vm: packages vm-packages $(STAMPS) ## Test the image in virtual machines [RAW=FILE]
 	$(if $(RAW),IFE_VM_IMAGE=$(abspath $(RAW))) $(BIN)/pytest -m "vm and not long" tests/vm
 
-test-vm-all: install vm-packages build ## All that takes long: 20 power cuts, Secure Boot, Molecule, soaks [RAW=FILE]
+test-vm-all: install vm-packages build image-check ## All that takes long: image-check, 20 power cuts, Secure Boot, Molecule, soaks [RAW=FILE]
 	$(if $(RAW),IFE_VM_IMAGE=$(abspath $(RAW))) $(BIN)/pytest -m "vm or long"
 	$(if $(RAW),IFE_VM_IMAGE=$(abspath $(RAW))) $(MOLECULE) default
 	$(if $(RAW),IFE_VM_IMAGE=$(abspath $(RAW))) $(MOLECULE) alternative

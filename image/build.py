@@ -46,7 +46,7 @@ def build(options: Build) -> None:
     options.cache.mkdir(parents=True, exist_ok=True)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with _alone(options.cache), tempfile.TemporaryDirectory(dir=options.output.parent) as work:
+        with alone(options.cache), tempfile.TemporaryDirectory(dir=options.output.parent) as work:
             _build(options, Path(work))
     finally:
         # What others put files into is for whoever owns the checkout, not for root.
@@ -57,7 +57,7 @@ def build(options: Build) -> None:
 
 
 @contextmanager
-def _alone(cache: Path) -> Iterator[None]:
+def alone(cache: Path) -> Iterator[None]:
     """Wait until no other build uses `cache`.
 
     Raises:

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from image.build import build
+from image.build import alone, build
 from image.command import run
 from image.settings import BUILD, ROOT, Build, ImageError
 from image.tools import newest
@@ -54,7 +54,8 @@ def _build_elsewhere(options: Build, checkout: Path, output: Path) -> None:
         shutil.copytree(ROOT / vendor, checkout / vendor, copy_function=_copy, dirs_exist_ok=True)
     finally:
         os.umask(old)
-    shutil.rmtree(options.cache / "tools")
+    with alone(options.cache):
+        shutil.rmtree(options.cache / "tools")
     command = [
         *(sys.executable, "-B", "-m", "image", "build", "--out", str(output)),
         *("--lock", str(options.output / "packages.lock"), "--cache", str(options.cache)),

@@ -28,6 +28,9 @@ galleys: {G1: {after: 3, side: right}}
 """
 SEATS = ("1A", "1C", "2A", "2C", "3A", "3C")
 AIRLINE = "Example Airline 2"
+SERVER = ("10.20.0.1", "10.22.0.1")
+"""Its addresses in the cabin and for the crew."""
+
 SESAME = "open sesame"
 AUTHORITY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKk0mtUkB8U4iDcZAU8u4bPIwzsC8Tkz0Mi3tbB8u4Pa lab"
 """The public key of who signs for engineers."""
@@ -70,6 +73,7 @@ class Pki:
             "pki_authority_passphrase": SESAME,
             "pki_airline": AIRLINE,
             "pki_layout": str(self.layout),
+            "pki_server_addresses": ["127.0.0.1", *SERVER],
         } | variables
         done = ansible_playbook(
             ROOT / "playbooks/pki.yml",

@@ -119,6 +119,11 @@ def test_a_right_inventory_passes(
             {"nginx_cabin_listen": "10.20.0.11:443"},
             "nginx_cabin_listen is 10.20.0.11:443, and no address of network_interfaces",
         ),
+        (
+            {"nginx_crew_listen": "10.22.0.9:443"}
+            | {"network_interfaces": _changed(1, address="10.22.0.9")},
+            "nginx_crew_listen is 10.22.0.9:443, and pki_directory has a server.crt for",
+        ),
         ({"nginx_media_listen": "127.0.0.1:8080"}, "nginx_media_listen is 127.0.0.1:8080, and"),
         ({"seat_control_multicast_ttl": 0}, "seat_control_multicast_ttl must be 1 to 32: it is 0"),
         ({"pa_audio_multicast_source": "10.2.0.1"}, "pa_audio_multicast_source is 10.2.0.1, and"),

@@ -85,6 +85,11 @@ def test_no_unit_has_failed(aircraft: VM) -> None:
     assert aircraft.run("systemctl is-active ife.target").stdout == "active\n"
 
 
+def test_the_kernel_is_not_tainted(aircraft: VM) -> None:
+    """With the modules for sound, screens and USB that it has loaded meanwhile."""
+    assert aircraft.run("cat /proc/sys/kernel/tainted").stdout == "0\n"
+
+
 def test_units_are_ordered_without_a_cycle(aircraft: VM) -> None:
     journal = aircraft.run("journalctl --boot --quiet --grep='ordering cycle'", check=False)
     assert journal.stdout == ""

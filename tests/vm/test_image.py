@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 import struct
 import subprocess
@@ -22,6 +24,9 @@ ROOT_TYPE = UUID("4f68bce3-e8cd-4db1-96e7-fbcaf984b709")
 """What the Discoverable Partitions Specification calls the root partition of an x86-64 machine."""
 
 SECTOR = 512
+
+UDP = re.compile(r"127\.0\.0\.5[34](%lo)?:53|[0-9.]+%\w+:68")
+"""resolved, for the server itself, and networkd's leases."""
 
 GET = """
 import http.client, sys
@@ -102,6 +107,30 @@ def test_root_is_verified(booted: VM) -> None:
     assert booted.run("cat /sys/block/dm-*/dm/uuid").stdout.startswith("CRYPT-VERITY-")
 
 
+def test_nobody_can_change_the_kernels_command_line(booted: VM) -> None:
+    """No menu, no editor, and no shell that the command line could ask for."""
+    booted.run("mkdir -p /run/esp && mount -o ro $(blkid -t TYPE=vfat -o device) /run/esp")
+    loader = booted.run("cat /run/esp/loader/loader.conf").stdout.splitlines()
+    booted.run("umount /run/esp")
+    assert {"timeout 0", "editor no"} <= set(loader)
+    assert booted.run("systemctl is-active debug-shell.service", check=False).stdout != "active\n"
+    assert booted.run("systemctl cat debug-shell.service", check=False).returncode != 0
+
+
+def test_there_is_room_for_the_next_version(booted: VM) -> None:
+    """Slot B: partitions as large as slot A's, and of its types; the rest is the state."""
+    told = booted.run("lsblk --json --bytes --output PARTLABEL,PARTTYPE,SIZE,PKNAME").stdout
+    found = [part for part in json.loads(told)["blockdevices"] if part["partlabel"]]
+    labels = [part["partlabel"] for part in found]
+    assert labels.count("_empty") == 2
+    slot_b = {(part["parttype"], part["size"]) for part in found if part["partlabel"] == "_empty"}
+    is_slot_a = re.compile(r"ife_[0-9].*").fullmatch
+    slot_a = {(part["parttype"], part["size"]) for part in found if is_slot_a(part["partlabel"])}
+    assert len(slot_a) == 2
+    assert slot_b == slot_a
+    assert labels.count("ife_state") == 1
+
+
 def test_it_has_the_tpm_and_each_network(booted: VM) -> None:
     booted.run("test -c /dev/tpmrm0")
     addresses = booted.run("cat /sys/class/net/*/address").stdout.split()
@@ -126,6 +155,10 @@ def test_its_page_says_that_nobody_has_provisioned_it_and_nothing_else_is_open(b
     for network in (CREW, *OTHERS):
         assert "This server has not been provisioned" in _page(booted, network.guest.ip)
         assert open_ports(booted, str(network.guest.ip)) == [22, 80]
+    # A program that is silent would not be told from a firewall by trying its port.
+    listening = booted.run("ss --no-header --numeric --listening --udp").stdout.splitlines()
+    addresses = {line.split()[3] for line in listening}
+    assert {address for address in addresses if not UDP.fullmatch(address)} == set()
 
 
 def test_its_console_and_its_screen_tell_how_to_reach_it(booted: VM) -> None:

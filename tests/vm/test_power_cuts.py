@@ -149,6 +149,7 @@ def test_a_server_can_be_provisioned_after_cuts_while_it_was(
         for _ in range(2):
             run = start(vm)
             time.sleep(moments.uniform(1, RUN_SECONDS))
+            assert run.poll() is None, "the power is cut while it runs"
             vm.cut_power()
             result(run)
             vm.boot()
