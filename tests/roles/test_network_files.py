@@ -19,6 +19,10 @@ CABIN = {"name": "cabin", "mac": "52:54:00:00:00:01", "network": "10.20.0.0/22"}
 CREW = {"name": "crew", "path": "pci-0000:02:00.0", "network": "10.22.0.0/24"} | {
     "address": "10.22.0.1"
 }
+STATIC = {"name": "ground", "mac": "52:54:00:00:00:04", "network": "10.24.0.0/24"} | {
+    "address": "10.24.0.9",
+    "gateway": "10.24.0.1",
+}
 GROUND = {"name": "ground", "mac": "52:54:00:00:00:04", "address": "dhcp"}
 
 
@@ -35,16 +39,21 @@ def _problems(*interfaces: dict[str, Any]) -> list[str]:
 
 def test_networks_that_fit_together_have_no_problems() -> None:
     assert _problems(CABIN, CREW, GROUND) == []
+    assert _problems(CABIN, CREW, STATIC) == []
 
 
 @pytest.mark.parametrize(
     ("interfaces", "problem"),
     [
-        ([CABIN | {"address": "10.24.0.1"}], "cabin: address 10.24.0.1 is not one for a host"),
-        ([CABIN | {"address": "10.20.0.0"}], "cabin: address 10.20.0.0 is not one for a host"),
-        ([CABIN | {"address": "10.20.3.255"}], "cabin: address 10.20.3.255 is not one"),
+        ([CABIN | {"address": "10.24.0.1"}], "cabin: address '10.24.0.1' is neither"),
+        ([CABIN | {"address": "10.20.0.0"}], "cabin: address '10.20.0.0' is neither"),
+        ([CABIN | {"address": "10.20.3.255"}], "cabin: address '10.20.3.255' is neither"),
         ([CABIN | {"address": "cabin"}], "cabin: address 'cabin' is neither"),
         ([CABIN | {"address": "dhcp"}], "cabin: only the ground's address may be dhcp"),
+        ([CABIN | {"gateway": "10.20.0.2"}], "cabin: only the ground has a gateway"),
+        ([GROUND | {"gateway": "10.24.0.1"}], "ground: only the ground has a gateway"),
+        ([STATIC | {"gateway": "10.25.0.1"}], "ground: gateway '10.25.0.1' is not another host"),
+        ([STATIC | {"gateway": "10.24.0.9"}], "ground: gateway '10.24.0.9' is not another host"),
         ([CABIN | {"network": "10.20.0.1/22"}], "cabin: network '10.20.0.1/22' is not like"),
         ([CREW | {"network": "10.20.1.0/24", "address": "10.20.1.1"}, CABIN], "crew: network 10"),
         ([CABIN | {"mac": "52-54-00-00-00-01"}], "cabin: mac 52-54-00-00-00-01 is not like"),

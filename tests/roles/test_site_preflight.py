@@ -113,7 +113,7 @@ def test_a_right_inventory_passes(
         ({"registration": "EC-TWO"}, "must be valid, and of registration (EC-TWO)"),
         (
             {"network_interfaces": _changed(0, address="10.30.0.1")},
-            "network_interfaces: cabin: address 10.30.0.1 is not one for a host in its network",
+            "network_interfaces: cabin: address '10.30.0.1' is neither dhcp nor one for a host",
         ),
         (
             {"nginx_cabin_listen": "10.20.0.11:443"},

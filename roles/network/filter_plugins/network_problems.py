@@ -64,7 +64,9 @@ def _own(interface: Interface) -> Iterator[str]:
         yield f"mac {mac} is not like 52:54:00:12:34:56"
     if path is not None and not PATH.fullmatch(path):
         yield f"path {path} is not like pci-0000:01:00.0"
-    address = interface["address"]
+    address, gateway = interface["address"], interface.get("gateway")
+    if gateway is not None and (interface["name"] != "ground" or address == "dhcp"):
+        yield "only the ground has a gateway, and where its address is dhcp that is told by DHCP"
     if address == "dhcp":
         if interface["name"] != "ground":
             yield "only the ground's address may be dhcp"
@@ -73,13 +75,18 @@ def _own(interface: Interface) -> Iterator[str]:
     if network is None:
         yield f"network {interface.get('network', '')!r} is not like 10.20.0.0/22"
         return
+    if not _is_host(address, network):
+        yield f"address {address!r} is neither dhcp nor one for a host in its network {network}"
+    if gateway is not None and (gateway == address or not _is_host(gateway, network)):
+        yield f"gateway {gateway!r} is not another host in its network {network}"
+
+
+def _is_host(address: str, network: IPv4Network) -> bool:
     try:
-        inside = IPv4Address(address)
+        host = IPv4Address(address)
     except ValueError:
-        yield f"address {address!r} is neither like 10.20.0.1 nor dhcp"
-        return
-    if inside not in network or inside in (network.network_address, network.broadcast_address):
-        yield f"address {address} is not one for a host in its network {network}"
+        return False
+    return host in network and host not in (network.network_address, network.broadcast_address)
 
 
 def _network(interface: Interface) -> IPv4Network | None:
