@@ -81,6 +81,21 @@ def test_the_state_grows_with_its_disk(new_vm: StartVm, provisioned: Provisioned
     assert size > Machine.disk_gib
 
 
+def test_an_encrypted_state_grows_with_its_disk(new_vm: StartVm, image: Path) -> None:
+    """As when its disk was copied to a larger one."""
+    vm = _boot(new_vm(Machine(image, networks=(CREW,), tpm=True)))
+    assert _state(vm) == "crypt"
+    vm.run("echo kept >/var/lib/kept && sync")
+    vm.cut_power()
+    grow = ["qemu-img", "resize", "-f", "qcow2", vm.files.disk, f"{Machine.disk_gib + 4}G"]
+    subprocess.run(grow, check=True, capture_output=True, timeout=60)
+    _boot(vm)
+    size = int(vm.run("df --output=size --block-size=1G /var | tail -1").stdout)
+    assert size > Machine.disk_gib
+    assert _state(vm) == "crypt"
+    assert vm.run("cat /var/lib/kept").stdout == "kept\n"
+
+
 def test_a_damaged_state_is_mended(new_vm: StartVm, provisioned: Provisioned) -> None:
     """The first superblock is gone; the file system has others."""
     vm = _boot(new_vm(Machine(provisioned.disk, networks=NETWORKS, direct=True)))
