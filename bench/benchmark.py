@@ -14,8 +14,15 @@ from bench.document import machine, write
 Measure = Callable[[], tuple[float, ...]]
 
 
+class Worst(float):
+    """A figure of which the highest of all runs counts: the longest time, how much was lost."""
+
+
 def in_turn(runs: int, measures: Mapping[str, Measure]) -> dict[str, tuple[float, ...]]:
-    """Each measure `runs` times in turn, so that a slow minute hits all alike; the medians."""
+    """Each measure `runs` times in turn, so that a slow minute hits all alike.
+
+    The medians; of what is `Worst`, the highest.
+    """
     found: dict[str, list[tuple[float, ...]]] = {name: [] for name in measures}
     for run in range(runs):
         for name, measure in measures.items():
@@ -23,7 +30,10 @@ def in_turn(runs: int, measures: Mapping[str, Measure]) -> dict[str, tuple[float
             figures = ", ".join(f"{value:,.2f}" for value in found[name][-1])
             print(f"  run {run + 1} of {runs}, {name}: {figures}", file=sys.stderr)
     return {
-        name: tuple(median(column) for column in zip(*values, strict=True))
+        name: tuple(
+            max(column) if isinstance(column[0], Worst) else median(column)
+            for column in zip(*values, strict=True)
+        )
         for name, values in found.items()
     }
 
@@ -54,7 +64,8 @@ def main(
     missing = [name for name in programs if shutil.which(name) is None]
     if missing:
         parser.error(f"not installed: {', '.join(missing)}")
-    text = f"{machine()} Medians of {options.runs} runs.\n\n{results(options)}"
+    how = f"Medians of {options.runs} runs; of what is longest, lost or not reached, the highest."
+    text = f"{machine()} {how}\n\n{results(options)}"
     if options.print:
         print(text)
     else:

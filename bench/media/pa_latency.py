@@ -28,7 +28,7 @@ import numpy as np
 from apps.common.pa import PACKET_SECONDS, RATE, SAMPLES
 from apps.pa_audio.tests.cabin import EVERYWHERE, Network
 from apps.vlc_stream.tests import served
-from bench.benchmark import in_turn, main
+from bench.benchmark import Worst, in_turn, main
 from bench.document import table
 from bench.measure import status
 from bench.media import pa_hour, pa_paths, pa_player, streaming
@@ -135,7 +135,7 @@ def added(network: Network, start: Start, seconds: float) -> tuple[float, float]
             delays.append((at - before[-1]) * 1000)
     if len(delays) < 0.5 * seconds / EACH:
         raise RuntimeError(f"{len(delays)} of {len(mouth.spoken)} impulses were heard")
-    return median(delays), max(delays)
+    return median(delays), Worst(max(delays))
 
 
 # -- while the server has all the rest to do ------------------------------------------------------
@@ -186,7 +186,7 @@ def under_load(network: Network, seconds: float) -> tuple[float, ...]:
             with cabin:
                 figures += added(network, PATHS[name], seconds)
                 seen = cabin.seen()
-            figures += [seen.lost, SEATS - len(seen.on)]
+            figures += [Worst(seen.lost), Worst(SEATS - len(seen.on))]
     return tuple(figures)
 
 

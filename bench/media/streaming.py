@@ -33,7 +33,7 @@ from apps.common.rtp import payload
 from apps.seat_control import testing
 from apps.vlc_stream import ts
 from apps.vlc_stream.tests.served import SEAT, SERVER, Cabin, Served, cabin, serving
-from bench.benchmark import in_turn, main
+from bench.benchmark import Worst, in_turn, main
 from bench.document import table
 from bench.media import real_screen
 from bench.media.clips import Clip, make
@@ -743,7 +743,7 @@ def _relays(network: Cabin, runs: int, seconds: float) -> str:
 
 
 def _spread(values: list[float]) -> tuple[float, float]:
-    return statistics.median(values), max(values)
+    return statistics.median(values), Worst(max(values))
 
 
 def results(options: argparse.Namespace) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench import document
-from bench.benchmark import in_turn
+from bench.benchmark import Worst, in_turn
 
 
 def test_all_are_measured_in_turn_and_the_medians_given() -> None:
@@ -21,6 +21,17 @@ def test_all_are_measured_in_turn_and_the_medians_given() -> None:
     found = in_turn(3, {"ours": lambda: measure("ours"), "peer": lambda: measure("peer")})
     assert measured == ["ours", "peer"] * 3
     assert found == {"ours": (2.0, 7.0), "peer": (20.0, 7.0)}
+
+
+def test_of_what_is_the_worst_the_highest_is_given() -> None:
+    """Packets that are lost in two of five runs are not none."""
+    values = iter([0.0, 0.0, 3.0, 0.0, 1.0])
+
+    def measure() -> tuple[float, float]:
+        value = next(values)
+        return value, Worst(value)
+
+    assert in_turn(5, {"ours": measure}) == {"ours": (0.0, 3.0)}
 
 
 def test_results_take_the_place_of_those_of_their_kind(
