@@ -11,15 +11,15 @@ import pytest
 
 from apps.common.testing import wait_until
 from image import build as building
-from image.build import _alone, build
+from image.build import alone, build
 from image.checkout import EPOCH, look
 from image.settings import ROOT, Build, ImageError
 
 HOLDER = """
 import sys
 from pathlib import Path
-from image.build import _alone
-with _alone(Path(sys.argv[1])):
+from image.build import alone
+with alone(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -62,12 +62,12 @@ def test_a_build_waits_for_another_and_says_for_which(
         assert holder.stdin is not None
         assert holder.stdout.readline() == "held\n"
         in_use = f"{tmp_path} is in use by process {holder.pid}"
-        with pytest.raises(ImageError, match=in_use), _alone(tmp_path):
+        with pytest.raises(ImageError, match=in_use), alone(tmp_path):
             pass
         assert in_use in capsys.readouterr().out
         holder.stdin.close()
         wait_until(lambda: holder.poll() == 0, "the other build has ended")
-    with _alone(tmp_path):
+    with alone(tmp_path):
         assert (tmp_path / "lock").read_text() == str(os.getpid())
 
 

@@ -87,7 +87,7 @@ def test_an_encrypted_state_grows_with_its_disk(new_vm: StartVm, image: Path) ->
     assert _state(vm) == "crypt"
     vm.run("echo kept >/var/lib/kept && sync")
     vm.cut_power()
-    grow = ["qemu-img", "resize", "-f", "qcow2", vm.files.disk, f"{Machine.disk_gib + 4}G"]
+    grow = ["qemu-img", "resize", "-f", "qcow2", str(vm.files.disk), f"{Machine.disk_gib + 4}G"]
     subprocess.run(grow, check=True, capture_output=True, timeout=60)
     _boot(vm)
     size = int(vm.run("df --output=size --block-size=1G /var | tail -1").stdout)
