@@ -25,8 +25,8 @@ ROOT_TYPE = UUID("4f68bce3-e8cd-4db1-96e7-fbcaf984b709")
 
 SECTOR = 512
 
-UDP = re.compile(r"127\.0\.0\.5[34](%lo)?:53|[0-9.]+%\w+:68")
-"""resolved, for the server itself, and networkd's leases."""
+UDP = re.compile(r"127\.[0-9.]+(%lo)?:[0-9]+|\[::1\]:[0-9]+|[0-9.]+%\w+:68")
+"""What is for the server itself (resolved, chrony's orders), and networkd's leases."""
 
 GET = """
 import http.client, sys
