@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import logging
 import selectors
-import socket
 import threading
 import time
 from collections.abc import Callable
 from ipaddress import IPv4Address
 
+from apps.common.multicast import Membership, receiving_socket
 from apps.common.rtp import payload
 from apps.vlc_stream import child
 from apps.vlc_stream.orders import Control, Order, Output, Report, StartLive
-from apps.vlc_stream.wire import MAX_DATAGRAM, RtpSender, open_receiver
+from apps.vlc_stream.wire import MAX_DATAGRAM, REJOIN_AFTER, RtpSender
 
 log = logging.getLogger(__name__)
 
@@ -26,17 +26,30 @@ AT_ONCE = 64
 SILENT_AFTER = 1.0
 """Seconds without a packet after which the source counts as silent."""
 
-REOPEN_EVERY = 1.0
-
 
 class _Stream:
     def __init__(self, order: StartLive, output: Output) -> None:
         self.order = order
         self.sender = RtpSender(output, IPv4Address(order.group), order.port)
-        self.socket: socket.socket | None = None
+        group = IPv4Address(order.from_group)
+        self.socket = receiving_socket(group, order.from_port)
+        self._membership = Membership(order.interface, group, IPv4Address(order.source))
+        self._joined = 0.0
         self.heard = 0.0
         self.paused = False
-        self.trouble: str | None = None
+        self.trouble: str | None = "not joined yet"
+
+    def mend(self) -> None:
+        """Join its source's group; again where nothing comes, or where the interface was away."""
+        now = time.monotonic()
+        if self.trouble is None and now - max(self.heard, self._joined) < REJOIN_AFTER:
+            return
+        try:
+            self._membership.renew(self.socket)
+        except OSError as error:
+            self.trouble = f"interface {self.order.interface}: {error.strerror or error}"
+        else:
+            self._joined, self.trouble = now, None
 
     def report(self) -> Report:
         """How it is."""
@@ -67,9 +80,10 @@ class Relay:
             stream = self._streams.get(order.id)
             match order:
                 case StartLive():
-                    self._forget(stream)
-                    self._streams[order.id] = _Stream(order, self._output)
-                    self._open(self._streams[order.id])
+                    self._forget(self._streams.pop(order.id, None))
+                    stream = self._streams[order.id] = _Stream(order, self._output)
+                    stream.mend()
+                    self._selector.register(stream.socket, selectors.EVENT_READ, stream)
                 case Control(do="stop"):
                     self._forget(self._streams.pop(order.id, None))
                 case Control() if stream is not None:
@@ -78,34 +92,17 @@ class Relay:
                     pass
 
     def reports(self) -> list[Report]:
-        """How each is. A source whose interface was away is tried again."""
+        """How each is. One that is not heard is mended."""
         with self._lock:
             for stream in self._streams.values():
-                if stream.socket is None:
-                    self._open(stream)
+                stream.mend()
             return [stream.report() for stream in self._streams.values()]
-
-    def _open(self, stream: _Stream) -> None:
-        order = stream.order
-        try:
-            stream.socket = open_receiver(
-                order.interface,
-                IPv4Address(order.from_group),
-                order.from_port,
-                IPv4Address(order.source),
-            )
-        except OSError as error:
-            stream.trouble = f"interface {order.interface}: {error.strerror or error}"
-        else:
-            stream.trouble = None
-            self._selector.register(stream.socket, selectors.EVENT_READ, stream)
 
     def _forget(self, stream: _Stream | None) -> None:
         if stream is None:
             return
-        if stream.socket is not None:
-            self._selector.unregister(stream.socket)
-            stream.socket.close()
+        self._selector.unregister(stream.socket)
+        stream.socket.close()
         stream.sender.close()
 
     def _relay(self) -> None:
@@ -116,13 +113,13 @@ class Relay:
             with self._lock:
                 for key, _ in ready:
                     stream: _Stream = key.data
-                    if stream.socket is not None and stream is self._streams.get(stream.order.id):
-                        self._forward(stream, stream.socket)
+                    if stream is self._streams.get(stream.order.id):
+                        self._forward(stream)
 
-    def _forward(self, stream: _Stream, sock: socket.socket) -> None:
+    def _forward(self, stream: _Stream) -> None:
         for _ in range(AT_ONCE):
             try:
-                datagram = sock.recv(MAX_DATAGRAM)
+                datagram = stream.socket.recv(MAX_DATAGRAM)
             except BlockingIOError:
                 return
             except OSError:

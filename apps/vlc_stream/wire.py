@@ -12,6 +12,10 @@ from apps.vlc_stream.orders import DSCP, Output
 
 MAX_DATAGRAM = 2048
 
+REJOIN_AFTER = 3.0
+"""Seconds of silence after which a group is joined again: an interface that was made anew has no
+memberships, and switches may forget them."""
+
 
 class RtpSender:
     """Sends TS packets to a group. While the interface is away they are left out.

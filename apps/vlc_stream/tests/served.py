@@ -47,6 +47,24 @@ class Cabin:
             (index,) = route.link_lookup(ifname="cabin0")
             route.link("set", index=index, state="up" if up else "down")
 
+    def plug(self) -> None:
+        """Make the interfaces, each time new ones."""
+        with NetNS(self.server.name) as route:
+            route.link(
+                "add",
+                ifname="cabin0",
+                kind="veth",
+                peer={"ifname": "eth0", "net_ns_fd": self.seat.name},
+            )
+        self.server.bring_up("cabin0", f"{SERVER}/24")
+        self.seat.bring_up("eth0", f"{SEAT}/24")
+
+    def unplug(self) -> None:
+        """Have the interfaces vanish; no ear hears anything any more."""
+        with NetNS(self.server.name) as route:
+            (index,) = route.link_lookup(ifname="cabin0")
+            route.link("del", index=index)
+
     def ear(self, group: str, port: int = 5004, source: IPv4Address = SERVER) -> Ear:
         """What a seat hears of a group."""
         ear = self.seat.run(Ear, IPv4Address(group), port, "eth0", source)
@@ -58,18 +76,10 @@ class Cabin:
 def cabin() -> Iterator[Cabin]:
     """A network of its own."""
     with Namespace("stream") as server, Namespace("stream-seat") as seat:
-        with NetNS(server.name) as route:
-            route.link(
-                "add",
-                ifname="cabin0",
-                kind="veth",
-                peer={"ifname": "eth0", "net_ns_fd": seat.name},
-            )
-        server.bring_up("cabin0", f"{SERVER}/24")
-        seat.bring_up("eth0", f"{SEAT}/24")
         for namespace in (server, seat):
             namespace.run(_bring_lo_up)
         made = Cabin(server, seat)
+        made.plug()
         yield made
         for ear in made.ears:
             ear.socket.close()

@@ -10,16 +10,20 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 
 from apps.common.testing import wait_until
-from apps.vlc_stream import service
+from apps.vlc_stream import service, ts
 from apps.vlc_stream.keeper import PATIENCE
-from apps.vlc_stream.tests.served import Cabin, Served, running, serving
+from apps.vlc_stream.orders import Output
+from apps.vlc_stream.tests.served import SEAT, Cabin, Ear, Served, running, serving
 from apps.vlc_stream.tests.test_on_the_wire import impose, longest_gap, pictures
 from apps.vlc_stream.ts import CLOCK
+from apps.vlc_stream.wire import RtpSender
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="making namespaces takes root rights"),
@@ -320,6 +324,37 @@ def test_an_interface_that_goes_and_comes(served: Served) -> None:
     ear.first(10)
     served.wait_for("c1", "playing")
     served.wait_for(f"c{COUNT}", "playing")
+
+
+def is_relayed(camera: RtpSender, ear: Ear) -> bool:
+    camera.send(b"G" + bytes(ts.PACKET - 1), time.monotonic())
+    return not ear.is_silent(0.1)
+
+
+def test_an_interface_that_is_made_anew_is_listened_on_again(
+    cabin: Cabin, clips: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "media").symlink_to(clips)
+    channels = f"""channels:
+  one: {{names: {{en: One}}, group: {FIRST}, playlist: [one.ts]}}
+  tail: {{names: {{en: Tail}}, group: {LAST},
+    live: {{group: 239.255.1.1, port: 6000, source: {SEAT}, interface: cabin0}}}}
+"""
+
+    with serving(cabin, tmp_path, channels) as served:
+        for _ in range(2):
+            camera = RtpSender(Output("eth0", SEAT, 1), IPv4Address("239.255.1.1"), 6000)
+            ear = cabin.ear(LAST)
+            cabin.seat.run(is_relayed, camera, ear)  # there it opens its socket
+            # Who does not hear it would start it again and again, and leave its file out.
+            served.wait_for("one", "playing", 20)
+            wait_until(partial(is_relayed, camera, ear), "it is relayed")
+            assert served.channel("one").trouble is None
+            camera.close()
+            cabin.unplug()
+            served.wait_for("one", "silent")
+            cabin.plug()
+        assert served.channel("one").restarts <= 3
 
 
 def test_redis_may_come_and_go(served: Served) -> None:
