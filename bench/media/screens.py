@@ -65,27 +65,25 @@ class SimulatedBus:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._close)
-        self._thread.join(timeout=5)
-        for end in (self._ours, self._theirs, self._closing):
-            with suppress(OSError):
-                os.close(end)
+        if self._thread.is_alive():
+            self.unplug()
 
     def unplug(self) -> None:
         """Pull the adapter: the device hangs up."""
-        os.close(self._ours)
-        os.close(self._theirs)
+        os.write(self._close, b"\0")
+        self._thread.join(timeout=5)
+        for end in (self._ours, self._theirs, self._closing, self._close):
+            os.close(end)
 
     def _run(self) -> None:
         line = b""
         while True:
-            try:
-                ready, _, _ = select.select([self._ours, self._closing], [], [])
-                if self._closing in ready:
-                    return
+            heard = [] if self.mood == "hang" else [self._ours]
+            ready, _, _ = select.select([self._closing, *heard], [], [], 0.1)
+            if self._closing in ready:
+                return
+            if self._ours in ready:
                 line += os.read(self._ours, 256)
-            except (OSError, ValueError):
-                return  # unplugged
             while b"\r" in line:
                 request, _, line = line.partition(b"\r")
                 answer = self._answer(request)

@@ -6,6 +6,7 @@ speaks to cec-client (libCEC), by its own words, over a pipe.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import select
@@ -59,7 +60,7 @@ class Driver(Protocol):
         """Tell a screen what to be."""
 
     def close(self) -> None:
-        """Let go of the bus."""
+        """Let go of the bus, also where another thread hangs in a call. Never raises."""
 
 
 def open_driver(bus: Bus) -> Driver:
@@ -108,7 +109,10 @@ class LineDriver:
 
     def close(self) -> None:
         """Let go of the line."""
-        self._port.close()
+        with suppress(OSError):
+            # Else a call that hangs would hold the lock, too, until it returns.
+            fcntl.flock(self._port.fileno(), fcntl.LOCK_UN)
+            self._port.close()
 
     def _ask(self, address: int, words: str) -> list[str]:
         body = f"{address:02X} {words}".encode("ascii")

@@ -33,7 +33,7 @@ HUNG_AFTER = 10 * TIMEOUT
 """Seconds in one call of a driver, all of whose waits have time-outs, after which it hangs."""
 
 MAX_HUNG = 4
-"""Threads of one bus that may hang; then it is given up until the next start of vlc_stream."""
+"""Threads of one bus that may hang; then it is given up until a call of one of them returns."""
 
 SILENT_TOO_OFTEN = 3
 """Looks at all screens of a bus that none answers; then the bus is opened anew."""
@@ -76,20 +76,27 @@ class _BusKeeper:
         self._wake = threading.Condition()
         self._generation = 0
         self._in_call: float | None = None
-        self.hung = 0
+        self._driver: Driver | None = None
+        self._thread: threading.Thread | None = None
+        self._hung: list[threading.Thread] = []
 
     def start(self) -> None:
         """Begin to look, in a thread."""
         self._generation += 1
         self._in_call = None
-        threading.Thread(
-            target=self._run, args=(self._generation,), name=f"screens {self.name}", daemon=True
-        ).start()
+        self._thread = threading.Thread(
+            target=self._run,
+            args=(self._generation, self._driver),
+            name=f"screens {self.name}",
+            daemon=True,
+        )
+        self._thread.start()
 
     def close(self) -> None:
         """Let the thread end, when it comes back."""
         with self._wake:
             self._generation += 1
+            self._thread = None
             self._wake.notify_all()
 
     def want(self, name: str, wanted: Wanted) -> None:
@@ -100,31 +107,42 @@ class _BusKeeper:
             self._wake.notify_all()
 
     def tend(self, now: float) -> None:
-        """Replace the thread if it hangs in a call. It ends by itself should the call return."""
-        began = self._in_call
-        if began is None or now - began < HUNG_AFTER or self.hung >= MAX_HUNG:
+        """Replace the thread if it hangs in a call, or has died. It ends when the call returns."""
+        thread, began = self._thread, self._in_call
+        if thread is None:
             return
-        self.hung += 1
-        log.warning("the bus of screens hangs", extra={"bus": self.name, "hung": self.hung})
-        for kept in self.kept.values():
-            kept.trouble = "its bus hangs"
-        self._changed()
-        if self.hung < MAX_HUNG:
+        if began is not None and now - began > HUNG_AFTER and thread not in self._hung:
+            self._hung.append(thread)
+            log.warning("the bus of screens hangs", extra={"bus": self.name})
+            self._note_all(self._generation, "its bus hangs")
+            self._generation += 1
+        self._hung = [thread for thread in self._hung if thread.is_alive()]
+        is_lost = thread in self._hung or not thread.is_alive()
+        if is_lost and len(self._hung) < MAX_HUNG:
             self.start()
-        else:
-            self._in_call = None
 
-    def _run(self, generation: int) -> None:
+    def _run(self, generation: int, before: Driver | None) -> None:
+        if before is not None:
+            # The thread before this one may hang in it: the device is to be free all the same.
+            self._call(generation, before.close)
         driver: Driver | None = None
         while generation == self._generation:
             began = time.monotonic()
             try:
                 if driver is None:
                     driver = self._call(generation, lambda: open_driver(self._bus))
-            except (OSError, ValueError) as error:
+                    self._driver = driver
+                self._keep_all(generation, driver)
+            except Exception as error:
+                # Whatever it is: without this thread nobody would speak on the bus. Where another
+                # has taken over, the driver was closed meanwhile.
+                is_known = isinstance(error, (OSError, ValueError, ScreenError))
+                if not is_known and generation == self._generation:
+                    log.exception("the bus of screens fails", extra={"bus": self.name})
+                if driver is not None:
+                    self._call(generation, driver.close)
+                    driver = None
                 self._note_all(generation, str(error))
-            else:
-                driver = self._keep_all(generation, driver)
             with self._wake:
                 has_bus = driver is not None
                 self._wake.wait_for(
@@ -143,27 +161,26 @@ class _BusKeeper:
             )
         )
 
-    def _keep_all(self, generation: int, driver: Driver) -> Driver | None:
-        """Look at all screens and put them right; None: the bus has to be opened anew."""
+    def _keep_all(self, generation: int, driver: Driver) -> None:
+        """Look at all screens and put them right.
+
+        Raises:
+            ScreenError: none of them answers; what speaks for all of them may be what hangs.
+        """
         # Those that answer first: each that does not takes its time-out.
         for kept in sorted(self.kept.values(), key=lambda kept: kept.silent):
             if generation != self._generation:
-                return driver
-            if self._keep(generation, driver, kept) is None:
-                return None
-        if any(kept.silent < SILENT_TOO_OFTEN for kept in self.kept.values()):
-            return driver
-        # What speaks for all of them may be what hangs.
-        driver.close()
-        self._note_all(generation, "none of its screens answers")
-        for kept in self.kept.values():
-            kept.silent = 0
-        return None
+                return
+            self._keep(generation, driver, kept)
+        if all(kept.silent >= SILENT_TOO_OFTEN for kept in self.kept.values()):
+            for kept in self.kept.values():
+                kept.silent = 0
+            raise ScreenError("none of its screens answers")
 
-    def _keep(self, generation: int, driver: Driver, kept: _Kept) -> Driver | None:
-        """Look at a screen and put it right; None: the bus has to be opened anew."""
+    def _keep(self, generation: int, driver: Driver, kept: _Kept) -> None:
+        """Look at a screen and put it right."""
         if time.monotonic() < kept.not_before:
-            return driver
+            return
         address, wanted = kept.screen.address, kept.wanted
         try:
             if not kept.is_as_wanted():
@@ -176,18 +193,14 @@ class _BusKeeper:
             kept.told = None
             kept.silent += 1
             kept.not_before = time.monotonic() + kept.back_off.delay()
-        except (OSError, ValueError) as error:
-            driver.close()
-            self._note_all(generation, str(error))
-            return None
         else:
             kept.back_off.reset()
             kept.silent = 0
             self._note(generation, kept, status, None)
-        return driver
 
     def _call(self, generation: int, call: Callable[[], T]) -> T:
-        self._in_call = time.monotonic()
+        if generation == self._generation:
+            self._in_call = time.monotonic()
         try:
             return call()
         finally:

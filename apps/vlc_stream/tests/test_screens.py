@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -163,55 +166,106 @@ def test_an_adapter_that_is_pulled_is_told(make: Make) -> None:
     wait_until(lambda: view(screens, "f2").power is None, "nothing is said to be known")
 
 
-class _Hanging:
-    """A driver whose calls do not come back until they are let."""
+def test_one_that_is_pulled_while_it_is_opened_is_opened_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "LOOK_EVERY", 0.1)
+    device = Path(f"/dev/shm/ife-test-{os.getpid()}")  # noqa: S108 - the file takes none but /dev
+    ask = termios.tcgetattr
+    with SimulatedBus((1, 2)) as pulled, SimulatedBus((1, 2)) as bus:
 
-    def __init__(self, gate: threading.Event) -> None:
-        self._gate = gate
+        def ask_and_pull(fd: int) -> list[Any]:
+            answer = ask(fd)
+            if device.readlink() == Path(pulled.device):
+                pulled.unplug()
+                device.unlink()
+                device.symlink_to(bus.device)
+            return answer
 
-    def look(self, _address: int) -> Status:
-        self._gate.wait(30)
-        return Status(False, False, "2")
+        monkeypatch.setattr(termios, "tcgetattr", ask_and_pull)
+        device.symlink_to(pulled.device)
+        screens = Screens(load(tmp_path, FILE.format(device=device)), lambda: None)
+        screens.start()
+        try:
+            wait_until(lambda: screens.trouble() is None, "the other one answers")
+        finally:
+            screens.close()
+            device.unlink()
 
-    def apply(self, _address: int, _wanted: Wanted) -> None:
-        return
 
-    def close(self) -> None:
-        return
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_has_died_is_replaced(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    screens, bus = make()
+
+    def die(_driver: LineDriver, _address: int) -> Status:
+        monkeypatch.undo()
+        sys.exit()
+
+    monkeypatch.setattr(LineDriver, "look", die)
+    wait_until(lambda: LineDriver.look is not die, "one has died")
+    screens.order(DOWN)
+
+    def is_down() -> bool:
+        screens.tend()
+        return bus.screens[1].deployed
+
+    wait_until(is_down, "another speaks on the bus")
 
 
 def test_a_bus_that_hangs_gets_another_thread_but_not_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate = threading.Event()
-    opened: list[_Hanging] = []
+    opened: list[LineDriver] = []
+    hanging: list[LineDriver] = []
 
-    def open_hanging(_bus: config.Bus) -> _Hanging:
-        opened.append(_Hanging(gate))
+    class Hanging(LineDriver):
+        """Waits in the kernel for as long as the adapter takes nothing, whatever its time-outs."""
+
+        def _ask(self, address: int, words: str) -> list[str]:
+            if bus.mood == "hang":
+                os.set_blocking(self._port.fileno(), True)
+                hanging.append(self)
+                os.write(self._port.fileno(), b"\r" * 50_000)  # more than the kernel keeps
+                hanging.remove(self)
+            return super()._ask(address, words)
+
+    def open_hanging(line: config.Bus) -> LineDriver:
+        opened.append(Hanging(line.device, line.baud))
         return opened[-1]
-
-    monkeypatch.setattr(keeper, "open_driver", open_hanging)
-    monkeypatch.setattr(keeper, "HUNG_AFTER", 0.1)
-    monkeypatch.setattr(keeper, "LOOK_EVERY", 0.1)
-    screens = Screens(load(tmp_path, FILE.format(device="/dev/pts/none")), lambda: None)
-    screens.start()
 
     def threads() -> int:
         return sum(thread.name == "screens forward" for thread in threading.enumerate())
 
-    def has_given_up() -> bool:
+    def is_well() -> bool:
         screens.tend()
-        return len(opened) == keeper.MAX_HUNG and "its bus hangs" in (screens.trouble() or "")
+        return screens.trouble() is None
 
-    wait_until(has_given_up, "it has given up")
-    end = time.monotonic() + 0.5
-    while time.monotonic() < end:
+    def all_hang() -> bool:
         screens.tend()
-        screens.order(DOWN)  # nobody waits for the bus
-    assert (len(opened), threads()) == (keeper.MAX_HUNG, keeper.MAX_HUNG)
-    screens.close()
-    gate.set()
-    wait_until(lambda: threads() == 0, "each thread ends when its call has come back")
+        return len(hanging) == keeper.MAX_HUNG
+
+    monkeypatch.setattr(keeper, "open_driver", open_hanging)
+    monkeypatch.setattr(keeper, "HUNG_AFTER", 0.5)
+    monkeypatch.setattr(keeper, "LOOK_EVERY", 0.1)
+    with SimulatedBus((1, 2)) as bus:
+        screens = Screens(load(tmp_path, FILE.format(device=bus.device)), lambda: None)
+        screens.start()
+        for _ in range(2):
+            wait_until(is_well, "it answers")
+            bus.mood = "hang"
+            wait_until(all_hang, "as many hang as may", 20)
+            count = len(opened)
+            end = time.monotonic() + 2 * keeper.HUNG_AFTER
+            while time.monotonic() < end:
+                screens.tend()
+                screens.order(DOWN)  # nobody waits for the bus
+            assert (len(opened), threads()) == (count, keeper.MAX_HUNG)
+            assert "its bus hangs" in (screens.trouble() or "")
+            # Each call comes back, and its thread ends.
+            bus.mood = ""
+        wait_until(is_well, "it answers")
+        screens.close()
+        wait_until(lambda: threads() == 0, "each thread has ended")
 
 
 def test_a_driver_tells_what_a_screen_refuses() -> None:
