@@ -63,6 +63,23 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", folder], check=True, timeout=10)
 
 
+@contextmanager
+def hung_disk(folder: Path) -> Iterator[None]:
+    """Have a disk lie on a folder that does not answer: who asks for a file waits, as root."""
+    device = os.open("/dev/fuse", os.O_RDWR)
+    options = f"fd={device},rootmode=40000,user_id=0,group_id=0"
+    mount = ["mount", "--internal-only", "-t", "fuse", "-o", options, "hung", str(folder)]
+    try:
+        subprocess.run(mount, check=True, timeout=10, pass_fds=[device])
+        try:
+            yield
+        finally:
+            # Lazily: it would be asked for what it still has to write.
+            subprocess.run(["umount", "--lazy", str(folder)], check=True, timeout=10)
+    finally:
+        os.close(device)  # all that wait for it have an error now
+
+
 def listens(path: Path) -> bool:
     """Whether somebody takes connections at this Unix socket; its file is there a moment before."""
     with socket.socket(socket.AF_UNIX) as client:

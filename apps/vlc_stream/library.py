@@ -91,16 +91,16 @@ class Library:
     def report_broken(self, item: MediaItem) -> None:
         """It could not be played, or was changed: not to be offered until it is looked at again.
 
-        What is said of a file that another has replaced since is not heard.
+        What is said of a file that another has replaced since is not heard. It is not looked at
+        here: a disk that hangs would hold up all channels.
         """
         name = str(Path(item.path).relative_to(self._folder))
         if self._good_items.get(name) != item:
             return
         del self._good_items[name]
-        if self._identity(name) == self._seen.get((False, name)):
-            self._broken[name] = "it could not be played"
-            self._try_again[name] = time.monotonic() + TRY_AGAIN
-            log.warning("a file could not be played", extra={"file": name})
+        self._broken[name] = "it could not be played"
+        self._try_again[name] = time.monotonic() + TRY_AGAIN
+        log.warning("a file could not be played", extra={"file": name})
         self._on_change()
 
     def _run(self) -> None:

@@ -63,6 +63,8 @@ STUCK_AFTER = 5.0
 """Seconds without a look, after which vlc_stream is not ready."""
 
 LIBRARY_STUCK_AFTER = 120.0
+"""Seconds without a look at a file; one takes `probe.TIMEOUT` at most, unless the disk hangs."""
+
 CONTROL_SOCKET = "control.sock"
 
 
@@ -251,6 +253,7 @@ class VlcStream:
         health.need(self._why_not)
         health.part("redis", lambda: self._bus.trouble)
         health.part("interface", self._interface_trouble)
+        health.part("files", self._files_trouble)
         health.part("channels", self._channels_trouble)
         health.part("screens", self.screens.trouble)
         return health
@@ -344,20 +347,17 @@ class VlcStream:
                 self._published[topic] = value
                 self._bus.publish(topic, value)
         self.health.notify()
-        if self._stuck() is None:
-            self.health.alive()
+        self.health.alive()
 
     def _why_not(self) -> str | None:
-        return self._stuck() or (
-            None if self.library.looked_at else "the files are being looked at"
-        )
-
-    def _stuck(self) -> str | None:
-        now = time.monotonic()
-        if self._ticker.is_alive() and now - self._ticked > STUCK_AFTER:
+        if self._ticker.is_alive() and time.monotonic() - self._ticked > STUCK_AFTER:
             return "the channels are not watched any more: restart vlc_stream"
-        if now - self.library.looked > LIBRARY_STUCK_AFTER:
-            return "files are not looked at any more: restart vlc_stream"
+        return None if self.library.looked_at else "the files are being looked at"
+
+    def _files_trouble(self) -> str | None:
+        # A new start would not help where the disk hangs; live sources and screens go on.
+        if time.monotonic() - self.library.looked > LIBRARY_STUCK_AFTER:
+            return "they are not looked at any more"
         return None
 
     def _interface_trouble(self) -> str | None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 
 from apps.common.channels import Channel
-from apps.common.testing import wait_until
+from apps.common.testing import hung_disk, wait_until
 from apps.vlc_stream import ts
 from apps.vlc_stream.channel import ManagedChannel
 from apps.vlc_stream.keeper import Company
@@ -100,6 +102,24 @@ def test_what_is_said_of_a_file_that_was_replaced_is_not_heard(media: Path) -> N
         library.report_broken(now)
         assert library.items(["film.ts"]) == ()
         assert library.trouble(["film.ts"]) == "film.ts: it could not be played"
+    finally:
+        library.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a disk takes root rights")
+def test_a_disk_that_hangs_holds_up_nobody_who_tells_of_a_file(media: Path) -> None:
+    (media / "film.ts").touch()
+    library = Library(media, [["film.ts"]], [], lambda: None)
+    library.start()
+    try:
+        wait_until(lambda: library.looked_at, "it was looked at")
+        (film,) = library.items(["film.ts"])
+        with hung_disk(media):
+            teller = threading.Thread(target=library.report_broken, args=(film,))
+            teller.start()
+            teller.join(timeout=5)
+            assert not teller.is_alive()
+            assert library.items(["film.ts"]) == ()
     finally:
         library.close()
 
