@@ -8,6 +8,7 @@ import select
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import tempfile
 import threading
@@ -64,20 +65,41 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
 
 
 @contextmanager
-def hung_disk(folder: Path) -> Iterator[None]:
-    """Have a disk lie on a folder that does not answer: who asks for a file waits, as root."""
-    device = os.open("/dev/fuse", os.O_RDWR)
+def hung_disk(folder: Path) -> Iterator[threading.Event]:
+    """Have a disk lie on a folder that does not answer, as root; set as soon as somebody waits.
+
+    Who asks for a file waits, and cannot be killed meanwhile; at the end there is an error.
+    """
+    device = os.open("/dev/fuse", os.O_RDWR | os.O_NONBLOCK)
     options = f"fd={device},rootmode=40000,user_id=0,group_id=0"
     mount = ["mount", "--internal-only", "-t", "fuse", "-o", options, "hung", str(folder)]
+    asked, ended = threading.Event(), threading.Event()
+    thread = threading.Thread(target=_take_and_do_nothing, args=(device, asked, ended))
     try:
         subprocess.run(mount, check=True, timeout=10, pass_fds=[device])
+        thread.start()
         try:
-            yield
+            yield asked
         finally:
+            ended.set()
+            thread.join()
             # Lazily: it would be asked for what it still has to write.
             subprocess.run(["umount", "--lazy", str(folder)], check=True, timeout=10)
     finally:
-        os.close(device)  # all that wait for it have an error now
+        os.close(device)
+
+
+def _take_and_do_nothing(device: int, asked: threading.Event, ended: threading.Event) -> None:
+    """Answer the first request, FUSE_INIT (linux/fuse.h), and take what comes then."""
+    is_new = True
+    while not ended.wait(0.01):
+        with suppress(BlockingIOError):
+            (unique,) = struct.unpack_from("=8xQ", os.read(device, 256 * 1024))
+            if is_new:
+                is_new = False
+                os.write(device, struct.pack("=IiQ2I56x", 80, 0, unique, 7, 31))
+            else:
+                asked.set()
 
 
 def listens(path: Path) -> bool:

@@ -79,13 +79,13 @@ class SendingProcess:
         self._started = 0.0
         self._next_start = 0.0
         self._heard = 0.0
-        self._speaks = False
+        self._speaks = self._killed = False
         self.starts = 0
 
     @property
     def alive(self) -> bool:
-        """Whether it runs."""
-        return self._process is not None and self._process.poll() is None
+        """Whether it runs, and was not told to end."""
+        return self._process is not None and not self._killed and self._process.poll() is None
 
     @property
     def speaks(self) -> bool:
@@ -116,6 +116,8 @@ class SendingProcess:
                 self._back_off.reset()
             return False
         if self._process is not None:
+            if self._process.poll() is None:
+                return False  # killed, and not yet gone: a disk that hangs may keep it
             log.warning(
                 "a process has ended",
                 extra={"child": self._module, "status": self._process.returncode},
@@ -141,15 +143,17 @@ class SendingProcess:
                 self._process.kill()
 
     def kill(self) -> None:
-        """End it at once."""
+        """End it. Never waits; `tend` starts another when it has ended."""
         if self._process is not None:
+            self._killed = True
             self._process.kill()
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(timeout=2)
 
     def close(self) -> None:
         """End it for good."""
         self.kill()
+        if self._process is not None:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=2)
         self._bury()
 
     def _start(self, now: float) -> None:
@@ -161,7 +165,7 @@ class SendingProcess:
         orders: queue.Queue[bytes | None] = queue.Queue(MAX_ORDERS)
         with self._lock:
             self._process, self._orders = process, orders
-            self._speaks = False
+            self._speaks = self._killed = False
         self._started = self._heard = now
         self.starts += 1
         for target, args in ((self._listen, (process,)), (_pass_on, (orders, process))):

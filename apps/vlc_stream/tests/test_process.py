@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
 from ipaddress import IPv4Address
+from pathlib import Path
 
 import pytest
 
-from apps.common.testing import wait_until
-from apps.vlc_stream.orders import Control, Output
+from apps.common.testing import hung_disk, wait_until
+from apps.vlc_stream import ts
+from apps.vlc_stream.orders import Control, Output, StartClip
 from apps.vlc_stream.process import MAX_ORDERS, SendingProcess
 
 
@@ -41,3 +44,24 @@ def test_one_that_takes_no_orders_keeps_nobody_waiting(process: SendingProcess) 
     wait_until(process.tend, "there is another")
     process.tell(order)
     wait_until(lambda: process.speaks, "it has loaded", 20)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a disk takes root rights")
+def test_one_that_waits_for_a_disk_is_not_waited_for(
+    process: SendingProcess, clips: Path, tmp_path: Path
+) -> None:
+    shutil.copy(clips / "one.ts", tmp_path)
+    clip = ts.examine(tmp_path / "one.ts")
+    order = StartClip(
+        id="x", run=1, group="239.192.95.2", port=5004, clip=clip, loop=False, position=0.0
+    )
+    with hung_disk(tmp_path) as asked:
+        process.tell(order)
+        assert asked.wait(20), "it did not ask for the file"
+        began = time.monotonic()
+        process.kill()
+        assert time.monotonic() - began < 1.0
+        assert not process.alive
+        # As long as it is there, another would be sent beside it.
+        assert not process.tend()
+    wait_until(process.tend, "there is another")
