@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import vlc
 
@@ -42,6 +43,10 @@ DRAIN = 2.0
 TOO_SHORT = 1.0
 """Seconds; a file that is played from its begin and is over sooner is taken for broken, unless that
 is its length."""
+
+TOO_EARLY = 3.0
+"""Seconds before its end at which a file that is played from its begin is over, if it is cut short.
+What libvlc says then may be a second behind."""
 
 OPTIONS = (
     *(
@@ -83,6 +88,7 @@ class _Channel:
         self._began = self._shortest = 0.0
         self._paused = self._ended = False
         self._failures = 0
+        self._cut_short: dict[MediaItem, str] = {}
         self._back_off = BackOff(0.5, 10.0)
         self._next_try: float | None = None
         self._drained: float | None = None
@@ -131,6 +137,7 @@ class _Channel:
         else:
             self._failures = 0
             self._back_off.reset()
+            self._note_its_end(item)
         self._index += 1
         if self._index >= len(self._items):
             if not self._loop:
@@ -142,6 +149,18 @@ class _Channel:
             self._next_try = time.monotonic() + self._back_off.delay()
         else:
             self.play()
+
+    def _note_its_end(self, item: MediaItem | None) -> None:
+        if item is None or self._shortest == 0.0:
+            return
+        self._cut_short.pop(item, None)
+        at = self._position()
+        if item.duration - at > TOO_EARLY:
+            name = Path(item.path).name
+            self._cut_short[item] = f"{name}: it ended at {at:.0f} of {item.duration:.0f} s"
+
+    def _position(self) -> float:
+        return float(max(0, self._player.get_time())) / 1000
 
     def look(self) -> None:
         """To be called now and then: it does what it was to do later."""
@@ -156,6 +175,7 @@ class _Channel:
         path = self._item.path if self._item else None
         places = [index for index, item in enumerate(items) if item.path == path]
         self._items, self._failures = items, 0
+        self._cut_short = {item: why for item, why in self._cut_short.items() if item in items}
         self._index = places[0] if places else min(self._index, len(items) - 1)
         if self._next_try is not None:
             self.play()
@@ -177,7 +197,8 @@ class _Channel:
             run=self._run,
             state="ended" if self._ended else "paused" if self._paused else "playing",
             index=min(self._index, len(self._items) - 1),
-            position=max(0, self._player.get_time()) / 1000,
+            position=self._position(),
+            trouble="; ".join(list(self._cut_short.values())[:3]) or None,
         )
 
     def dispose(self) -> None:
