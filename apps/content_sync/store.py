@@ -140,7 +140,8 @@ class Store:
     def wants(self, offer: Offer) -> bool:
         """Whether a set should come on board.
 
-        Not one that is whole already, and not the one that the crew went back from.
+        Not one that is whole already, and not the one that the crew went back from, nor that one
+        signed anew without a change.
         """
         current, former, files = self.current, self.former, offer.files()
         if former is not None and former.version == offer.version:
@@ -154,6 +155,8 @@ class Store:
                 for name, file in former.files.items()
                 if name.partition("/")[0] in came
             )
+        if current and former and current.version < former.version <= offer.version:
+            return former.files != files
         return current is None or current.version != offer.version or current.files != files
 
     def missing(self, files: Collection[SetFile]) -> dict[str, int]:
@@ -360,8 +363,11 @@ class Store:
             current = self._current()
             former = None
             if current:
-                # A set that grows does not push out the one before it.
-                grows = current[1].content.version == content.version
+                # A set that grows, or was signed anew without a change, does not push out the one
+                # before it.
+                before = current[1].content
+                renewed = before.files == content.files and not content.missing
+                grows = before.version == content.version or renewed
                 former = current[1].former if grows else current[0]
             name = self._build(content)
             self._show(name, Slot(former=former, content=content))

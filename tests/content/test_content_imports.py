@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -350,6 +351,49 @@ def test_going_back_and_forward(ground: Ground, aircraft: Aircraft) -> None:
     assert aircraft.shows("news/today.pdf") == b"third"
     aircraft.store.rollback()
     assert aircraft.tree() == first
+
+
+def _renew(ground: Ground, aircraft: Aircraft) -> None:
+    """A month goes by, and the ground signs anew though nothing has changed."""
+    before = ground.repository.version
+    ground.now = aircraft.now = ground.now + timedelta(days=31)
+    ground.repository.sign()
+    assert ground.repository.version > before
+
+
+def test_going_back_is_not_undone_by_a_set_that_was_only_renewed(
+    ground: Ground, aircraft: Aircraft
+) -> None:
+    ground.add("films", "film", {"film.mp4": b"a film"})
+    for words in (b"first", b"second"):
+        ground.publish("news", "today", {"today.pdf": words})
+        aircraft.load(ground.source())
+    aircraft.store.rollback()
+    for _ in range(2):
+        _renew(ground, aircraft)
+        assert not aircraft.load(ground.source()).in_force
+        assert aircraft.shows("news/today.pdf") == b"first"
+    # Each kind is renewed, too, once a year.
+    ground.repository.expire("news", 365)
+    assert not aircraft.load(ground.source()).in_force
+    ground.publish("news", "today", {"today.pdf": b"third"})
+    assert aircraft.load(ground.source()).in_force
+    assert aircraft.tree() == _signed(ground)
+
+
+def test_a_set_that_was_only_renewed_is_in_force_and_leaves_the_way_back(
+    ground: Ground, aircraft: Aircraft
+) -> None:
+    for words in (b"first", b"second"):
+        ground.publish("news", "today", {"today.pdf": words})
+        aircraft.load(ground.source())
+    for _ in range(2):
+        _renew(ground, aircraft)
+        assert aircraft.load(ground.source()).in_force
+        assert aircraft.store.current
+        assert aircraft.store.current.version == ground.repository.version
+    aircraft.store.rollback()
+    assert aircraft.shows("news/today.pdf") == b"first"
 
 
 def test_the_crew_go_back_while_a_set_is_put_in_force(
