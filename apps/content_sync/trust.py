@@ -140,8 +140,7 @@ class Trust:
     @property
     def root_version(self) -> int:
         """Of the newest root that is trusted."""
-        history = (self._cache / _HISTORY).glob("*.root.json")
-        return max(int(path.name.split(".")[0]) for path in history)
+        return _root_version(self._cache)
 
     def look(self, source: Source) -> Offer:
         """What a source offers; from then on nothing older is accepted.
@@ -155,7 +154,7 @@ class Trust:
         shutil.rmtree(work, ignore_errors=True)
         shutil.copytree(self._cache, work, symlinks=True)
         offer, catalogues = self._read(source, work, self.reference)
-        if offer != self.trusted:
+        if offer != self.trusted or _root_version(work) != self.root_version:
             self._keep(work, offer, catalogues)
             log.info("content is trusted", extra={"set": offer.version})
         shutil.rmtree(self._cache)
@@ -276,6 +275,11 @@ def _kept(folder: Path, offer: Offer, catalogues: dict[Kind, bytes]) -> Iterator
     for kind, text in catalogues.items():
         file = offer.kinds[kind].files[target_name(kind, CATALOGUE)]
         yield object_path(file.digest), text
+
+
+def _root_version(folder: Path) -> int:
+    history = (folder / _HISTORY).glob("*.root.json")
+    return max(int(path.name.split(".")[0]) for path in history)
 
 
 def _signed(folder: Path, role: str) -> Signed:

@@ -510,6 +510,19 @@ def test_a_key_that_was_rotated_away_signs_no_more(ground: Ground, flying: Aircr
     assert _refused(flying, ground.source()) == "unsigned"
 
 
+def test_a_root_is_kept_though_nothing_else_is_new(ground: Ground, flying: Aircraft) -> None:
+    """A key that was replaced is not believed again after a restart."""
+    flying.load(ground.source())
+    timestamp = ground.published / METADATA / "timestamp.json"
+    same = timestamp.read_bytes()
+    ground.repository.rotate("root", 1)
+    timestamp.write_bytes(same)
+    flying.load(ground.source())
+    assert flying.trust.root_version == 2
+    flying.start()
+    assert flying.trust.root_version == 2
+
+
 def test_root_and_every_other_key_can_be_replaced(ground: Ground, flying: Aircraft) -> None:
     """An aircraft that was away meanwhile follows root by root."""
     for role in ("root", "root", "targets", "snapshot", "timestamp", "firmware", "news"):
