@@ -179,6 +179,9 @@ class ContentSync:
         except OSError as error:
             raise Problem(503, "disk", f"the server's disk refuses: {error.strerror}") from error
         log.warning("rolled back", extra={"set": content.version, "crew": crew})
+        if self.ground:
+            # What comes there may be of the set that they went back from.
+            self.ground.turnaround.sync_now()
         self.publish_soon()
         return self.view()
 

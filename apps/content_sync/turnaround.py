@@ -68,7 +68,7 @@ MOST_TRIES = 2
 
 MOST_ASKED = 16
 INTERRUPTS = 60.0
-"""Seconds between two times that the Hangar may have it begin anew."""
+"""Seconds between two times that somebody may have it begin anew."""
 
 NEXT_STOP = 20 * 60.0
 """Seconds for which the gate was closed, after which it opens for another stop: a link that flaps

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from apps.common.content import METADATA
+from apps.common.calls import Client
+from apps.common.content import METADATA, ContentState
 from apps.common.discretes import Discretes
 from apps.common.testing import small_disk, wait_until
 from bench.gate.onboard import OnBoard
@@ -89,6 +90,31 @@ def coming(staging: Path) -> int:
     """Bytes of the largest object that is under way."""
     sizes = [file.stat().st_size for file in (staging / "incoming").rglob("*") if file.is_file()]
     return max(sizes, default=0)
+
+
+def test_what_the_crew_went_back_from_comes_no_further(
+    world: World, desk: Ground, aircraft: OnBoard
+) -> None:
+    """Nor does the film that is on its way; all of it goes on once they want it again."""
+    desk.publish("news", "today", {"today.pdf": TODAY})
+    tomorrow, film = RANDOM.randbytes(140_000), RANDOM.randbytes(12_000_000)
+    client = Client(aircraft.folder / "content_sync.sock")
+    with aircraft:
+        wait_until(lambda: aircraft.version() == (2, 0), "today is on board", 60)
+        desk.add("films", "metropolis", {"metropolis.mp4": film})
+        desk.publish("news", "today", {"today.pdf": tomorrow})
+        world.set(Order(rate=3e6))
+        again(world, aircraft)
+        staging = aircraft.content / "gate"
+        wait_until(lambda: coming(staging) > 200_000, "the film is coming", 60)
+        assert aircraft.shows("news/today.pdf") == tomorrow
+        client.ask(ContentState, "POST", "/api/v1/content/rollback", "anna")
+        wait_until(lambda: aircraft.gate and aircraft.gate.title is None, "nothing comes", 15)
+        assert coming(staging) < len(film)
+        assert aircraft.shows("news/today.pdf") == TODAY
+        world.set(QUICK)
+        client.ask(ContentState, "POST", "/api/v1/content/rollback", "anna")
+        wait_until(lambda: aircraft.version() == (3, 0), "all is on board", 60)
 
 
 def test_a_hangar_that_lies_is_told_and_changes_nothing(
