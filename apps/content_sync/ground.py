@@ -73,6 +73,11 @@ class OnBoard:
         self._turn = turn
         self._stop = stop
 
+    @property
+    def trusted(self) -> Offer | None:
+        """The newest that the ground has signed, as far as it is known here."""
+        return self._trust.trusted
+
     def root_version(self) -> int:
         """See `turnaround.Board`."""
         with self._in_turn():
@@ -267,7 +272,7 @@ class Ground:
 
     def _heartbeat(self, outcomes: tuple[Outcome, ...]) -> Heartbeat:
         store, plan = self._on_board.store, self.turnaround.plan
-        current = store.current
+        current, trusted = store.current, self._on_board.trusted
         loading = None
         if plan and plan.order and self.turnaround.coming:
             loading = gate.Loading(
@@ -280,7 +285,8 @@ class Ground:
             content = gate.Content(
                 version=current.version,
                 kinds=dict(current.kinds),
-                fresh_until=int(current.expires.timestamp() * 1000),
+                # The ground may have signed it anew since it was put in force.
+                fresh_until=int((trusted or current).expires.timestamp() * 1000),
                 loading=loading,
             )
         system = os.statvfs(store.folder)

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TypeVar
 from uuid import UUID
 
@@ -81,11 +81,13 @@ class TitleView(BaseModel):
 class AircraftDetail(BaseModel):
     """`GET /api/v1/aircraft/<registration>`: all that is known of an aircraft.
 
-    `sales` of the last flight are by currency, in its smallest unit.
+    `fresh_until`: when its content expires, as far as it knows. `sales` of the last flight are by
+    currency, in its smallest unit.
     """
 
     aircraft: AircraftView
     kinds: dict[str, int] = {}
+    fresh_until: datetime | None = None
     published: Published
     free: int | None = None
     total: int | None = None
@@ -264,6 +266,8 @@ class Hangar:
         said = fleet.heartbeat_of(row) if row is not None else None
         if said is not None:
             shown.kinds = dict(said.content.kinds)
+            if said.content.fresh_until is not None:
+                shown.fresh_until = datetime.fromtimestamp(said.content.fresh_until / 1000, UTC)
             shown.free, shown.total = said.space.free, said.space.total
             shown.boot_id = said.boot_id
             shown.faults = list(said.bite.faults)

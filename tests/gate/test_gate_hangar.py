@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
@@ -57,6 +58,12 @@ def seen(anna: httpx.Client) -> dict[str, Any]:
     return dict(aircraft)
 
 
+def fresh_until(anna: httpx.Client) -> datetime:
+    """Until when what EC-LAB has is good, as the Hangar knows it."""
+    told = anna.get("/api/v1/aircraft/EC-LAB").json()["fresh_until"]
+    return datetime.fromisoformat(told)
+
+
 def states(anna: httpx.Client) -> dict[str, str]:
     """What became of the Hangar's requests, by kind."""
     requests = anna.get("/api/v1/aircraft/EC-LAB").json()["requests"]
@@ -92,3 +99,11 @@ def test_a_turnaround(
         assert gate is not None
         assert (gate.says, gate.trouble) == ("all of it is on board, 25 kB", None)
         assert gate.last_heartbeat is not None
+
+        # Nothing is new but the timestamp, by which it is good for longer.
+        desk.now += timedelta(days=2)
+        assert desk.repository.sign().published.keys() == {"timestamp"}
+        expires = desk.load("timestamp").signed.expires
+        assert fresh_until(anna) == expires - timedelta(days=2)
+        again(world, ours)
+        wait_until(lambda: fresh_until(anna) == expires, "the Hangar has heard of it", 90)

@@ -89,6 +89,7 @@ def test_an_aircraft_that_was_heard_is_shown_with_all_it_said(
         content=Content(
             version=6,
             kinds={"films": 3, "news": 11},
+            fresh_until=1_790_000_000_000,
             loading=Loading(version=7, bytes_done=30, bytes_total=100),
         ),
         spool=gate.Spool(records=120, batches=2, bytes=4000, dropped=3),
@@ -104,6 +105,9 @@ def test_an_aircraft_that_was_heard_is_shown_with_all_it_said(
     detail = _get(client, "/api/v1/aircraft/EC-LAB")
     assert detail["faults"] == [{"part": "seat 12C", "why": "lost", "since": None}]
     assert detail["published"]["kinds"] == {"films": 3, "news": 12}
+    assert detail["fresh_until"] == "2026-09-21T14:13:20Z"
+    page = client.get("/aircraft/EC-LAB", headers=ANNA).text
+    assert '<time datetime="2026-09-21T14:13:20+00:00">21 Sep 14:13</time>' in page
 
 
 def test_presence_follows_the_heartbeats_and_a_long_silence_is_a_flight(
