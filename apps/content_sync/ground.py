@@ -21,6 +21,7 @@ from pathlib import Path
 from nacl.signing import SigningKey
 
 from apps.common import discretes, gate
+from apps.common.backoff import BackOff
 from apps.common.bus import Bus, Followed
 from apps.common.calls import Client, RefusedError, UnavailableError
 from apps.common.content import GateView, Kind
@@ -29,7 +30,7 @@ from apps.common.gate import Fault, Heartbeat, Outcome, Request
 from apps.common.health import Check
 from apps.common.settings import SettingsError
 from apps.common.usage import now as unix_millis
-from apps.content_sync import importer, logs
+from apps.content_sync import hangar, importer, logs
 from apps.content_sync.carry import Account
 from apps.content_sync.hangar import HangarClient
 from apps.content_sync.heartbeat import Heartbeats, Requests
@@ -54,6 +55,12 @@ TUNNEL = Path("/etc/ife/tunnel.env")
 
 TURN_WITHIN = 30.0
 """Seconds that the gate waits for a crew disk, before it says so and tries again later."""
+
+LOG_TRIES = 10
+"""Times that logs are sent, each while the gate is open."""
+
+RETRY_FIRST, RETRY_MAX = 2.0, 60.0
+"""Seconds between two of them."""
 
 
 class OnBoard:
@@ -142,6 +149,8 @@ class Ground:
         self._lock = threading.Lock()
         self._sending = threading.Lock()
         """Held from a request for logs to its end."""
+        self._is_open = threading.Event()
+        """Set while the gate is."""
         self._link = Link()
         self._wow: bool | None = None
         self.state = GateState(open=False)
@@ -229,6 +238,10 @@ class Ground:
             if state == self.state:
                 return
             self.state = state
+            if state.open:
+                self._is_open.set()
+            else:
+                self._is_open.clear()
             log.info("the gate is %s", "open" if state.open else f"closed: {state.why}")
             # Within the lock, so that all hear of it in the order in which it moved. None waits.
             self.turnaround.gate(state)
@@ -329,17 +342,35 @@ class Ground:
 
     def _send_logs(self, request: Request) -> None:
         try:
-            client = self.connect()
-            try:
-                client.put_logs(request.id, logs.collect())
-            finally:
-                client.close()
+            self._put_logs(request, logs.collect())
         except (logs.LogsError, OSError, SettingsError) as error:
             self._decide(request, "refused", _line(str(error)))
         else:
             self._decide(request, "done")
         finally:
             self._sending.release()
+
+    def _put_logs(self, request: Request, text: bytes) -> None:
+        """Hand logs over, by as many connections as that takes, up to `LOG_TRIES`.
+
+        Raises:
+            OSError: the Hangar refuses them, or none was good enough.
+            SettingsError: a file for that is wrong.
+        """
+        back_off = BackOff(RETRY_FIRST, RETRY_MAX)
+        for tries_left in reversed(range(LOG_TRIES)):
+            client = self.connect()
+            try:
+                client.put_logs(request.id, text)
+                return
+            except OSError as error:
+                if isinstance(error, hangar.RefusedError) or not tries_left:
+                    raise
+                log.info("the logs did not come over yet", extra={"error": str(error)})
+            finally:
+                client.close()
+            time.sleep(back_off.delay())
+            self._is_open.wait()
 
     def _decide(self, request: Request, state: str, why: str = "") -> None:
         log.info("a request of the Hangar", extra={"request": request.kind, "outcome": state})

@@ -15,9 +15,10 @@ import pytest
 from apps.common.bus import Bus
 from apps.common.gate import Request
 from apps.common.testing import wait_until
+from apps.content_sync import ground as ground_module
 from apps.content_sync import logs
 from apps.content_sync.ground import Ground, OnBoard
-from apps.content_sync.hangar import HangarClient
+from apps.content_sync.hangar import HangarClient, HangarError, RefusedError
 from apps.content_sync.link import GateState
 from apps.content_sync.settings import ContentSyncSettings
 
@@ -108,6 +109,60 @@ def test_logs_are_sent_one_at_a_time(ground: Ground, monkeypatch: pytest.MonkeyP
     wait_until(lambda: not ground._sending.locked(), "it is over")
     ground._asked(again)
     wait_until(lambda: state(again) == "done", "the next are sent, too")
+
+
+@pytest.mark.parametrize(
+    ("errors", "tries", "state"),
+    [
+        ([HangarError("it went silent")], 2, "done"),
+        ([HangarError("it went silent")] * 99, ground_module.LOG_TRIES, "refused"),
+        ([RefusedError(404, "no-request", "no such request")], 1, "refused"),
+    ],
+    ids=["once", "always", "refused"],
+)
+def test_logs_that_a_link_cut_off_are_sent_by_the_next(
+    ground: Ground,
+    monkeypatch: pytest.MonkeyPatch,
+    errors: list[HangarError],
+    tries: int,
+    state: str,
+) -> None:
+    """As long as it takes the Hangar knows them for accepted; what it refuses is final."""
+    tried: list[str] = []
+    is_open = True
+
+    def put_logs(*_: object) -> None:
+        nonlocal is_open
+        tried.append(outcome())
+        if errors:
+            is_open = False
+            ground.tick()
+            raise errors.pop()
+
+    def outcome() -> str:
+        return ground._requests._outcomes[request.id].state
+
+    def open_again() -> bool:
+        nonlocal is_open
+        is_open = True
+        ground.tick()
+        return outcome() != "accepted"
+
+    hangar = SimpleNamespace(close=lambda: None, put_logs=put_logs)
+    monkeypatch.setattr(Ground, "connect", lambda _: cast("HangarClient", hangar))
+    monkeypatch.setattr(ground._gate, "judge", lambda *_: GateState(open=is_open))
+    monkeypatch.setattr(logs, "collect", lambda: b"logs")
+    monkeypatch.setattr(ground_module, "RETRY_FIRST", 0.01)
+    monkeypatch.setattr(ground_module, "RETRY_MAX", 0.02)
+    request = Request(id=uuid4(), kind="send_logs", asked_at=0)
+    ground.tick()
+    ground._asked(request)
+    wait_until(lambda: not is_open, "the link has gone")
+    if tries > 1:
+        assert outcome() == "accepted"
+    wait_until(open_again, "it is over")
+    assert outcome() == state
+    assert tried == ["accepted"] * tries
 
 
 @pytest.fixture
