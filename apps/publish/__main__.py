@@ -127,14 +127,17 @@ def _add(options: argparse.Namespace) -> int:
         ]
         raise PublishError(f"{options.entry}: " + "; ".join(lines)) from None
     repository = _open(options)
-    repository.add(options.kind, entry, options.files or options.entry.parent)
+    with repository.alone():
+        repository.add(options.kind, entry, options.files or options.entry.parent)
     print(f"{entry.id} is in the draft of {options.kind}.")
     print(f"Next: ife-publish sign {options.directory}")
     return 0
 
 
 def _retire(options: argparse.Namespace) -> int:
-    _open(options).retire(options.kind, set(options.ids))
+    repository = _open(options)
+    with repository.alone():
+        repository.retire(options.kind, set(options.ids))
     print(f"Out of the draft of {options.kind}. Next: ife-publish sign {options.directory}")
     return 0
 
@@ -144,17 +147,20 @@ def _sign(options: argparse.Namespace) -> int:
     if unknown:
         raise PublishError(f"there is no kind {', '.join(sorted(unknown))}")
     repository = _open(options, signs=True)
-    return _say(repository, repository.sign(options.kinds or KINDS))
+    with repository.alone():
+        return _say(repository, repository.sign(options.kinds or KINDS))
 
 
 def _rotate(options: argparse.Namespace) -> int:
     repository = _open(options, signs=True)
-    return _say(repository, repository.rotate(options.role, options.number))
+    with repository.alone():
+        return _say(repository, repository.rotate(options.role, options.number))
 
 
 def _expire(options: argparse.Namespace) -> int:
     repository = _open(options, signs=True)
-    return _say(repository, repository.expire(options.role, options.days))
+    with repository.alone():
+        return _say(repository, repository.expire(options.role, options.days))
 
 
 def _say(repository: Repository, done: Signed) -> int:
@@ -245,7 +251,9 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _prune(options: argparse.Namespace) -> int:
-    count, freed = _open(options).prune()
+    repository = _open(options)
+    with repository.alone():
+        count, freed = repository.prune()
     print(f"{count} files are gone, {_size(freed)}.")
     return 0
 

@@ -7,15 +7,19 @@
     keys/           the keys that are needed day by day
     offline/        the keys of root and targets: to be kept elsewhere
     unsigned/       metadata that waits for further signatures
+    .lock           held by whoever writes to any of these
 
 `targets` has no files of its own; it says which keys sign which kind.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -79,6 +83,9 @@ DAYS_OF_KINDS = 365
 LATE = 0.25
 """What has less than this of its time left is signed anew, or told."""
 
+ALONE_WITHIN = 30.0
+"""Seconds to wait for somebody else, who may be adding a film."""
+
 MAX_KEYS = 9
 CHUNK = 1024 * 1024
 
@@ -127,6 +134,33 @@ class Repository:
         self._keys = keys
         self._now = now
         self.published = folder / "repository"
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """During the block nobody else is: two at once would give one version to two things.
+
+        Raises:
+            PublishError: somebody else is at work, and does not come to an end.
+        """
+        lock = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        try:
+            # Who may write to the folder may take it, whoever has made it.
+            with suppress(PermissionError):
+                os.fchmod(lock, 0o666)
+            deadline = time.monotonic() + ALONE_WITHIN
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        raise PublishError(
+                            f"somebody else is at work in {self.folder}: try again in a minute"
+                        ) from None
+                    time.sleep(0.1)
+            yield
+        finally:
+            os.close(lock)
 
     # -- looking ------------------------------------------------------------------------------
 

@@ -13,13 +13,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from tuf.api.metadata import Metadata, Targets
+from tuf.api.metadata import Metadata, Targets, Timestamp
 
+from apps.publish import repository
 from apps.publish.__main__ import main
-from apps.publish.keys import PASSPHRASE
+from apps.publish.keys import PASSPHRASE, Keys
+from apps.publish.repository import Repository
 
 PROGRAM = Path(sys.executable).with_name("ife-publish")
 WORDS = "a passphrase of tests"
+SECRET = {PASSPHRASE: WORDS}
 ENTRY = {
     "id": "metropolis",
     "titles": {"en": "Metropolis", "de": "Metropolis"},
@@ -57,7 +60,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
         capture_output=True,
         text=True,
         timeout=60,
-        env=os.environ | {PASSPHRASE: WORDS},
+        env=os.environ | SECRET,
     )
     assert done.returncode == 0, done.stderr
     assert f"move {folder}/offline to where nobody gets at it" in done.stdout
@@ -196,6 +199,35 @@ def test_two_people_sign_firmware(folder: Path) -> None:
     assert "firmware 2 is published." in said
     assert "snapshot waits" in said
     assert "The newest set is 2." in run("sign", publisher)
+
+
+def test_who_signs_at_once_signs_one_after_the_other(folder: Path) -> None:
+    """No version is given twice, and the newest timestamp names what is there."""
+    command = [str(PROGRAM), "expire", str(folder / "p"), "snapshot", "--days", "60"]
+    several = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | SECRET)
+        for _ in range(4)
+    ]
+    said = "".join(one.communicate(timeout=60)[0] for one in several)
+    assert sorted(re.findall(r"snapshot (\d+) is", said)) == ["2", "3", "4", "5"]
+    metadata = folder / "p/repository/metadata"
+    named = Metadata[Timestamp].from_file(str(metadata / "timestamp.json")).signed.snapshot_meta
+    assert named.version == 5
+    named.verify_length_and_hashes((metadata / "5.snapshot.json").read_bytes())
+
+
+def test_while_somebody_else_is_at_work_nothing_is_written(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repository, "ALONE_WITHIN", 0.1)
+    publisher = folder / "p"
+    run("status", publisher)
+    with Repository(publisher, Keys((), b"")).alone():
+        told = f"somebody else is at work in {publisher}"
+        assert told in run("add", publisher, "films", folder / "metropolis.json", status=1)
+        assert told in run("sign", publisher, status=1)
+        run("status", publisher)
+    assert "Nothing has changed." in run("sign", publisher)
 
 
 def test_keys_are_rotated_and_expiry_is_set(folder: Path) -> None:
