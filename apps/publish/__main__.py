@@ -14,6 +14,7 @@ from apps.common.content import KINDS, Airline, Entry
 from apps.common.files import write_whole
 from apps.publish import disk
 from apps.publish.keys import Keys, KeysError, passphrase
+from apps.publish.push import push
 from apps.publish.repository import KEYS, ROLES, PublishError, Repository, Signed
 
 _NUMBERS = re.compile(rf"({'|'.join(ROLES)})=([1-9])/([1-9])")
@@ -72,6 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     argument = add("disk", _disk, "Make a crew disk")
     argument("to", type=Path, help="a folder; with --image a file, or a whole stick: /dev/sdX")
     argument("--image", action="store_true", help="as an ext4 file system; a stick is overwritten")
+    argument = add("push", _push, "Bring what is published to a Hangar")
+    argument("to", help="a folder, as rsync names it: hangar:/srv/ife/content")
     argument = add("plan", _plan, "What an aircraft would fetch, and how long that takes")
     argument("--has", type=int, help="the set that it has; else none")
     argument("--rate", type=float, default=5.0, help="of its link, in Mbit/s; 5 unless given")
@@ -213,6 +216,12 @@ def _disk(options: argparse.Namespace) -> int:
         total = disk.to_folder(repository, options.to, _bar if sys.stderr.isatty() else _no_bar)
     print(f"{options.to} has set {repository.version}, {_size(total)}.")
     print("Next: unmount it, and have the crew insert it into a port for crew disks.")
+    return 0
+
+
+def _push(options: argparse.Namespace) -> int:
+    version = push(_open(options), options.to)
+    print(f"{options.to} has set {version}.")
     return 0
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from tuf.api.metadata import Metadata, Targets, Timestamp
 
+from apps.common.content import object_path
 from apps.publish import repository
 from apps.publish.__main__ import main
 from apps.publish.keys import PASSPHRASE, Keys
@@ -166,6 +167,47 @@ def test_a_disk_as_a_file_system(folder: Path) -> None:
         timeout=60,
     )
     assert (folder / "back").read_bytes() == b"a film" * 100_000
+
+
+def test_a_hangar_has_at_any_moment_all_that_its_timestamp_means(folder: Path) -> None:
+    """Wherever a push breaks off: here, at a folder in the place of a file."""
+    publisher, hangar = folder / "p", folder / "hangar"
+    hangar.mkdir()
+    run("add", publisher, "films", folder / "metropolis.json")
+    run("sign", publisher)
+    assert "has set 2" in run("push", publisher, hangar)
+    assert _files(hangar / "objects") == _files(publisher / "repository/objects")
+    timestamp = (hangar / "metadata/timestamp.json").read_bytes()
+    first = Repository(publisher, Keys((), b"")).files().values()
+
+    run("retire", publisher, "films", "metropolis")
+    run("sign", publisher)
+    run("prune", publisher)
+    new = _files(publisher / "repository") - _files(hangar)
+    objects = {name for name in new if name.startswith("objects")}
+    assert objects
+    for name in (*objects, "metadata/3.snapshot.json"):
+        (hangar / name / "in the way").mkdir(parents=True)
+        assert "rsync fails with status 23" in run("push", publisher, hangar, status=1)
+        (hangar / name / "in the way").rmdir()
+        (hangar / name).rmdir()
+        if name in objects:
+            assert "metadata/3.films.json" not in _files(hangar)
+        assert (hangar / "metadata/timestamp.json").read_bytes() == timestamp
+    (hangar / "metadata/timestamp.json").unlink()
+    (hangar / "metadata/timestamp.json/in the way").mkdir(parents=True)
+    run("push", publisher, hangar, status=1)
+    assert {object_path(file.digest) for file in first} <= _files(hangar), "it means these yet"
+    (hangar / "metadata/timestamp.json/in the way").rmdir()
+
+    assert "has set 3" in run("push", publisher, hangar)
+    assert _files(hangar / "objects") == _files(publisher / "repository/objects")
+    assert (hangar / "metadata/timestamp.json").read_bytes() != timestamp
+    assert not {name for name in _files(publisher) if name.startswith(".push")}
+
+
+def _files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
 def test_what_an_aircraft_would_fetch(folder: Path) -> None:
