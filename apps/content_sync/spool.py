@@ -73,7 +73,7 @@ BY_WORTH = tuple(usage.KINDS)
 
 
 def bound_what_is_left(database_url: str, closing: threading.Event) -> None:
-    """Where there is no Hangar any more: have the outbox that is left bound (migrations 0002).
+    """Where there is no Hangar any more: have the outbox that is left bound (migrations 0003).
 
     Returns once that is so, or there is none; PostgreSQL is waited for until `closing`.
     """

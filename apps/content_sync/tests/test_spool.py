@@ -353,32 +353,34 @@ def test_without_postgresql_a_spool_says_so(postgres: PostgresServer) -> None:
     spool.close()
 
 
-def test_an_outbox_that_nobody_empties_keeps_the_newest_and_all_that_must_not_be_lost(
-    ready: Spool, url: str
-) -> None:
-    """By who may only add to it."""
+def test_an_outbox_that_nobody_empties_keeps_what_is_worth_most(ready: Spool, url: str) -> None:
+    """By who may only add to it: what is worth least goes first, of it the oldest."""
     _append(url, _sale(), Play(media="film", seconds=60))
     with psycopg.connect(url.replace("+psycopg", "")) as connection:
         connection.execute(
-            "INSERT INTO usage_outbox (kind, line) "
-            "SELECT 'play', '{}' FROM generate_series(1, 1020000)"
+            "INSERT INTO usage_outbox (kind, line) SELECT CASE WHEN n <= 10 THEN 'bite' "
+            "WHEN n <= 15 THEN 'rubbish' WHEN n <= 15015 THEN 'stat' ELSE 'play' END, n "
+            "FROM generate_series(1, 1020000) AS n"
         )
     _append(url, Play(media="song", seconds=60))
     depth = ready.depth()
     assert depth.dropped == 20_001
     assert depth.records == 1_000_002
     with psycopg.connect(url.replace("+psycopg", "")) as connection:
-        oldest = connection.execute("SELECT kind FROM usage_outbox ORDER BY seq LIMIT 2").fetchall()
-    assert oldest == [("sale",), ("play",)]
+        kept = connection.execute("SELECT kind, count(*) FROM usage_outbox GROUP BY kind")
+        assert dict(kept.fetchall()) == {"sale": 1, "bite": 10, "play": 999_991}
+        plays = connection.execute("SELECT line FROM usage_outbox WHERE kind = 'play' ORDER BY seq")
+        assert plays.fetchone() == ("20011",)
 
 
-def test_the_bound_leaves_alone_what_must_not_be_lost(ready: Spool, url: str) -> None:
+def test_the_bound_knows_what_records_are_worth(ready: Spool, url: str) -> None:
     with psycopg.connect(url.replace("+psycopg", "")) as connection:
         (source,) = connection.execute(
             "SELECT prosrc FROM pg_proc WHERE proname = 'usage_outbox_bound'"
         ).fetchone() or ("",)
-    for kind in usage.KINDS.values():
-        assert (f"'{kind.kind}'" in source) == (kind.priority is None), kind.kind
+    may_go = [kind.kind for kind in usage.KINDS.values() if kind.priority is not None]
+    assert str(may_go[::-1]) in source
+    assert {kind for kind in usage.KINDS if f"<> '{kind}'" in source} == {*usage.KINDS} - {*may_go}
 
 
 def test_an_outbox_that_an_earlier_hangar_left_is_bound(ready: Spool, url: str) -> None:
@@ -386,7 +388,7 @@ def test_an_outbox_that_an_earlier_hangar_left_is_bound(ready: Spool, url: str) 
     with psycopg.connect(url.replace("+psycopg", "")) as connection:
         connection.execute("DROP TRIGGER bound ON usage_outbox")
         connection.execute("DROP FUNCTION usage_outbox_bound")
-        connection.execute("DROP INDEX usage_outbox_may_go")
+        connection.execute("ALTER TABLE usage_spool DROP COLUMN bounded")
         connection.execute("UPDATE content_sync_alembic_version SET version_num = '0001'")
     spool_module.bound_what_is_left(url, threading.Event())
     with psycopg.connect(url.replace("+psycopg", "")) as connection:
