@@ -2,18 +2,22 @@
 
 It obeys the agent (`apps.player.screen_messages`) and, first of all, the PA child
 (`apps.player.pa_report`), which reaches it without the agent. libvlc may hang in any call, so it
-has this process for itself: whoever hears nothing of it kills it and starts another.
+has this process for itself: whoever hears nothing of it kills it and starts another. A film must
+not be heard over a PA for as long: a thread that calls nothing of libvlc sees to that.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import math
+import os
 import socket
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +39,7 @@ from apps.player.screen_messages import (
     Expect,
     Failed,
     Hold,
+    Hung,
     Impose,
     Languages,
     News,
@@ -76,6 +81,10 @@ known, and nothing is to be heard over it."""
 CARD_FOR = 0.5
 """Seconds that the announcement screen is there at least: told to stop a picture that it began to
 show less than a quarter of a second ago, libvlc 3 hangs for six seconds."""
+
+SILENT_WITHIN = 0.2
+"""Seconds after the PA's begin in which entertainment falls silent, or this process ends. An end
+that was not needed costs the passenger some seconds of a film; without it, what is announced."""
 
 TEXT_SIZE = 28
 """Pixels, of a text over the picture."""
@@ -261,6 +270,8 @@ class Screen:
         self._card_until = -math.inf
         self._held_by_pa = self._held_by_agent = -math.inf
         """Until when."""
+        self.silent = threading.Event()
+        """Set while an announcement has the seat and nothing else is heard."""
         self._warm_up()
         self._begins = time.monotonic() + SETTLE
 
@@ -337,21 +348,17 @@ class Screen:
 
     def apply(self, now: float) -> None:
         """Make libvlc match."""
+        held = self._held(now)
+        self._fall_silent(held)
         if now < self._begins:
             return
-        held = self._held(now)
-        imposed = self._imposed_player
-        # First of all what is to fall silent.
-        if held or self._imposed is not None:
-            self._put_aside(drop=self._imposed is not None and not held)
-        if held and imposed.is_open:
-            imposed.silence(True)
         if held:
             self._show_card(self._announcement_text, now)
             return
         if self._imposed is None:
             self._go_on(now)
         else:
+            imposed = self._imposed_player
             if not imposed.is_open and imposed.opens_at <= now:
                 self._open_imposed(self._imposed, now)
             imposed.silence(False)
@@ -361,6 +368,17 @@ class Screen:
                 player.set_text(self._text)
         nothing = self._title is None and self._imposed is None
         self._show_card(self._text if nothing else None, now)
+
+    def _fall_silent(self, held: bool) -> None:
+        """First of all."""
+        if not held:
+            self.silent.clear()
+        if held or self._imposed is not None:
+            self._put_aside(drop=self._imposed is not None and not held)
+        if held:
+            if self._imposed_player.is_open:
+                self._imposed_player.silence(True)
+            self.silent.set()
 
     def _held(self, now: float) -> bool:
         return now < max(self._held_by_pa, self._held_by_agent)
@@ -455,7 +473,7 @@ class Screen:
             moving = self._title is not None and not self._paused
         else:
             moving = front is self._imposed_player and not front.only_its_clock_comes(now)
-        return Running(position=self._position(), shown=shown, moving=moving, held=self._held(now))
+        return Running(position=self._position(), shown=shown, moving=moving)
 
     def _position(self) -> float | None:
         if self._title is None or self._title.live:
@@ -506,7 +524,9 @@ class ScreenChild:
         if self._pa is not None:
             self._pa.setblocking(False)
             self._drain(self._pa)
-            loop.add_reader(self._pa, self._hear_pa, self._pa)
+            self._pa.setblocking(True)
+            heard = threading.Thread(target=self._hear_pa, args=(self._pa, loop), daemon=True)
+            heard.start()
         loop.add_reader(self._agent, self._hear_agent)
         while not self._over.is_set():
             self._tell(self._screen.look(time.monotonic()))
@@ -524,13 +544,19 @@ class ScreenChild:
         except OSError:
             return
 
-    def _hear_pa(self, pa: socket.socket) -> None:
-        try:
-            report = PaReport.model_validate_json(pa.recv(MAX_REPORT))
-        except (OSError, ValidationError) as error:
-            log.warning("a report of the PA is not understood", extra={"error": str(error)})
-            return
-        self._screen.pa(report, time.monotonic())
+    def _hear_pa(self, pa: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
+        """In a thread: the main one may hang in libvlc, whose own go on to play until all end."""
+        while True:
+            try:
+                report = PaReport.model_validate_json(pa.recv(MAX_REPORT))
+            except (OSError, ValidationError) as error:
+                log.warning("a report of the PA is not understood", extra={"error": str(error)})
+                continue
+            loop.call_soon_threadsafe(self._screen.pa, report, time.monotonic())
+            if report.on and not self._screen.silent.wait(SILENT_WITHIN):
+                with contextlib.suppress(OSError):
+                    self._agent.send(Hung().model_dump_json().encode())
+                os._exit(1)
 
     def _hear_agent(self) -> None:
         try:

@@ -22,6 +22,7 @@ from apps.player.screen_messages import (
     REPORT_EVERY,
     Expect,
     Hold,
+    Hung,
     Impose,
     Languages,
     Order,
@@ -239,17 +240,14 @@ class ScreenBackend:
 
     def _hear(self, ours: socket.socket) -> None:
         try:
-            try:
-                text = ours.recv(MAX_MESSAGE)
-            except ConnectionResetError:
-                # It ended with an order that it had not read.
-                text = b""
+            text = ours.recv(MAX_MESSAGE)
             if not text:
                 asyncio.get_running_loop().remove_reader(ours)
                 self._ended()
                 return
             news = NEWS.validate_json(text)
-        except BlockingIOError:
+        except (BlockingIOError, ConnectionResetError):
+            # The latter: it ended with an order that it had not read. What it said comes now.
             return
         except (OSError, ValidationError) as error:
             log.warning("the screen is not understood", extra={"error": str(error)})
@@ -263,6 +261,9 @@ class ScreenBackend:
                 self._on_event(Ended())
             case TitleFailed(reason=reason):
                 self._fail(reason)
+            case Hung():
+                self._watch.hung()
+                self._kill(ours)
             case StillMade(made=made):
                 if self._still is not None and not self._still.done():
                     self._still.set_result(made)

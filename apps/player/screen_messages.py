@@ -127,14 +127,13 @@ class Running(Strict):
     """Regularly. `position` is seconds into the title, None where there is none.
 
     `shown` counts pictures (of a title without video, pieces of sound), and `moving` says that it
-    ought to grow. `held`: an announcement has the screen.
+    ought to grow.
     """
 
     event: Literal["running"] = "running"
     position: float | None
     shown: int
     moving: Flag
-    held: Flag
 
 
 class Ended(Strict):
@@ -150,6 +149,12 @@ class Failed(Strict):
     reason: str
 
 
+class Hung(Strict):
+    """The PA began and it did not fall silent in time, so it ends itself."""
+
+    event: Literal["hung"] = "hung"
+
+
 class StillMade(Strict):
     """An answer to `Still`; not `made`: there is no picture."""
 
@@ -157,5 +162,5 @@ class StillMade(Strict):
     made: Flag
 
 
-News = Annotated[Running | Ended | Failed | StillMade, Field(discriminator="event")]
+News = Annotated[Running | Ended | Failed | Hung | StillMade, Field(discriminator="event")]
 NEWS: TypeAdapter[News] = TypeAdapter(News)

@@ -79,10 +79,14 @@ class StallWatch:
             self.trouble = None
             self._back_off.reset()
 
+    def hung(self) -> None:
+        """The child says that it does."""
+        self.trouble = "the screen hangs"
+
     def must_restart(self, now: float) -> bool:
         """Whether the child is to be killed; asked regularly."""
         if now > self._silent_at:
-            self.trouble = "the screen hangs"
+            self.hung()
             self._silent_at = now + START_WITHIN
             return True
         if now - self._moved <= FROZEN_AFTER:

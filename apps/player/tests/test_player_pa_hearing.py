@@ -201,7 +201,7 @@ def test_a_beacon_says_so_for_this_area_or_all() -> None:
 
 
 def running(shown: int, *, moving: bool = True) -> Running:
-    return Running(position=1.0, shown=shown, moving=moving, held=False)
+    return Running(position=1.0, shown=shown, moving=moving)
 
 
 def test_a_picture_that_stands_still_has_the_screen_started_anew_but_not_again_and_again() -> None:

@@ -662,6 +662,72 @@ def test_the_screen_child_is_killed_or_hangs(seat: Seat, how: signal.Signals) ->
         pa.end()
 
 
+@contextlib.contextmanager
+def screen_that_hangs(seat: Seat, folder: Path) -> Iterator[None]:
+    """Have libvlc wait in a call, while its own threads go on to play the film.
+
+    It is asked for a picture, and the file for that is a FIFO which nobody reads.
+    """
+    screen = seat.child("screen")
+    os.kill(screen, signal.SIGSTOP)
+    asks = threading.Thread(target=seat.still)
+    asks.start()
+    wait_until(lambda: list(folder.glob("ife-still-*")), "a picture is wanted")
+    (for_picture,) = folder.glob("ife-still-*")
+    os.mkfifo(for_picture / "still.png")
+    os.kill(screen, signal.SIGCONT)
+    doing = Path(f"/proc/{screen}/wchan")
+    wait_until(lambda: doing.read_text() == "wait_for_partner", "it hangs")
+    yield
+    asks.join()
+
+
+def test_a_screen_that_hangs_as_a_pa_begins_is_silent_in_time(
+    make_settings: MakeSettings,
+    server: Server,
+    tmp_path: Path,
+    film: FilmSound,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with running(make_settings, server, tmp_path / "seat", film=film) as seat, seat.pa() as pa:
+        seat.server.command(name="play", media="film-1")
+        wait_until(lambda: film.heard > 0 and seat.is_well(), "the film is heard", 30)
+        # More often than a title may end the screen.
+        for number in range(1, MOST_ENDS + 1):
+            first = seat.child("screen")
+            with screen_that_hangs(seat, tmp_path):
+                before = film.heard
+                wait_until(lambda before=before: film.heard > before, "the film goes on", 1)  # type: ignore[misc]
+                pa.announce(Source.CREW, number)
+                time.sleep(0.4)  # which is 0.25 s on a seat that is not tested
+                before = film.heard
+                wait_until(lambda first=first: seat.child("screen") != first, "another starts")  # type: ignore[misc]
+            assert film.heard == before, "the film was heard over the PA"
+            wait_until(lambda: "media" in seat.status.faults, "that is told")
+            pa.end()
+            wait_until(lambda before=before: film.heard > before, "the film goes on", 20)  # type: ignore[misc]
+            wait_until(seat.is_well, "all is well again")
+
+
+def test_a_screen_that_is_stopped_as_a_pa_begins_is_silent_until_its_end(
+    audible: Seat, film: FilmSound
+) -> None:
+    with audible.pa() as pa:
+        audible.server.command(name="play", media="film-1")
+        wait_until(lambda: film.heard > 0 and audible.is_well(), "the film is heard", 30)
+        screen = audible.child("screen")
+        os.kill(screen, signal.SIGSTOP)
+        pa.announce(Source.CREW, 7)
+        time.sleep(0.4)
+        before = film.heard
+        wait_until(lambda: audible.child("screen") != screen, "another starts")
+        time.sleep(2)
+        assert film.heard == before, "the film was heard over the PA"
+        pa.end()
+        wait_until(lambda: film.heard > before, "the film goes on", 20)
+
+
 def test_where_memory_is_short_the_screen_is_ended_first_and_the_others_go_on(seat: Seat) -> None:
     def score(child: str) -> int:
         return int(Path(f"/proc/{seat.child(child)}/oom_score_adj").read_text())
