@@ -34,3 +34,8 @@ def payload(datagram: bytes) -> bytes | None:
 def source(datagram: bytes) -> int:
     """Which stream an RTP datagram is of: its SSRC, which each sender chooses at random."""
     return int(HEADER.unpack_from(datagram)[4])
+
+
+def sequence(datagram: bytes) -> int:
+    """The number of an RTP datagram in its stream, which begins anywhere and goes round."""
+    return int(HEADER.unpack_from(datagram)[2])

@@ -11,9 +11,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import itertools
+import math
 import os
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -31,6 +33,11 @@ MAX_WAITING = 4 * 1024 * 1024
 
 FIFO_SIZE = 1024 * 1024
 """Bytes; what Linux allows without privileges (pipe(7))."""
+
+OVER_AFTER, NEXT_COUNT = 0.2, 4
+"""Seconds without a datagram of a stream, and datagrams in a row of another, after which the video
+has begun anew. Its sender sends one each 0.1 s, also in a pause, and no two streams at once; so
+whoever else sends in its name now and then has no video begin anew."""
 
 RENEW_IDLE, RENEW_SHOWN = 30.0, 3.0
 """Seconds of silence after which a group is joined again, as a switch may forget; one that is shown
@@ -91,6 +98,17 @@ class Standby:
         return self._videos[url]
 
 
+@dataclass
+class _Next:
+    """A stream that may be the video begun anew, and what came of it."""
+
+    stream: int
+    began: float
+    sequence: int = 0
+    in_a_row: int = 0
+    packets: bytearray = field(default_factory=bytearray)
+
+
 class _Video:
     """One video on its group. While it has a FIFO, that gets all that comes."""
 
@@ -106,6 +124,8 @@ class _Video:
         )
         self._stream: int | None = None
         """Whose datagrams these are: each time that the video is started, another's."""
+        self._stream_heard = -math.inf
+        self._next: _Next | None = None
         self._began = self._heard = time.monotonic()
         self._waiting = bytearray()
         """What it began with; with a FIFO, what is still to go there."""
@@ -158,20 +178,38 @@ class _Video:
         if packets is None or packets == datagram:
             return
         self._heard = now = time.monotonic()
-        if (stream := rtp.source(datagram)) != self._stream:
-            self._stream, self._began = stream, now
-            self._waiting.clear()
-            if self._written:
-                # libvlc's clock goes by what came before: it is to begin anew.
-                self.release()
-                self._waiting += packets
-                self._on_begin()
-                return
+        if rtp.source(datagram) != self._stream:
+            self._of_another(datagram, packets, now)
+            return
+        self._stream_heard, self._next = now, None
         if not self.is_read and now - self._began > BEGIN_FOR:
             self._waiting.clear()
         elif len(self._waiting) < MAX_WAITING:
             self._waiting += packets
         self._write()
+
+    def _of_another(self, datagram: bytes, packets: bytes, now: float) -> None:
+        stream, sequence = rtp.source(datagram), rtp.sequence(datagram)
+        if self._next is None or self._next.stream != stream:
+            self._next = _Next(stream, now)
+        following = self._next
+        is_next = sequence == following.sequence + 1 & 0xFFFF
+        following.in_a_row = following.in_a_row + 1 if is_next else 1
+        following.sequence = sequence
+        if len(following.packets) < MAX_WAITING:
+            following.packets += packets
+        if following.in_a_row < NEXT_COUNT or now - self._stream_heard < OVER_AFTER:
+            return
+        begins_anew = self._written
+        if begins_anew:
+            # libvlc's clock goes by what came before: it is to begin anew.
+            self.release()
+        self._stream, self._stream_heard, self._began = stream, now, following.began
+        self._waiting, self._next = following.packets, None
+        if begins_anew:
+            self._on_begin()
+        else:
+            self._write()
 
     def _write(self) -> None:
         if self.is_read and self._waiting:

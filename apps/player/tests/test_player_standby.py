@@ -19,9 +19,15 @@ from apps.player.tests.test_player_multicast import Group, memberships, sender
 SOURCE = "127.0.0.1"
 
 
-def packets(number: int, count: int = 7) -> bytes:
-    """TS packets that say which they are."""
-    return (b"G" + number.to_bytes(4, "big") + bytes(rtp.PACKET - 5)) * count
+BEGIN = range(standby.NEXT_COUNT)
+"""Datagrams that a video begins with."""
+
+
+def packets(*numbers: int) -> bytes:
+    """TS packets that say which datagram they are of."""
+    return b"".join(
+        (b"G" + number.to_bytes(4, "big") + bytes(rtp.PACKET - 5)) * 7 for number in numbers
+    )
 
 
 class Seat:
@@ -52,6 +58,18 @@ class Seat:
             self.standby.release(self.url)
         self.standby.expect([])
 
+    async def reads(self) -> bytes:
+        """What comes, as soon as something does."""
+        heard = b""
+
+        def comes() -> bytes:
+            nonlocal heard
+            heard += self.read()
+            return heard
+
+        await wait_until_async(comes, "something is read")
+        return heard
+
     async def hears(self, count: int) -> None:
         """Until so many datagrams are there, whoever wants them."""
         (video,) = self.standby._videos.values()
@@ -71,7 +89,7 @@ def run(group: Group, tmp_path: Path) -> Callable[[Test], None]:
             with sender(group) as sock:
 
                 def send(stream: int, number: int) -> None:
-                    head = rtp.HEADER.pack(0x80, rtp.MP2T, number, 0, stream)
+                    head = rtp.HEADER.pack(0x80, rtp.MP2T, number & 0xFFFF, 0, stream)
                     sock.send(head + packets(number))
 
                 try:
@@ -88,21 +106,13 @@ def run(group: Group, tmp_path: Path) -> Callable[[Test], None]:
 
 def test_its_begin_and_what_follows(run: Callable[[Test], None]) -> None:
     async def test(seat: Seat, send: Callable[[int, int], None]) -> None:
-        for number in range(3):
+        for number in BEGIN:
             send(1, number)
-        await seat.hears(3)
+        await seat.hears(4)
         seat.open()
-        assert seat.read() == b"".join(packets(number) for number in range(3))
-        send(1, 3)
-        heard = b""
-
-        def comes() -> bytes:
-            nonlocal heard
-            heard += seat.read()
-            return heard
-
-        await wait_until_async(comes, "it follows")
-        assert heard == packets(3)
+        assert seat.read() == packets(*BEGIN)
+        send(1, 4)
+        assert await seat.reads() == packets(4)
         seat.standby.release(seat.url)
 
     run(test)
@@ -112,8 +122,9 @@ def test_nothing_of_what_began_long_ago(
     run: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def test(seat: Seat, send: Callable[[int, int], None]) -> None:
-        send(1, 0)
-        await seat.hears(1)
+        for number in BEGIN:
+            send(1, number)
+        await seat.hears(4)
         monkeypatch.setattr(standby, "BEGIN_FOR", 0.0)
         seat.open()
         assert seat.read() == b""
@@ -131,7 +142,7 @@ def test_it_keeps_no_more_than_it_may(
         await seat.hears(2)
         await asyncio.sleep(0.1)
         seat.open()
-        assert seat.read() == packets(0) + packets(1)
+        assert seat.read() == packets(0, 1)
 
     run(test)
 
@@ -141,14 +152,63 @@ def test_one_that_begins_anew_is_opened_anew_if_something_was_read(
 ) -> None:
     async def test(seat: Seat, send: Callable[[int, int], None]) -> None:
         seat.open()
-        send(1, 0)
-        await wait_until_async(seat.read, "the first is read")
+        for number in BEGIN:
+            send(1, number)
+        assert await seat.reads() == packets(*BEGIN)
         assert seat.begun == []
-        send(2, 5)
-        await wait_until_async(lambda: seat.begun, "it is told")
+        # It takes a moment until the one before is known to be over.
+        numbers = range(65_530, 65_600)
+        for number in numbers:
+            send(2, number)
+            await asyncio.sleep(0.01)
+            if seat.begun:
+                break
         assert seat.begun == [seat.url]
         seat.open()
-        assert seat.read() == packets(5)
+        heard = seat.read()
+        assert heard
+        assert packets(*numbers).startswith(heard)
+
+    run(test)
+
+
+def test_what_comes_beside_a_video_has_it_not_begin_anew(run: Callable[[Test], None]) -> None:
+    """Whoever else can send in the server's name, and knows not when it sends."""
+
+    async def test(seat: Seat, send: Callable[[int, int], None]) -> None:
+        for number in range(30):
+            send(1, number)
+            if number in BEGIN:
+                continue
+            send(100 + number, 0)
+            for other in range(8):
+                send(2, 8 * number + other)
+            await asyncio.sleep(0.02)
+        await seat.hears(30)
+        seat.open()
+        assert seat.read() == packets(*range(30))
+        send(2, 240)
+        send(1, 30)
+        assert await seat.reads() == packets(30)
+        assert seat.begun == []
+
+    run(test)
+
+
+def test_one_datagram_now_and_then_is_no_video(run: Callable[[Test], None]) -> None:
+    async def test(seat: Seat, send: Callable[[int, int], None]) -> None:
+        for stream in range(100, 110):
+            send(stream, 0)
+        for number in BEGIN:
+            send(1, number)
+        await seat.hears(4)
+        await asyncio.sleep(standby.OVER_AFTER)
+        for stream in range(100, 110):
+            send(stream, 0)
+        send(1, 4)
+        await seat.hears(5)
+        seat.open()
+        assert seat.read() == packets(*BEGIN, 4)
 
     run(test)
 
@@ -160,10 +220,11 @@ def test_what_is_no_stream_is_not_read(run: Callable[[Test], None], group: Group
             sock.send(bytes(12))
             head = rtp.HEADER.pack(0x80, rtp.MP2T, 0, 0, 1)
             stranger.send(head + packets(9))
-        send(1, 0)
-        await seat.hears(1)
+        for number in BEGIN:
+            send(1, number)
+        await seat.hears(4)
         seat.open()
-        assert seat.read() == packets(0)
+        assert seat.read() == packets(*BEGIN)
 
     run(test)
 
