@@ -158,6 +158,10 @@ class Engine:
         """No longer."""
         self._taps = tuple(other for other in self._taps if other is not tap)
 
+    def misses(self, source: Source) -> bool:
+        """Whether a live source is to be heard, and nothing comes of it."""
+        return self._feeds[source].is_missed(time.monotonic())
+
     def stuck(self) -> str | None:
         """None while the thread goes round."""
         if time.monotonic() - self._round > STUCK_AFTER:

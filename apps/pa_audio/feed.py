@@ -25,6 +25,9 @@ HELD_UP = 0.050
 LONGEST_PIECE = 6
 """Packets that a source may send at once: 30 ms. What is longer has waited somewhere."""
 
+MISSED_AFTER = 1.0
+"""Seconds without a sample, while packets are wanted, after which something is wrong."""
+
 MOST_PIECES, COUNTED_FOR = 64, 0.020
 """So many pieces are read in so many seconds: a source that floods must not keep others waiting."""
 
@@ -46,14 +49,13 @@ class Feed:
         self._is_open = False
         self._starved = False
         self._due = 0.0
-        self._came = 0.0
+        self._came = self._opened = 0.0
         self._counted_from = 0.0
         self._pieces = 0
 
-    @property
-    def starved(self) -> bool:
-        """Whether the last packet was silence, for want of samples."""
-        return self._starved
+    def is_missed(self, now: float) -> bool:
+        """Whether packets are wanted, and no samples have come for long. Any thread may ask."""
+        return self._is_open and now - max(self._came, self._opened) > MISSED_AFTER
 
     def is_full(self, now: float) -> bool:
         """Whether nothing is to be read right now."""
@@ -91,6 +93,7 @@ class Feed:
 
     def open(self, now: float) -> None:
         """From now on packets are wanted; the first of what was there just now."""
+        self._opened = now
         self._is_open = True
         self._starved = False
         self._forget_old(now)

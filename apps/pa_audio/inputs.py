@@ -42,7 +42,8 @@ SILENT_AFTER = 2.0
 STARTS_WITHIN = 10.0
 """Seconds that arecord has for its first sample: a slow or busy machine takes some to load it."""
 
-REJOIN_AFTER = 30.0
+REJOIN_AFTER, REJOIN_MISSED_AFTER = 30.0, 1.0
+"""Seconds of a stream's silence, and of that of one that is to be heard."""
 
 TAKEN_OVER_AFTER = 1.0
 """Seconds of a stream's silence after which another is heard."""
@@ -66,8 +67,11 @@ class Input(Protocol):
     def read(self) -> bytes:
         """What is there. Never waits, never raises."""
 
-    def mend(self) -> None:
-        """Look whether it needs opening. May wait; never raises."""
+    def mend(self, missed: bool = False) -> None:
+        """Look whether it needs opening. May wait; never raises.
+
+        `missed`: it is to be heard, and nothing comes of it.
+        """
 
     def close(self) -> None:
         """End it."""
@@ -135,7 +139,7 @@ class FifoInput(_PipeInput):
         super().__init__(PACKET)
         self._path = where.path
 
-    def mend(self) -> None:
+    def mend(self, missed: bool = False) -> None:
         """Open it, for the next writer."""
         if self._pipe is not None:
             return
@@ -180,7 +184,7 @@ class AlsaInput(_PipeInput):
             self._trouble = None
         return data
 
-    def mend(self) -> None:
+    def mend(self, missed: bool = False) -> None:
         """Start arecord, or end one that gives nothing."""
         now = time.monotonic()
         if self._process is not None:
@@ -266,7 +270,7 @@ class FileInput(_PipeInput):
         self._path = where.path
         self._thread: threading.Thread | None = None
 
-    def mend(self) -> None:
+    def mend(self, missed: bool = False) -> None:
         """Read the file, and begin."""
         if self._thread is not None:
             return
@@ -305,7 +309,7 @@ class RtpInput:
 
     @property
     def trouble(self) -> str | None:
-        """None while it is joined; whether anything is sent is the sender's affair."""
+        """None while it is joined; until it is to be heard, its sender may be silent."""
         return self._trouble
 
     def fileno(self) -> int | None:
@@ -341,10 +345,11 @@ class RtpInput:
         self._stream, self._heard = (ssrc, kind, sequence), now
         return np.frombuffer(samples, ">i2").astype("<i2").tobytes()
 
-    def mend(self) -> None:
+    def mend(self, missed: bool = False) -> None:
         """Join; again from time to time while nothing comes, for switches that forget."""
         now = time.monotonic()
-        if self._trouble is None and now - max(self._heard, self._joined) < REJOIN_AFTER:
+        after = REJOIN_MISSED_AFTER if missed else REJOIN_AFTER
+        if self._trouble is None and now - max(self._heard, self._joined) < after:
             return
         try:
             sock = self._socket or receiving_socket(self._where.group, self._where.port)

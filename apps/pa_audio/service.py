@@ -137,8 +137,8 @@ class PaAudio:
         self.health.part("cable", self._self_test.cable_trouble)
         self.health.part("self-test", self._self_test.trouble)
         self.health.part("keylines", self.engine.keylines_trouble)
-        self.health.part("pilot input", lambda: self._inputs[Source.PILOT].trouble)
-        self.health.part("crew input", lambda: self._inputs[Source.CREW].trouble)
+        self.health.part("pilot input", lambda: self._input_trouble(Source.PILOT))
+        self.health.part("crew input", lambda: self._input_trouble(Source.CREW))
         self.health.part("real time", lambda: self._late)
         self.health.part("messages", self._messages_trouble)
         self.health.part("music", lambda: self._music.trouble)
@@ -303,9 +303,9 @@ class PaAudio:
 
     def _mend(self) -> None:
         while True:
-            for entry in self._inputs.values():
+            for source, entry in self._inputs.items():
                 try:
-                    entry.mend()
+                    entry.mend(self.engine.misses(source))
                 except Exception:
                     # The other input is to be mended, too.
                     log.exception("an input was not mended")
@@ -323,6 +323,11 @@ class PaAudio:
             self._library_looked = time.monotonic()
             if self._closing.wait(LOOK_EVERY):
                 return
+
+    def _input_trouble(self, source: Source) -> str | None:
+        if trouble := self._inputs[source].trouble:
+            return trouble
+        return "it is to be heard and no samples come" if self.engine.misses(source) else None
 
     def _messages_trouble(self) -> str | None:
         if time.monotonic() - self._library_looked > HANGS_AFTER:

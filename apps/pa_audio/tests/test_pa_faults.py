@@ -17,7 +17,18 @@ import pytest
 from apps.common.pa import Audio, Line, Source
 from apps.common.testing import RedisServer, ask_manhole, small_disk, wait_until
 from apps.pa_audio.pram import INDEX
-from apps.pa_audio.tests.cabin import EVERYWHERE, ROOT, Keys, Network, Pa, Seat, Speaker, tone
+from apps.pa_audio.tests.cabin import (
+    EVERYWHERE,
+    INTERFACE,
+    ROOT,
+    SEAT,
+    Keys,
+    Network,
+    Pa,
+    Seat,
+    Speaker,
+    tone,
+)
 
 ECONOMY = 2
 
@@ -112,6 +123,18 @@ def test_redis_gone_frozen_and_back_is_not_heard(
         packets = [it for _, it in seat.audio(began)]
         assert len({it.number for it in packets}) == 1
         assert {(b.sequence - a.sequence) & 0xFFFF for a, b in pairwise(packets)} == {1}
+
+
+def test_a_stream_that_is_silent_is_told_while_it_is_to_be_heard(
+    short: Path, network: Network, keys: Keys
+) -> None:
+    crew = {"IFE_CREW_INPUT": f"rtp:{SEAT}@239.192.75.9:6000%{INTERFACE}"}
+    with Pa(short, network, crew) as pa:
+        assert "crew input" not in pa.degraded()
+        keys.set(crew=EVERYWHERE)
+        wait_until(lambda: "no samples" in pa.degraded().get("crew input", ""), "it is told", 3)
+        keys.set()
+        wait_until(lambda: "crew input" not in pa.degraded(), "it need not be heard")
 
 
 def test_interface_down_and_up(short: Path, network: Network, seat: Seat, keys: Keys) -> None:

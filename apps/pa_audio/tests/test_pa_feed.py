@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.pa_audio.feed import EARLY, LATE, MOST_PIECES, PACKET, SILENCE, Feed
+from apps.pa_audio.feed import EARLY, LATE, MISSED_AFTER, MOST_PIECES, PACKET, SILENCE, Feed
 
 STEP = 0.000_1
 
@@ -76,7 +76,22 @@ def test_a_starved_source_is_silence_each_5_ms() -> None:
     gaps = [second[0] - first[0] for first, second in pairwise(sent)]
     assert median(gaps) == pytest.approx(0.005, abs=2 * STEP)
     assert sent[0][0] == pytest.approx(LATE, abs=2 * STEP)
-    assert feed.starved
+
+
+def test_a_source_is_missed_once_it_is_wanted_and_silent_for_long() -> None:
+    feed = Feed(waits=False)
+    feed.put(pcm(1), 0.0)
+    assert not feed.is_missed(60.0), "nobody wants it"
+    feed.open(60.0)
+    assert not feed.is_missed(60.0 + MISSED_AFTER)
+    assert feed.is_missed(60.1 + MISSED_AFTER)
+    feed.put(b"", 62.0)
+    assert feed.is_missed(62.0)
+    feed.put(pcm(2), 62.0)
+    assert not feed.is_missed(62.0 + MISSED_AFTER)
+    assert feed.is_missed(62.1 + MISSED_AFTER)
+    feed.close()
+    assert not feed.is_missed(65.0)
 
 
 def test_after_silence_the_source_is_heard_at_once_again() -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from apps.common.multicast import sending_socket
+from apps.common.multicast import MCAST_LEAVE_SOURCE_GROUP, sending_socket
 from apps.common.testing import wait_until
 from apps.pa_audio.inputs import AlsaInput, FifoInput, FileInput, Input, RtpInput
 from apps.pa_audio.settings import Alsa, Fifo, PaAudioSettings, Rtp, WavFile
@@ -266,6 +266,28 @@ def test_a_stream_is_heard_in_order_and_nothing_else(unused_port: int) -> None:
         assert heard(rtp(6, extended + samples, head=0x90)) == swapped
     entry.close()
     assert entry.fileno() is None
+
+
+def test_a_stream_that_is_missed_is_soon_joined_again(unused_port: int) -> None:
+    entry = RtpInput(Rtp(SOURCE, GROUP, unused_port, "lo"))
+    entry.mend()
+    # As a switch that forgets it would have it.
+    joined, sock = entry._membership._joined, entry._socket
+    assert joined is not None
+    assert sock is not None
+    sock.setsockopt(socket.IPPROTO_IP, MCAST_LEAVE_SOURCE_GROUP, joined)
+    with sending_socket("lo", SOURCE, GROUP, unused_port, 0) as sender:
+        sequence = iter(range(10_000))
+
+        def is_heard(missed: bool) -> bool:
+            entry.mend(missed)
+            sender.send(rtp(next(sequence), b"\0\1"))
+            return bool(entry.read())
+
+        with pytest.raises(AssertionError):
+            wait_until(lambda: is_heard(missed=False), "nobody misses it", 1.5)
+        wait_until(lambda: is_heard(missed=True), "it is heard again", 1.5)
+    entry.close()
 
 
 def test_an_interface_that_is_away_is_told(unused_port: int) -> None:
