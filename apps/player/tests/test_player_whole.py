@@ -543,7 +543,7 @@ def test_a_forged_pa_changes_nothing_and_a_flood_of_it_hides_none(seat: Seat) ->
             for datagram in forged:
                 pa.send(datagram)
                 # As its key is unknown it costs little; the next has the right one's name.
-                pa.send(datagram[:20] + good[20:24] + datagram[24:])
+                pa.send(datagram[:18] + good[18:22] + datagram[22:])
                 time.sleep(0.0002)
 
     with seat.pa() as pa:
