@@ -61,7 +61,7 @@ class Recorder:
         areas: their numbers by their names.
         most: recordings that are kept.
         most_bytes: of all of them.
-        oldest: seconds after which one is deleted.
+        oldest: seconds that one may be older than the newest.
     """
 
     def __init__(
@@ -222,14 +222,20 @@ class Recorder:
         """Delete the oldest until all bounds hold."""
         recordings = self._recordings()
         sizes = [path.stat().st_size for path in recordings]
-        now = time.time()
+        # Their age by PA time: a clock that is set while it is up, or wrong at its start, must not
+        # have all of them deleted.
         while recordings and (
             len(recordings) > self._most
             or sum(sizes) > self._most_bytes
-            or now - recordings[0].stat().st_mtime > self._oldest
+            or _since(recordings[-1]) - _since(recordings[0]) > self._oldest
         ):
             recordings.pop(0).unlink()
             sizes.pop(0)
+
+
+def _since(recording: Path) -> float:
+    """When it began, in seconds of PA time."""
+    return int(recording.name.split("-")[1]) / 1000
 
 
 def _remove(path: Path) -> None:

@@ -108,13 +108,34 @@ def test_the_old_go(tmp_path: Path) -> None:
         speak(recorder, number, 0.1)
         end(recorder, number)
     wait_until(lambda: numbers(recorder) == [2, 1], "both are there")
-    old = recorder.path_of(1)
-    assert old is not None
-    os.utime(old, (0, 0))
-    speak(recorder, 3, 0.1)
-    end(recorder, 3)
+    # A day after the second, by PA time.
+    later = SINCE + 2 + round(DAY * 1000)
+    speak(recorder, 3, 0.1, since=later)
+    end(recorder, 3, since=later)
     wait_until(lambda: numbers(recorder) == [3, 2], "the old one is gone")
     recorder.close()
+
+
+def test_none_goes_because_the_clock_is_another(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, AREAS, 100, 10**9, DAY)
+    recorder.start()
+    for number in (1, 2, 3):
+        speak(recorder, number, 0.1)
+        end(recorder, number)
+    wait_until(lambda: numbers(recorder) == [3, 2, 1], "all are there")
+    recorder.close()
+    # As they were written by a clock that began in 1970 at its start, and was then set.
+    for number in (1, 2):
+        path = recorder.path_of(number)
+        assert path is not None
+        os.utime(path, (0, 0))
+    again = Recorder(tmp_path, AREAS, 100, 10**9, DAY)
+    again.start()
+    speak(again, 4, 0.1)
+    end(again, 4)
+    wait_until(lambda: 4 in numbers(again), "the next is there")
+    again.close()
+    assert numbers(again) == [4, 3, 2, 1]
 
 
 def test_what_was_said_before_a_crash_is_kept(recorder: Recorder, tmp_path: Path) -> None:
