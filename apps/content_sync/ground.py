@@ -62,6 +62,9 @@ LOG_TRIES = 10
 RETRY_FIRST, RETRY_MAX = 2.0, 60.0
 """Seconds between two of them."""
 
+OPEN_WITHIN = 86_400.0
+"""Seconds that logs wait for the gate to be open again."""
+
 
 class OnBoard:
     """What the gate needs of the rest of this app.
@@ -370,7 +373,7 @@ class Ground:
             finally:
                 client.close()
             time.sleep(back_off.delay())
-            self._is_open.wait()
+            self._is_open.wait(OPEN_WITHIN)
 
     def _decide(self, request: Request, state: str, why: str = "") -> None:
         log.info("a request of the Hangar", extra={"request": request.kind, "outcome": state})
