@@ -90,12 +90,20 @@ class Keeper:
         usb: where they are.
         ports: where crew disks may be.
         start_reader: has a disk read.
+        refused: called with each device that is not let in.
     """
 
-    def __init__(self, usb: Sysfs, ports: Ports, start_reader: StartReader) -> None:
+    def __init__(
+        self,
+        usb: Sysfs,
+        ports: Ports,
+        start_reader: StartReader,
+        refused: Callable[[Blocked], None] = lambda _: None,
+    ) -> None:
         self._usb = usb
         self._ports = ports
         self._start_reader = start_reader
+        self._refused = refused
         self._tracked: dict[tuple[str, int], _Tracked] = {}
         self._blocked: dict[tuple[str, int], Blocked] = {}
         self._blocked_ever = 0
@@ -252,6 +260,7 @@ class Keeper:
             f"{device.label} ({blocked.ids}) at {device.path}: {why}; its interfaces are "
             f"{', '.join(blocked.interfaces) or 'unknown'}, its descriptors {blocked.descriptors}",
         )
+        self._refused(blocked)
 
     def _shut_out(self, tracked: _Tracked) -> None:
         if not tracked.inside:

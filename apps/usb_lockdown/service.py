@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 
 from apps.common import disks
 from apps.common.bus import Bus
-from apps.common.disks import Disks
+from apps.common.disks import Blocked, Disks
 from apps.common.health import Health
+from apps.common.outbox import Outbox
 from apps.common.settings import SettingsError
+from apps.common.usage import Bite
 from apps.usb_lockdown.keeper import Keeper
 from apps.usb_lockdown.monitor import Monitor
 from apps.usb_lockdown.reading import DiskReader
@@ -21,6 +24,12 @@ log = logging.getLogger(__name__)
 
 STUCK_AFTER = 20.0
 """Seconds without a look, after which it is not ready."""
+
+MAX_AN_HOUR = 20
+"""Refusals in an hour that the ground is told of: a device that comes again and again must not
+crowd out other records."""
+
+HOUR = 3600.0
 
 
 class UsbLockdown:
@@ -33,7 +42,10 @@ class UsbLockdown:
     def __init__(self, settings: UsbLockdownSettings) -> None:
         self.settings = settings
         self._usb = Sysfs(settings.sysfs)
-        self._keeper = Keeper(self._usb, settings.ports, self._start_reader)
+        self._keeper = Keeper(self._usb, settings.ports, self._start_reader, self._tell_ground)
+        self._outbox = Outbox(settings.usage_database_url, "ife-usb_lockdown")
+        self._hour_began = time.monotonic()
+        self._told = 0
         self._wake = threading.Event()
         self._monitor = Monitor(self._wake.set)
         self._closing = False
@@ -51,6 +63,7 @@ class UsbLockdown:
     def start(self) -> None:
         """Begin with what is plugged in already."""
         self._bus.start()
+        self._outbox.start()
         self._monitor.start()
         self._thread.start()
         log.info("usb_lockdown is up", extra={"ports": self.settings.crew_disk_ports})
@@ -62,6 +75,7 @@ class UsbLockdown:
         self._thread.join(timeout=5)
         self._monitor.close()
         self._keeper.close()
+        self._outbox.close()
         self._bus.close()
 
     def state(self) -> Disks:
@@ -78,6 +92,21 @@ class UsbLockdown:
             settings.runtime_directory / f"{port}.sock",
             self._wake.set,
         )
+
+    def _tell_ground(self, blocked: Blocked) -> None:
+        """Of what is pulled out again soon nobody else would ever hear."""
+        now = time.monotonic()
+        if now - self._hour_began >= HOUR:
+            self._hour_began, self._told = now, 0
+        self._told += 1
+        if self._told <= MAX_AN_HOUR:
+            self._outbox.append(
+                Bite(
+                    part=re.sub(r"[^A-Za-z0-9._-]", "-", f"usb-{blocked.path}")[:64],
+                    fault="not-let-in",
+                    detail=f"{blocked.name} ({blocked.ids}): {blocked.why}"[:200],
+                )
+            )
 
     def _look_until_closed(self) -> None:
         while not self._closing:
@@ -110,6 +139,7 @@ class UsbLockdown:
         health.part("blocked", self._blocked)
         health.part("udev", lambda: self._monitor.trouble)
         health.part("redis", lambda: self._bus.trouble)
+        health.part("usage", lambda: self._outbox.trouble)
         return health
 
     def _stuck(self) -> str | None:

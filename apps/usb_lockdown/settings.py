@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError, field_validator
 
+from apps.common import outbox
 from apps.common.disks import PortName
 from apps.common.settings import Settings
 
@@ -24,12 +25,14 @@ class UsbLockdownSettings(Settings):
             between; a connector that is on two buses has one name for both. Empty: none.
         runtime_directory: for the sockets at which disks are read.
         reader_socket: where a reader is had for a disk.
+        usage_database_url: where records for the ground go.
         sysfs: where the kernel shows its devices, and `devices` where it has their files.
     """
 
     crew_disk_ports: str = ""
     runtime_directory: Path
     reader_socket: Path = Path("/run/ife/usb_lockdown-reader.sock")
+    usage_database_url: str = outbox.DATABASE_URL
     sysfs: Path = Path("/sys")
     devices: Path = Path("/dev")
 

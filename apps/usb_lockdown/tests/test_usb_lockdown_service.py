@@ -16,15 +16,17 @@ from schemathesis.specs.openapi.checks import unsupported_method
 from apps.common import disks, testing, web
 from apps.common.bus import Bus, Followed
 from apps.common.disks import Disk, Disks
-from apps.common.testing import RedisServer, wait_until
+from apps.common.testing import PostgresServer, RedisServer, wait_until
+from apps.common.usage import Bite, parse
 from apps.usb_lockdown.app import create_app
 from apps.usb_lockdown.openapi import document
-from apps.usb_lockdown.service import UsbLockdown
+from apps.usb_lockdown.service import MAX_AN_HOUR, UsbLockdown
 from apps.usb_lockdown.settings import UsbLockdownSettings
 from apps.usb_lockdown.testing import DISK, KEYBOARD, PORTS, Kernel
 from apps.usb_lockdown.tests import images
 from apps.usb_lockdown.tests.reading import get
 
+NO_DATABASE = "postgresql+psycopg:///usage?host=/nowhere"
 CREW = {"Ife-Crew": "anna"}
 ROOT = "metadata/1.root.json"
 
@@ -32,7 +34,14 @@ ROOT = "metadata/1.root.json"
 class Server:
     """usb_lockdown on a kernel of files, which goes on by itself."""
 
-    def __init__(self, folder: Path, starter: Path, redis_url: str, denies: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        starter: Path,
+        redis_url: str,
+        denies: bool = True,
+        usage_url: str = NO_DATABASE,
+    ) -> None:
         (folder / "sys").mkdir()
         (folder / "run").mkdir()
         self.kernel = Kernel(folder / "sys", denies)
@@ -45,6 +54,7 @@ class Server:
                 sysfs=self.kernel.root,
                 devices=self.kernel.dev,
                 redis_url=redis_url,
+                usage_database_url=usage_url,
             )
         )
         self.app = create_app(self.service)
@@ -132,6 +142,37 @@ def test_the_bus_tells_all_of_it(server: Server, stick: Path, redis: RedisServer
         bus.close()
 
 
+def test_the_ground_is_told_of_what_was_not_let_in_and_not_without_end(
+    tmp_path: Path, starter: Path, redis: RedisServer, postgres: PostgresServer
+) -> None:
+    """Also of what is pulled out at once, which the crew do not see any more."""
+    postgres.create("ife-usb_lockdown")
+    database = postgres.create("ife-content_sync")
+    postgres.run(
+        database,
+        "CREATE TABLE usage_outbox (kind text, line text); "
+        "GRANT INSERT (kind, line) ON usage_outbox TO PUBLIC",
+    )
+    url = postgres.url(database, "ife-usb_lockdown")
+    server = Server(tmp_path, starter, redis.url, usage_url=url)
+    server.service.start()
+    try:
+        for times in range(1, MAX_AN_HOUR + 3):
+            server.kernel.plug("1-2", KEYBOARD, label="Typist")
+            wait_until(lambda: server.state().blocked_ever == times, "it is seen")  # noqa: B023
+            server.kernel.pull("1-2")
+            wait_until(lambda: not any(b.present for b in server.state().blocked), "it is gone")
+    finally:
+        server.service.close()
+    lines = postgres.run(database, "SELECT line FROM usage_outbox WHERE kind = 'bite'").splitlines()
+    assert len(lines) == MAX_AN_HOUR
+    record = parse("bite", lines[0].encode())
+    assert isinstance(record, Bite)
+    assert (record.part, record.fault) == ("usb-pci-0000-00-1d.0-usb-0-2", "not-let-in")
+    assert record.detail.startswith("Typist (")
+    assert server.degraded().keys().isdisjoint({"usage"})
+
+
 def test_what_is_blocked_is_in_its_health(server: Server) -> None:
     server.kernel.plug("1-2", KEYBOARD, label="Typist")
     wait_until(lambda: len(server.state().blocked) == 1, "it is seen")
@@ -139,7 +180,7 @@ def test_what_is_blocked_is_in_its_health(server: Server) -> None:
     assert report.ready
     assert "Typist at pci-0000:00:1d.0-usb-0:2 is not let in" in server.degraded()["blocked"]
     server.kernel.pull("1-2")
-    wait_until(lambda: not server.state().blocked[0].present, "it is gone")
+    wait_until(lambda: not any(b.present for b in server.state().blocked), "it is gone")
     assert "blocked" not in server.degraded()
 
 
