@@ -144,6 +144,7 @@ def nginx(instance: Instance, host: Host) -> Program:
         nginx_user=host.user("www-data"),
         nginx_pid_file=paths.run / "nginx.pid",
         nginx_temp_directory=temporary,
+        nginx_cache_directory=temporary / "cache",
         nginx_certificate=paths.pki / "server.crt",
         nginx_certificate_key=paths.pki / "server.key",
         nginx_seats_authority=paths.pki / "root.crt",

@@ -16,7 +16,9 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -87,6 +89,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.upstream.given.set()
 
     def _echo(self) -> None:
+        self.server.upstream.asked.append(self.path)
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
         asked = {
             "method": self.command,
@@ -127,6 +130,7 @@ class Upstream:
         self.more = threading.Event()
         self.given = threading.Event()
         self.session_checks: list[Mapping[str, str]] = []
+        self.asked: list[str] = []
 
     def start(self) -> None:
         """Listen."""
@@ -319,6 +323,7 @@ def _configuration(running: Gateway) -> Path:
         nginx_pid_file=folder / "nginx.pid",
         nginx_error_log=folder / "error.log",
         nginx_temp_directory=folder,
+        nginx_cache_directory=folder / "cache",
         nginx_certificate=pki.directory / "server.crt",
         nginx_certificate_key=pki.directory / "server.key",
         nginx_seats_authority=pki.directory / "root.crt",
@@ -668,6 +673,23 @@ def test_few_seats_and_few_of_the_crew_read_recordings_at_a_time(gateway: Gatewa
         lambda: ask(gateway.cabin(other), "/api/v1/announcements/17/audio").status == 200,
         "their places are free again",
     )
+
+
+def test_pa_audio_is_asked_for_its_list_once_a_second_by_all_seats_together(
+    gateway: Gateway,
+) -> None:
+    path, asked = "/api/v1/announcements", gateway.pa_audio.asked
+
+    def list_for(seat: str) -> int:
+        return ask(gateway.cabin(gateway.seat(seat)), path).status
+
+    asked.clear()
+    began = time.monotonic()
+    with ThreadPoolExecutor(12) as pool:
+        assert set(pool.map(list_for, 4 * ("1A", "1C", "3A"))) == {200}
+    assert asked.count(path) <= 1 + (time.monotonic() - began)
+    before = asked.count(path)
+    wait_until(lambda: list_for("1A") == 200 and asked.count(path) > before, "it is asked again", 3)
 
 
 def test_who_reads_a_recording_slowly_holds_nothing_of_pa_audio(gateway: Gateway) -> None:
