@@ -221,7 +221,7 @@ wait_until(moves(), "the channel plays again", 20)
 
 # An announcement by the agent: the channel goes on behind it, and is there at once.
 say(do="hold", on=True)
-wait_until(lambda: shown() is not None and news[-1]["held"], "it is held")
+wait_until(lambda: shown() is not None and not news[-1]["moving"], "it is held")
 say(do="hold", on=False)
 wait_until(moves(), "the channel is back")
 
