@@ -34,6 +34,19 @@ MAX_OUTPUT = 64 * 1024
 _APPLIED = TypeAdapter(list[Applied])
 
 
+def log_in(client: httpx.Client, person: str, pin: str) -> None:
+    """Log somebody of the crew in, and have the client send what unsafe requests need.
+
+    Raises:
+        AssertionError: that does not work.
+    """
+    client.post("/session", data={"person": person, "pin": pin})
+    page = client.get("/").raise_for_status().text
+    token = re.search(r'name="csrf_token" value="([^"]+)"', page)
+    assert token, f"{person} cannot log in:\n{page[:2000]}"  # noqa: S101 - a test's helper
+    client.headers["X-CSRF-Token"] = token[1]
+
+
 class Cabin:
     """A cabin that is up.
 
@@ -96,12 +109,7 @@ class Cabin:
     def crew_client(self, person: int = 0) -> Iterator[httpx.Client]:
         """Somebody of the crew, logged in, with the token that unsafe requests need."""
         with httpx.Client(base_url=self.crew_url, verify=self.tls(), timeout=10.0) as client:
-            who = self.crew[person]
-            client.post("/session", data={"person": who.id, "pin": who.pin})
-            page = client.get("/").raise_for_status().text
-            token = re.search(r'name="csrf_token" value="([^"]+)"', page)
-            assert token, f"{who.name} cannot log in:\n{page[:2000]}"  # noqa: S101 - a test's helper
-            client.headers["X-CSRF-Token"] = token[1]
+            log_in(client, self.crew[person].id, self.crew[person].pin)
             yield client
 
     # -- what happens to a cabin --------------------------------------------------------------

@@ -6,7 +6,9 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -72,11 +74,26 @@ def cabin(aircraft: VM, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ca
 
 
 @pytest.mark.long
-def test_a_restart_of_seat_control_loses_no_status(aircraft: VM) -> None:
+def test_a_restart_of_seat_control_loses_no_request(aircraft: VM) -> None:
     """Its socket stays open meanwhile, and nginx waits there."""
     seats = list(layout.load(ROOT / "inventory/layouts/a330-300.yml").seats)[-REPORTING:]
+    reporting = _beside(aircraft, "reporting", SERVER, str(PKI), *seats)
+    pressing = _beside(aircraft, "pressing", CREW_PAGE, str(PKI), "anna", str(STORE / "anna.pin"))
+    with reporting as reported, pressing as pressed:
+        for _ in range(RESTARTS):
+            aircraft.run(f"app=seat_control; systemctl restart ife-$app; {UNTIL_IT_ANSWERS}", 180)
+    assert reported["failures"] == {}
+    assert min(reported["answered"].values()) > RESTARTS
+    assert pressed["failures"] == []
+    assert len(pressed["acknowledged"]) == len(set(pressed["acknowledged"])) > RESTARTS
+
+
+@contextmanager
+def _beside(vm: VM, module: str, *arguments: str) -> Iterator[dict[str, Any]]:
+    """Run a program on our side of the networks; what it has to tell is there at its end."""
+    told: dict[str, Any] = {}
     with subprocess.Popen(
-        [*aircraft.entering, sys.executable, "-m", "tests.vm.reporting", SERVER, PKI, *seats],
+        [*vm.entering, sys.executable, "-m", f"tests.vm.{module}", *arguments],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -84,16 +101,11 @@ def test_a_restart_of_seat_control_loses_no_status(aircraft: VM) -> None:
     ) as process:
         assert process.stdout is not None
         try:
-            assert process.stdout.readline() == "reporting\n"
-            for _ in range(RESTARTS):
-                aircraft.run(
-                    f"app=seat_control; systemctl restart ife-$app; {UNTIL_IT_ANSWERS}", 180
-                )
-            told = json.loads(process.communicate(timeout=180)[0])
+            assert process.stdout.readline() == f"{module}\n"
+            yield told
+            told |= json.loads(process.communicate(timeout=180)[0])
         finally:
             process.kill()
-    assert told["failures"] == {}
-    assert min(told["answered"].values()) > RESTARTS
 
 
 @pytest.fixture
