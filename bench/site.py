@@ -16,7 +16,7 @@ from image.vm.vm import VM
 ROOT = Path(__file__).parent.parent
 CONFIGURATION = ROOT / "ansible.cfg"
 BIN = Path(sys.executable).parent
-TIMEOUT = 600
+TIMEOUT = 1200
 """Seconds for a run, in which a machine under TCG installs nothing but starts everything."""
 
 # What inventory/lab says of ec-lab, seen from our side: its own addresses end in .1.

@@ -71,9 +71,16 @@ def test_a_second_run_changes_nothing(provisioned: Provisioned) -> None:
     assert provisioned.again.changed == ()
 
 
-def test_a_check_tells_what_a_run_does(provisioned: Provisioned) -> None:
-    assert provisioned.check.failures == ()
-    assert set(provisioned.check.changed) == set(provisioned.run.changed)
+@pytest.mark.long
+def test_a_check_tells_what_a_run_does(
+    new_vm: StartVm, image: Path, provisioned: Provisioned
+) -> None:
+    vm = new_vm(Machine(image, networks=NETWORKS, direct=True))
+    vm.boot()
+    vm.wait_for_ssh()
+    check = provision(vm, "--check", "--diff")
+    assert check.failures == ()
+    assert set(check.changed) == set(provisioned.run.changed)
 
 
 # -- what runs --------------------------------------------------------------------------------
