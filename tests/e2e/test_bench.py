@@ -69,6 +69,7 @@ def directory() -> Iterator[Path]:
     assert bench("down", "--instance", str(NUMBER)).returncode == 0
 
 
+@pytest.mark.long
 def test_it_comes_up_and_leaves_nothing(directory: Path) -> None:
     with running(*ARGUMENTS):
         instance = load_instance(directory)
@@ -98,6 +99,7 @@ def test_programs_end_with_supervisor_whatever_kills_it(directory: Path) -> None
     assert_nothing_is_left(instance)
 
 
+@pytest.mark.long
 def test_a_killed_bench_is_cleaned_up_after_and_the_next_start_is_quick(directory: Path) -> None:
     """By `up` or by `down`, whichever comes first; by then most of it has ended by itself."""
     with running(*ARGUMENTS) as process:
