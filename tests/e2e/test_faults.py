@@ -95,7 +95,13 @@ def is_healthy(cabin: Cabin) -> bool:
     return not view.degraded and all(seat.presence == "live" for seat in view.seats.values())
 
 
-@pytest.mark.parametrize("programs", [*([name] for name in PROGRAMS), PROGRAMS], ids="+".join)
+@pytest.mark.parametrize(
+    "programs",
+    [
+        *(pytest.param([name], id=name, marks=pytest.mark.long) for name in PROGRAMS),
+        pytest.param(PROGRAMS, id="all"),
+    ],
+)
 def test_a_cabin_survives_kill_9(cabin: Cabin, programs: list[str]) -> None:
     cabin.wait_until_healthy(30)
     with pressing(cabin) as crew:

@@ -212,6 +212,7 @@ def test_a_disk_that_is_plugged_in_is_not_let_in(booted: VM, tmp_path: Path) -> 
     booted.run(f"while {out}; do sleep 0.1; done", timeout=20)
 
 
+@pytest.mark.long
 def test_it_comes_back_from_a_power_cut_and_knows_what_it_had_written(
     new_vm: StartVm, image: Path
 ) -> None:
