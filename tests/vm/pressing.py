@@ -16,6 +16,7 @@ from pathlib import Path
 
 import httpx
 
+from apps.common.testing import wait_until
 from bench.testing import log_in
 
 PAUSE = 0.3
@@ -33,6 +34,11 @@ def main(url: str, pki: str, person: str, pin: str) -> None:
     failures: list[str] = []
     over = threading.Event()
     with httpx.Client(base_url=url, verify=trust, trust_env=False, timeout=TIMEOUT) as client:
+        wait_until(
+            lambda: client.get("/").status_code < 500,
+            "the page is there, which an emulated server has to load",
+            180,
+        )
         log_in(client, person, Path(pin).read_text().strip())
 
         def press() -> None:
