@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import signal
@@ -19,6 +18,7 @@ from typing import Any
 import httpx
 
 from apps.common.cabin import CabinView
+from apps.common.files import take_lock
 from apps.common.protocol import CREW_HEADER
 from bench import ground, layouts, network, people, preflight, prepare, processes
 from bench.host import Host
@@ -175,18 +175,9 @@ def clean(directory: Path) -> bool:
 @contextlib.contextmanager
 def _locked(paths: Paths, patience: float = 0.0) -> Iterator[None]:
     """Be the only one in this folder; the lock goes with the process, however it ends."""
-    deadline = time.monotonic() + patience
     with paths.lock.open("a+") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    raise BenchError(
-                        f"a bench is up in {paths.directory}: end it with `make demo-down`"
-                    ) from None
-                time.sleep(0.05)
+        if not take_lock(file.fileno(), patience):
+            raise BenchError(f"a bench is up in {paths.directory}: end it with `make demo-down`")
         processes.write_pid_file(paths.lock)
         yield
         file.truncate(0)

@@ -1,9 +1,13 @@
-"""Files that are there whole or not at all, also after a power cut."""
+"""Files that are there whole or not at all, also after a power cut; and whose turn it is."""
 
 from __future__ import annotations
 
+import fcntl
 import os
+import time
 from pathlib import Path
+
+LOCK_POLL = 0.02
 
 
 def write_whole(path: Path, data: bytes, *, sync: bool = True) -> None:
@@ -59,3 +63,20 @@ def point(link: Path, target: str) -> None:
     aside.unlink(missing_ok=True)
     aside.symlink_to(target)
     put_in_place(aside, link)
+
+
+def take_lock(fd: int, within: float) -> bool:
+    """Lock an open file; False: somebody else has held it for `within` seconds.
+
+    The lock goes when the file is closed, so with the process, however it ends.
+    """
+    deadline = time.monotonic() + within
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(LOCK_POLL)
+        else:
+            return True

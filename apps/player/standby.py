@@ -178,8 +178,8 @@ class _Video:
         if packets is None or packets == datagram:
             return
         self._heard = now = time.monotonic()
-        if rtp.source(datagram) != self._stream:
-            self._of_another(datagram, packets, now)
+        if (stream := rtp.source(datagram)) != self._stream:
+            self._of_another(stream, rtp.sequence(datagram), packets, now)
             return
         self._stream_heard, self._next = now, None
         if not self.is_read and now - self._began > BEGIN_FOR:
@@ -188,8 +188,7 @@ class _Video:
             self._waiting += packets
         self._write()
 
-    def _of_another(self, datagram: bytes, packets: bytes, now: float) -> None:
-        stream, sequence = rtp.source(datagram), rtp.sequence(datagram)
+    def _of_another(self, stream: int, sequence: int, packets: bytes, now: float) -> None:
         if self._next is None or self._next.stream != stream:
             self._next = _Next(stream, now)
         following = self._next

@@ -14,10 +14,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -59,7 +57,7 @@ from apps.common.content import (
     object_path,
     target_name,
 )
-from apps.common.files import sync, write_whole
+from apps.common.files import sync, take_lock, write_whole
 from apps.publish.keys import Keys
 
 ONLINE = ("snapshot", "timestamp")
@@ -147,17 +145,10 @@ class Repository:
             # Who may write to the folder may take it, whoever has made it.
             with suppress(PermissionError):
                 os.fchmod(lock, 0o666)
-            deadline = time.monotonic() + ALONE_WITHIN
-            while True:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > deadline:
-                        raise PublishError(
-                            f"somebody else is at work in {self.folder}: try again in a minute"
-                        ) from None
-                    time.sleep(0.1)
+            if not take_lock(lock, ALONE_WITHIN):
+                raise PublishError(
+                    f"somebody else is at work in {self.folder}: try again in a minute"
+                )
             yield
         finally:
             os.close(lock)

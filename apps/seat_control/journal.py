@@ -7,7 +7,6 @@ docs/decisions/0004-command-journal-in-sqlite.md.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
@@ -24,6 +23,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from apps.common.commands import AnyAction, Selector
+from apps.common.files import take_lock
 from apps.common.protocol import Command
 from apps.seat_control.commands import KEPT, Issued
 
@@ -328,19 +328,10 @@ class _Reserve:
 def _locked(path: Path) -> int:
     """Take the lock file. A process that was killed may take a moment to be gone."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    deadline = time.monotonic() + LOCK_TIMEOUT
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                os.close(fd)
-                raise JournalError(
-                    f"{path} is held by another process: is seat control running twice?"
-                ) from None
-            time.sleep(0.02)
-        else:
-            return fd
+    if not take_lock(fd, LOCK_TIMEOUT):
+        os.close(fd)
+        raise JournalError(f"{path} is held by another process: is seat control running twice?")
+    return fd
 
 
 def _uptime_ms() -> int:
