@@ -96,11 +96,9 @@ class MulticastSender:
                 if (delay := due - time.monotonic()) > 0:
                     self._wake.wait(delay)
                     continue
-                repeat = (
-                    heapq.heappop(self._waiting)
-                    if self._waiting and self._waiting[0][0] <= next_beacon
-                    else None
-                )
+                # A beacon first: late repeats, of which there may be many, must not keep it back.
+                is_beacon = next_beacon <= time.monotonic()
+                repeat = None if is_beacon else heapq.heappop(self._waiting)
             if repeat is None:
                 next_beacon = time.monotonic() + BEACON_EVERY
             try:

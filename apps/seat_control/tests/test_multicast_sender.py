@@ -73,3 +73,21 @@ def test_a_frame_that_is_missing_goes_out_until_it_is_not(receiver: socket.socke
     assert heard == 1 + len(REPEAT_AFTER) + 2
     assert list(wanted) == []  # asked for each
     multicast.close()
+
+
+def test_beacons_go_out_however_many_repeats_are_late(receiver: socket.socket) -> None:
+    def slowly() -> bool:
+        time.sleep(0.05)
+        return True
+
+    multicast = sender("lo", receiver.getsockname()[1])
+    multicast.start()
+    assert receiver.recv(100) == b"beacon"
+    for _ in range(40):
+        multicast.send(b"frame", slowly)  # 200 of them are asked for: 10 s
+    beacons = 0
+    deadline = time.monotonic() + 4
+    while time.monotonic() < deadline:
+        beacons += receiver.recv(100) == b"beacon"
+    assert beacons >= 3
+    multicast.close()
