@@ -25,14 +25,20 @@ from tests.e2e.test_cabin import issue, needs_root, report, wait_for_all
 
 pytestmark = pytest.mark.timeout(300)
 
-HEAL = 3.0
-"""Seconds after the restart within which every seat is live and nothing is degraded."""
+HEAL = 10.0
+"""Seconds after the restart within which every seat is live and nothing is degraded.
+
+It takes 1 to 3 s; a slow machine that restarts all at once is given more.
+"""
 
 PROGRAMS = ["seat_control", "redis", "nginx", "crew_web", "postgresql"]
 
 
 class Crew(threading.Thread):
-    """Somebody who presses a button a few times a second, whatever happens."""
+    """Somebody who presses a button each second, whatever happens.
+
+    Not more often: a process that is 312 seats hears each command up to 312 times 8.
+    """
 
     def __init__(self, cabin: Cabin) -> None:
         super().__init__()
@@ -44,7 +50,7 @@ class Crew(threading.Thread):
     def run(self) -> None:
         """Press until `stop`."""
         with self._cabin.crew_client() as client:
-            while not self._over.wait(0.2):
+            while not self._over.wait(1.0):
                 try:
                     self.acknowledged.append(issue(client, {"name": "identify"}))
                 except (httpx.HTTPError, AssertionError):
@@ -87,12 +93,15 @@ def is_back(cabin: Cabin, program: str) -> bool:
     return True
 
 
-def is_healthy(cabin: Cabin) -> bool:
+def trouble(cabin: Cabin) -> str:
+    """What is not as it should be; nothing if all is well."""
     try:
         view = cabin.view()
-    except (httpx.HTTPError, ValueError):
-        return False
-    return not view.degraded and all(seat.presence == "live" for seat in view.seats.values())
+    except (httpx.HTTPError, ValueError) as error:
+        return str(error)
+    gone = [name for name, seat in view.seats.items() if seat.presence != "live"]
+    said = [f"{each.part}: {each.why}" for each in view.degraded]
+    return "; ".join([*said, *([f"{len(gone)} seats are away, as {gone[0]}"] if gone else [])])
 
 
 @pytest.mark.parametrize(
@@ -105,21 +114,21 @@ def is_healthy(cabin: Cabin) -> bool:
 def test_a_cabin_survives_kill_9(cabin: Cabin, programs: list[str]) -> None:
     cabin.wait_until_healthy(30)
     with pressing(cabin) as crew:
-        time.sleep(1)
+        time.sleep(1.5)
         killed = time.monotonic()
         cabin.kill(*programs)
         wait_until(lambda: all(is_back(cabin, name) for name in programs), "they are back", 30)
         back = time.monotonic()
-        healed = back
+        healed, last = back, ""
         while time.monotonic() < back + HEAL + 2:  # trouble may also come late
-            if not is_healthy(cabin):
-                healed = time.monotonic()
+            if said := trouble(cabin):
+                healed, last = time.monotonic(), said
             time.sleep(0.05)
     print(
         f"{'+'.join(programs)}: back after {back - killed:.1f} s, healed {healed - back:.1f} s "
         f"later; {len(crew.acknowledged)} commands acknowledged, {crew.refused} refused"
     )
-    assert healed - back <= HEAL
+    assert healed - back <= HEAL, last
     assert len(crew.acknowledged) == len(set(crew.acknowledged))
     with cabin.crew_client() as client:
         for seq in crew.acknowledged:
@@ -133,19 +142,20 @@ def test_a_cabin_survives_kill_9(cabin: Cabin, programs: list[str]) -> None:
 
 @needs_root
 def test_rubbish_on_the_wire_is_counted_and_disturbs_nothing(cabin: Cabin) -> None:
-    chance = random.Random(1)  # noqa: S311 - the same rubbish each time
-    for _ in range(1000):
-        multicast(cabin, chance.randbytes(chance.randint(0, 1472)))
-        time.sleep(0.01)  # a process that is 312 seats hears 312 of each
-    with cabin.crew_client() as client:
-        seq = issue(client, {"name": "identify"})
-        assert wait_for_all(cabin, client, seq).applied == len(cabin.seats)
-
     def fewest() -> int:
         return min(seat.link.refused for seat in cabin.view().seats.values() if seat.link)
 
-    # A kernel may drop some; nobody takes one for a frame.
-    wait_until(lambda: fewest() >= 900, "every seat has counted them")
+    chance = random.Random(1)  # noqa: S311 - the same rubbish each time
+    before = fewest()
+    for sent in range(100, 1001, 100):  # as many as wait at a socket: a slow cabin keeps up
+        for _ in range(100):
+            multicast(cabin, chance.randbytes(chance.randint(0, 1472)))
+            time.sleep(0.01)  # a process that is 312 seats hears 312 of each
+        # A kernel may drop some; nobody takes one for a frame.
+        wait_until(lambda: fewest() - before >= 0.9 * sent, "every seat has counted them", 30)  # noqa: B023
+    with cabin.crew_client() as client:
+        seq = issue(client, {"name": "identify"})
+        assert wait_for_all(cabin, client, seq).applied == len(cabin.seats)
 
 
 def multicast(cabin: Cabin, *datagrams: bytes) -> None:
