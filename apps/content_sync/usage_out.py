@@ -118,8 +118,7 @@ class UsageOut:
                 break
             try:
                 self._seal()
-                if self._is_up and self._hand_over():
-                    self._all_went()
+                all_went = self._is_up and self._hand_over()
             except OSError as error:
                 self._failed(str(error))
                 delay = back_off.delay()
@@ -132,6 +131,8 @@ class UsageOut:
                 if self._error is not None:
                     log.info("usage goes out again")
                 self._error = None
+                if all_went:
+                    self._all_went()
                 if self._refusals is None:
                     back_off.reset()
                     delay = EVERY
