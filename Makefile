@@ -47,7 +47,8 @@ lint: packages $(STAMPS) ## Check style and types, and the layouts of cabins
 	$(NPM) run --prefix apps/crew_web lint
 
 test: install build ## Run all tests
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses=2 --dist=loadfile -m "not bench and not vm and not long"
+	$(BIN)/pytest -m "bench and not vm and not long" tests
 
 bench-seats: packages $(STAMPS) ## Measure seat control against its peers, into docs/benchmarks.md
 	@bench/install_packages.sh bench/measure/packages.txt

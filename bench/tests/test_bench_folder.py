@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -61,14 +62,17 @@ def test_an_instance_is_found_again(tmp_path: Path) -> None:
         load_instance(tmp_path)
 
 
-def test_a_link_to_a_folder_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "real").mkdir()
-    (tmp_path / "link").symlink_to("real")
-    with pytest.raises(BenchError, match="choose another"):
-        claim_directory(tmp_path / "link")
-    claim_directory(tmp_path / "real")
-    claim_directory(tmp_path / "new/one")
-    assert (tmp_path / "new/one").is_dir()
+def test_a_link_to_a_folder_is_refused() -> None:
+    # Not pytest's folder: its path may be too long for a bench.
+    with tempfile.TemporaryDirectory(prefix="ife-") as name:
+        folder = Path(name)
+        (folder / "real").mkdir()
+        (folder / "link").symlink_to("real")
+        with pytest.raises(BenchError, match="choose another"):
+            claim_directory(folder / "link")
+        claim_directory(folder / "real")
+        claim_directory(folder / "new/one")
+        assert (folder / "new/one").is_dir()
 
 
 def test_the_seats_memory_is_ours_alone(tmp_path: Path) -> None:

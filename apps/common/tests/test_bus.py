@@ -196,4 +196,7 @@ def test_closing_ends_its_threads_soon(server: RedisServer) -> None:
         wait_until(lambda: bus.trouble is None, "the bus is connected")
         began = time.monotonic()
     assert time.monotonic() - began < 2.5
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("bus-")]
+    wait_until(
+        lambda: not [one for one in threading.enumerate() if one.name.startswith("bus-")],
+        "its threads have ended",
+    )

@@ -37,6 +37,9 @@ from apps.hangar.service import Hangar
 from apps.hangar.settings import HangarSettings
 from apps.hangar.tests.conftest import ANNA, EC_LAB, KEYS, batch, fleet_file, heartbeat, publish
 
+ONE = UUID(int=1)
+"""A record's number, the same in each run: tests are named after it."""
+
 
 def _sale(amount: int = 350) -> Sale:
     return Sale(item="cola", quantity=1, amount=amount, currency="EUR", payment="card")
@@ -354,12 +357,18 @@ def test_a_batch_that_was_cut_off_or_changed_is_refused(
         ("stat", b'{"at": 1, "name": "n", "value": 1}'),
         ("stat", b'{"id": "00000000-0000-4000-8000-000000000000", "name": "n", "value": 1}'),
         # What one reads as a UUID the other may not.
-        ("stat", usage.line(Stat(name="n", value=1)).replace(b'"id":"', b'"id":"urn:uuid:')),
+        (
+            "stat",
+            usage.line(Stat(id=ONE, name="n", value=1)).replace(b'"id":"', b'"id":"urn:uuid:'),
+        ),
         # PostgreSQL has no null character, and no number as large as that.
-        ("stat", usage.line(Stat(name="n", value=1))[:-1] + b',"new":"\\u0000"}'),
+        ("stat", usage.line(Stat(id=ONE, name="n", value=1))[:-1] + b',"new":"\\u0000"}'),
         # Nor has Python a year 10000.
-        ("stat", usage.line(Stat(name="n", value=1, at=7)).replace(b":7", b":253402300800000")),
-        ("stat", usage.line(Stat(name="n", value=1))[:-1] + b',"new":1e999999}'),
+        (
+            "stat",
+            usage.line(Stat(id=ONE, name="n", value=1, at=7)).replace(b":7,", b":253402300800000,"),
+        ),
+        ("stat", usage.line(Stat(id=ONE, name="n", value=1))[:-1] + b',"new":1e999999}'),
     ],
 )
 def test_a_wrong_record_keeps_its_batch_out_and_nothing_else(
