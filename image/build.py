@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ruamel.yaml import YAML
 
+from apps.common.files import take_lock
 from image import debian, lock, sbom, stage, wheels
 from image.checkout import look
 from image.lock import Lock
@@ -25,8 +24,6 @@ from image.tools import Tools, tools
 HERE = Path(__file__).parent
 LOCK_TIMEOUT = 3600
 """Seconds to wait for another build."""
-
-LOCK_POLL = 1.0
 
 
 def build(options: Build) -> None:
@@ -64,29 +61,16 @@ def alone(cache: Path) -> Iterator[None]:
         ImageError: one does for longer than two builds take.
     """
     with (cache / "lock").open("a+") as file:
-        deadline = time.monotonic() + LOCK_TIMEOUT
-        told = False
-        while not _locked(file):
+        if not take_lock(file.fileno(), 0):
             file.seek(0)
             who = f"{cache} is in use by process {file.read().strip() or '?'}"
-            if time.monotonic() > deadline:
+            print(f"{who}: waiting for its end", flush=True)
+            if not take_lock(file.fileno(), LOCK_TIMEOUT):
                 raise ImageError(f"{who}, for more than {LOCK_TIMEOUT // 60} min")
-            if not told:
-                print(f"{who}: waiting for its end", flush=True)
-                told = True
-            time.sleep(LOCK_POLL)
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
         yield
-
-
-def _locked(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _build(options: Build, work: Path) -> None:

@@ -50,7 +50,6 @@ def test_a_build_waits_for_another_and_says_for_which(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(building, "LOCK_TIMEOUT", 0.2)
-    monkeypatch.setattr(building, "LOCK_POLL", 0.05)
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(tmp_path)],
         cwd=ROOT,
