@@ -71,8 +71,8 @@ zstd would only cost the Hangar's processor, and hold back what comes just befor
 
 COMPRESS = ("--compress", "--compress-choice=zstd")
 
-SSH_SHARE = 0.95
-"""Of the bandwidth, for rsync: the rest is what SSH, TCP and IP put around it."""
+BODY_SHARE = 0.95
+"""Of the bandwidth, for what is carried: the rest is what SSH or TLS, TCP and IP put around it."""
 
 
 class CarryError(Exception):
@@ -446,7 +446,7 @@ class Carrier:
         """
         bandwidth = line.bandwidth
         if bandwidth is not None:
-            options = [*options, f"--bwlimit={max(1, int(bandwidth * SSH_SHARE / 8 / 1024))}"]
+            options = [*options, f"--bwlimit={max(1, int(bandwidth * BODY_SHARE / 8 / 1024))}"]
         said: deque[str] = deque(maxlen=20)
         self._woken.clear()
         if self._stop.is_set():

@@ -36,6 +36,7 @@ from apps.content_sync.hangar import HangarClient
 from apps.content_sync.heartbeat import Heartbeats, Requests
 from apps.content_sync.importer import Importer
 from apps.content_sync.link import Gate, GateState, Link, LinkWatch
+from apps.content_sync.pace import Pace
 from apps.content_sync.settings import ContentSyncSettings
 from apps.content_sync.source import Source
 from apps.content_sync.spool import Spool
@@ -158,6 +159,8 @@ class Ground:
         self._wow: bool | None = None
         self.state = GateState(open=False)
         self._watch = LinkWatch(settings.ground_interface, settings.hangar_address, self._link_is)
+        bandwidth = settings.gate_bandwidth * 1000 or None
+        self._pace = Pace(bandwidth)
         self.usage = UsageOut(
             Spool(
                 settings.usage_database_url,
@@ -177,7 +180,7 @@ class Ground:
                 settings.gate_ssh_key,
                 settings.hangar_known_hosts,
                 settings.ground_interface,
-                settings.gate_bandwidth * 1000 or None,
+                bandwidth,
             ),
             settings.content_directory / "gate",
             settings.runtime_directory,
@@ -219,6 +222,7 @@ class Ground:
                 settings.hangar_authority,
                 settings.gate_certificate,
                 settings.gate_key,
+                self._pace,
             )
         except OSError as error:
             raise SettingsError(f"the certificates for the Hangar: {error}") from error

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from apps.common import gate, usage
 from apps.common.gate import BatchTaken, Heartbeat, HeartbeatAnswer
+from apps.content_sync.pace import Pace
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -52,12 +53,14 @@ class HangarClient:
         authority: the root that its certificate must lead to.
         certificate: the aircraft's, followed by that of its issuer.
         key: of that certificate.
+        pace: what all that is sent keeps to.
 
     Raises:
         OSError: a file cannot be read, or is none.
     """
 
-    def __init__(self, url: str, authority: Path, certificate: Path, key: Path) -> None:
+    def __init__(self, url: str, authority: Path, certificate: Path, key: Path, pace: Pace) -> None:
+        self._pace = pace
         trust = ssl.create_default_context(cafile=authority)
         trust.load_cert_chain(certificate, key)
         # A proxy, or a certificate, of the environment has no say in it.
@@ -107,9 +110,10 @@ class HangarClient:
             raise HangarError("the Hangar's answer is not one that we understand") from error
 
     def _exchange(self, method: str, path: str, body: bytes, kind: str) -> bytes:
+        headers = {"Content-Type": kind, "Content-Length": str(len(body))}
         try:
             with self._client.stream(
-                method, path, content=body, headers={"Content-Type": kind}
+                method, path, content=self._pace.parts(body), headers=headers
             ) as answer:
                 text = _bounded(answer)
         except (httpx.HTTPError, httpx.InvalidURL) as error:

@@ -24,10 +24,10 @@ class ContentSyncSettings(Settings):
     reached by `ground_interface`: by SSH as `hangar_user` with `gate_ssh_key`, a server with one of
     the keys that `hangar_known_hosts` has for ``hangar``; and by HTTPS at `hangar_url` with the
     aircraft's `gate_certificate`, a server whose certificate leads to `hangar_authority`.
-    `gate_minutes` is how long a stop takes as a rule, `gate_bandwidth` the kbit/s that content may
-    take, 0 for all that there is. Without `gate_needs_wow` the aircraft has no discrete for weight
-    on wheels. `usage_key` has the seed of the key that signs usage, of which `usage_spool` MiB are
-    kept at most.
+    `gate_minutes` is how long a stop takes as a rule, `gate_bandwidth` the kbit/s that may go
+    each way, 0 for all that there is. Without `gate_needs_wow` the aircraft has no discrete for
+    weight on wheels. `usage_key` has the seed of the key that signs usage, of which `usage_spool`
+    MiB are kept at most.
     """
 
     airline: Airline

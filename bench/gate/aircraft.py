@@ -14,6 +14,7 @@ from nacl.signing import SigningKey
 from apps.common import log
 from apps.content_sync import usage_out
 from apps.content_sync.hangar import HangarClient
+from apps.content_sync.pace import Pace
 from apps.content_sync.spool import Spool
 from apps.content_sync.usage_out import UsageOut
 
@@ -42,7 +43,9 @@ def main() -> None:
     url = os.environ["GATE_HANGAR_URL"]
     out = UsageOut(
         spool,
-        lambda: HangarClient(url, keys / "root.crt", keys / "gate.crt", keys / "gate.key"),
+        lambda: HangarClient(
+            url, keys / "root.crt", keys / "gate.crt", keys / "gate.key", Pace(None)
+        ),
     )
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     out.start()

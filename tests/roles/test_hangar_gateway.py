@@ -19,6 +19,7 @@ from apps.common.gate import Heartbeat, Outcome, Space
 from apps.common.testing import wait_until
 from apps.common.usage import BatchHead, Sale
 from apps.content_sync.hangar import HangarClient, HangarError, RefusedError
+from apps.content_sync.pace import Pace
 from apps.hangar import aircraft
 from apps.hangar.settings import HangarSettings
 from bench.gate.hangar import Hangar
@@ -33,7 +34,8 @@ pytestmark = pytest.mark.timeout(240)
 
 def _aircraft(ground: Ground, hangar: Hangar, name: str = "EC-LAB") -> HangarClient:
     keys = ground.aircraft[name]
-    return HangarClient(hangar.url, keys / "root.crt", keys / "gate.crt", keys / "gate.key")
+    pace = Pace(100_000_000)
+    return HangarClient(hangar.url, keys / "root.crt", keys / "gate.crt", keys / "gate.key", pace)
 
 
 def _heartbeat(registration: str = "EC-LAB", **more: object) -> Heartbeat:
@@ -162,13 +164,16 @@ def test_an_aircraft_speaks_to_no_other_hangar(ground: Ground, hangar: Hangar) -
         keys / "root.crt",
         keys / "gate.crt",
         keys / "gate.key",
+        Pace(None),
     )
     with pytest.raises(HangarError, match="does not answer"):
         elsewhere.send_heartbeat(_heartbeat())
     elsewhere.close()
     system = Path(ssl.get_default_verify_paths().openssl_cafile)
     if system.exists():
-        trusting = HangarClient(hangar.url, system, keys / "gate.crt", keys / "gate.key")
+        trusting = HangarClient(
+            hangar.url, system, keys / "gate.crt", keys / "gate.key", Pace(None)
+        )
         with pytest.raises(HangarError, match="CERTIFICATE_VERIFY_FAILED"):
             trusting.send_heartbeat(_heartbeat())
         trusting.close()

@@ -15,6 +15,7 @@ from apps.common.gate import Bite, Content, Fault, Loading, Position
 from apps.common.testing import wait_until
 from apps.common.usage import BatchHead, Play, Sale
 from apps.content_sync.hangar import HangarClient
+from apps.content_sync.pace import Pace
 from apps.hangar.pages import ago, duration, place, size
 from apps.hangar.tests.conftest import heartbeat, publish
 from bench.gate.hangar import Hangar
@@ -64,7 +65,9 @@ def page(
 def _fly(ground: Ground, hangar: Hangar, database: HangarDatabase) -> None:
     """EC-LAB comes back from a flight."""
     keys = ground.aircraft["EC-LAB"]
-    client = HangarClient(hangar.url, keys / "root.crt", keys / "gate.crt", keys / "gate.key")
+    client = HangarClient(
+        hangar.url, keys / "root.crt", keys / "gate.crt", keys / "gate.key", Pace(None)
+    )
     client.send_heartbeat(heartbeat())
     wait_until(lambda: database.run("SELECT count(*) FROM heard") == "1", "it is written down")
     database.run("UPDATE heard SET heard_at = now() - interval '3 hours'")
