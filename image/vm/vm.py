@@ -19,8 +19,9 @@ from image.vm.machine import GROUND, Files, Machine, command, dhcp_server, netwo
 from image.vm.monitor import Monitor
 from image.vm.place import Place
 
-BOOT_TIMEOUT = 300.0
-"""Seconds until it can be logged in to: under TCG, through OVMF, it takes a third of that."""
+BOOT_TIMEOUT = 600.0
+"""Seconds until it can be logged in to: under TCG, through OVMF, it takes 100, on a slow machine
+three times that."""
 
 COMMAND_TIMEOUT = 60.0
 SHUTDOWN_TIMEOUT = 120.0

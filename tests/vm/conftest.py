@@ -17,7 +17,7 @@ import pytest
 from bench.site import NETWORKS, Run, make_secrets, provision
 from image.settings import built
 from image.vm.machine import Machine, Network
-from image.vm.vm import VM
+from image.vm.vm import VM, VmError
 
 # A job in the background of a shell ignores SIGINT, and so would all that is started here.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -33,23 +33,36 @@ StartVm = Callable[[Machine], VM]
 
 
 def _machines(request: pytest.FixtureRequest) -> Iterator[StartVm]:
-    """Makes machines that last as long as the fixture; the consoles of failures are kept."""
+    """Makes machines that last as long as the fixture; of failures console and log are kept."""
     failures = request.session.testsfailed
     name = re.sub(r"[^\w.-]+", "-", request.node.name or str(request.fixturename))
     consoles: list[Path] = []
+    machines: list[VM] = []
     with contextlib.ExitStack() as stack:
 
         def make(machine: Machine) -> VM:
             consoles.append(CONSOLES / f"{name}-{len(consoles) + 1}.log")
             CONSOLES.mkdir(parents=True, exist_ok=True)
-            return stack.enter_context(VM(machine, consoles[-1]))
+            machines.append(stack.enter_context(VM(machine, consoles[-1])))
+            return machines[-1]
 
         yield make
+        if request.session.testsfailed > failures:
+            for vm, console in zip(machines, consoles, strict=True):
+                _keep_journal(vm, console.with_suffix(".journal"))
     for console in consoles:
         if request.session.testsfailed == failures:
             console.unlink(missing_ok=True)
         else:
             print(f"console: {console}")
+
+
+def _keep_journal(vm: VM, path: Path) -> None:
+    """What its services said since the boot, if it can be logged in to."""
+    if vm.files.ssh_control.exists():
+        with contextlib.suppress(VmError):
+            journal = vm.run("journalctl --no-pager -b -o short-precise", 120, check=False)
+            path.write_text(journal.stdout)
 
 
 @pytest.fixture

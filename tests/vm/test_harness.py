@@ -311,7 +311,7 @@ def _wait_until_gone(folder: str, namespace: str) -> None:
 
 
 def _namespace_of(vm_folder: str) -> str:
-    """The network namespace of a machine's processes."""
+    """The network namespace of a machine's processes; one that has just begun is in ours yet."""
     found = set()
     for path in Path("/proc").glob("[0-9]*"):
         try:
@@ -319,7 +319,7 @@ def _namespace_of(vm_folder: str) -> str:
                 found.add(str((path / "ns/net").readlink()))
         except OSError:
             continue
-    (namespace,) = found
+    (namespace,) = found - {str(Path("/proc/self/ns/net").readlink())}
     return namespace
 
 

@@ -21,6 +21,11 @@ from image.vm.machine import Machine
 from image.vm.vm import VM
 from tests.vm.conftest import Provisioned, StartVm
 
+pytestmark = [pytest.mark.long, pytest.mark.timeout(2 * 3600)]
+
+CUTS = 10
+"""Under load."""
+
 RUN_SECONDS = 90
 """About what a run of the playbook takes under TCG: the power is cut within it."""
 
@@ -91,11 +96,6 @@ def _crew(vm: VM) -> Iterator[list[int]]:
         acknowledged += [int(line) for line in lines]
 
 
-CUTS = pytest.mark.parametrize(
-    "cuts", [1, pytest.param(10, marks=[pytest.mark.long, pytest.mark.timeout(2 * 3600)])]
-)
-
-
 @pytest.fixture
 def moments() -> random.Random:
     """Chooses when the power is cut: ``IFE_SEED=... pytest`` chooses the same again."""
@@ -104,16 +104,15 @@ def moments() -> random.Random:
     return random.Random(seed)  # noqa: S311
 
 
-@CUTS
 def test_under_load_nothing_acknowledged_is_lost(
-    new_vm: StartVm, provisioned: Provisioned, moments: random.Random, cuts: int
+    new_vm: StartVm, provisioned: Provisioned, moments: random.Random
 ) -> None:
     vm = new_vm(Machine(provisioned.disk, networks=NETWORKS, direct=True))
     vm.boot()
     vm.wait_for_ssh()
     _wait_for_seat_control(vm)
     highest = 0
-    for _ in range(cuts):
+    for _ in range(CUTS):
         with _crew(vm) as acknowledged:
             time.sleep(moments.uniform(0, LOAD_SECONDS))
             vm.cut_power()
@@ -135,8 +134,6 @@ def _check_journal(vm: VM) -> None:
         vm.run(_program(JOURNAL))
 
 
-@pytest.mark.long
-@pytest.mark.timeout(2 * 3600)
 def test_a_server_can_be_provisioned_after_cuts_while_it_was(
     new_vm: StartVm, image: Path, moments: random.Random
 ) -> None:
