@@ -16,8 +16,9 @@ import pytest
 
 from bench.site import NETWORKS, Run, make_secrets, provision
 from image.settings import built
+from image.vm import VmError
 from image.vm.machine import Machine, Network
-from image.vm.vm import VM, VmError
+from image.vm.vm import VM
 
 # A job in the background of a shell ignores SIGINT, and so would all that is started here.
 signal.signal(signal.SIGINT, signal.default_int_handler)
