@@ -77,6 +77,9 @@ def _teach_templates(app: Flask, web: CrewWeb) -> None:
 def _answer_errors(app: Flask) -> None:
     @app.errorhandler(HTTPException)
     def refuse(error: HTTPException) -> Response:
+        # What nginx shows while we do not answer asks again by GET, also where a form was sent.
+        if error.code == 405 and request.method == "GET":
+            return login.go_home()
         page = "_note.html" if request.headers.get("HX-Request") else "error.html"
         text = texts.error(error.code or 500)
         return make_response(render_template(page, text=text), error.code or 500)

@@ -50,7 +50,7 @@ def log_in() -> Response:
         return response
     if not is_right:
         return login_page(401, tries_left=this_try.left, problem="wrong", chosen=person)
-    response = _go_home()
+    response = go_home()
     guard.set_device_cookie(response, service().lockout.was_right(this_try))
     guard.set_cookie(response, service().sessions.begin(person))
     log.info("logged in", extra=_who(person))
@@ -94,7 +94,7 @@ def log_out() -> Response:
             return Response(status=403)
         service().sessions.end(request.cookies[guard.COOKIE])
         log.info("logged out", extra=_who(session.person))
-    response = _go_home()
+    response = go_home()
     guard.delete_cookie(response)
     return response
 
@@ -131,7 +131,7 @@ def active() -> Response:
 def language() -> Response:
     """Remember the language that was picked."""
     code = request.form.get("language", "")
-    response = _go_home()
+    response = go_home()
     if code in service().languages and not guard.is_forged(None):
         response.set_cookie(
             LANGUAGE_COOKIE,
@@ -144,7 +144,8 @@ def language() -> Response:
     return response
 
 
-def _go_home() -> Response:
+def go_home() -> Response:
+    """To the cabin, or to the log-in for who is nobody yet."""
     return Response(status=303, headers={"Location": url_for("pages.home")})
 
 

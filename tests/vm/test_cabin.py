@@ -128,13 +128,13 @@ def test_the_crew_controls_sixty_seats(cabin: CabinSettings, page: Page) -> None
     page.get_by_label("Anna", exact=True).check()
     page.locator("#pin").fill((STORE / "anna.pin").read_text().strip())
     page.locator(".go").click()
-    expect(page.locator(".lamp.live")).to_be_visible()
+    expect(page.locator(".lamp.live")).to_be_visible(timeout=60_000)
     expect(page.locator('.seat[data-look="idle"]')).to_have_count(SEATS, timeout=60_000)
     page.screenshot(path=SCREENSHOT)
 
     page.locator('[data-select-look="idle"]').click()
     page.get_by_role("button", name="Mute", exact=True).click()
     report = page.locator("#reports > article").first
-    expect(report).to_contain_text(f"{SEATS} of {SEATS}", timeout=20_000)
+    expect(report).to_contain_text(f"{SEATS} of {SEATS}", timeout=60_000)
     applied = give(cabin.socket, Order(order="applied"))
     assert {entry["seat"] for entry in applied if entry["action"] == "mute"} == set(cabin.seats)

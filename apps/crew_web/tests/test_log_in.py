@@ -47,6 +47,14 @@ def test_the_right_pin_opens_the_cabin(browser: FlaskClient) -> None:
     assert page.count('role="gridcell"') == 312
 
 
+@pytest.mark.parametrize("path", ["/session", "/session/end", "/language"])
+def test_who_reloads_where_a_form_was_sent_comes_back_to_the_page(
+    browser: FlaskClient, path: str
+) -> None:
+    response = browser.get(path)
+    assert (response.status_code, response.headers["Location"]) == (303, "/")
+
+
 @pytest.mark.parametrize(
     ("person", "pin", "status"),
     [
