@@ -170,7 +170,8 @@ def blank(tmp_path: Path) -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what boots a machine."""
+    """Mark what boots a machine. The aircraft, once it is up, stays to the end: it comes last."""
+    items.sort(key=lambda item: "aircraft" in getattr(item, "fixturenames", ()))
     for item in items:
         if {"new_vm", "new_vm_of_module", "aircraft", "provisioned", "blank"} & set(
             getattr(item, "fixturenames", ())

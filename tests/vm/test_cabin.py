@@ -21,7 +21,9 @@ from bench.site import CABIN, ROOT, UNTIL_IT_ANSWERS
 from image.vm.vm import VM
 from tests.browser import chromium
 
-SEATS = 60
+SEATS = [20, pytest.param(60, marks=pytest.mark.long)]
+"""That join: sixty are nearly all that a server under TCG has time for."""
+
 REPORTING = 20
 RESTARTS = 3
 STORE = ROOT / "build/lab"
@@ -37,12 +39,14 @@ exec {entering} /usr/bin/chromium "$@"
 """
 
 
-@pytest.fixture(scope="module")
-def cabin(aircraft: VM, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CabinSettings]:
+@pytest.fixture(scope="module", params=SEATS)
+def cabin(
+    request: pytest.FixtureRequest, aircraft: VM, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[CabinSettings]:
     """The seats of the first rows, with the certificates that the lab's playbook made."""
     folder = tmp_path_factory.mktemp("cabin")
     a330 = layout.load(ROOT / "inventory/layouts/a330-300.yml")
-    seats = list(a330.seats)[:SEATS]
+    seats = list(a330.seats)[: request.param]
     settings = CabinSettings(
         seats=seats,
         registration="EC-LAB",
@@ -119,22 +123,23 @@ def page(aircraft: VM, tmp_path: Path) -> Iterator[Page]:
         page = browser.new_page(
             base_url=CREW_PAGE, ignore_https_errors=True, viewport={"width": 1280, "height": 800}
         )
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(90_000)
         yield page
 
 
-def test_the_crew_controls_sixty_seats(cabin: CabinSettings, page: Page) -> None:
+def test_the_crew_controls_the_seats(cabin: CabinSettings, page: Page) -> None:
+    seats = len(cabin.seats)
     page.goto("/")
     page.get_by_label("Anna", exact=True).check()
     page.locator("#pin").fill((STORE / "anna.pin").read_text().strip())
     page.locator(".go").click()
-    expect(page.locator(".lamp.live")).to_be_visible(timeout=60_000)
-    expect(page.locator('.seat[data-look="idle"]')).to_have_count(SEATS, timeout=60_000)
+    expect(page.locator(".lamp.live")).to_be_visible(timeout=90_000)
+    expect(page.locator('.seat[data-look="idle"]')).to_have_count(seats, timeout=90_000)
     page.screenshot(path=SCREENSHOT)
 
     page.locator('[data-select-look="idle"]').click()
     page.get_by_role("button", name="Mute", exact=True).click()
     report = page.locator("#reports > article").first
-    expect(report).to_contain_text(f"{SEATS} of {SEATS}", timeout=60_000)
+    expect(report).to_contain_text(f"{seats} of {seats}", timeout=90_000)
     applied = give(cabin.socket, Order(order="applied"))
     assert {entry["seat"] for entry in applied if entry["action"] == "mute"} == set(cabin.seats)
