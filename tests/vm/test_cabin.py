@@ -21,8 +21,10 @@ from bench.site import CABIN, ROOT, UNTIL_IT_ANSWERS
 from image.vm.vm import VM
 from tests.browser import chromium
 
-SEATS = [20, pytest.param(60, marks=pytest.mark.long)]
-"""That join: sixty are nearly all that a server under TCG has time for."""
+pytestmark = pytest.mark.long
+
+SEATS = 60
+"""That join: nearly all that a server under TCG has time for."""
 
 REPORTING = 20
 RESTARTS = 3
@@ -39,14 +41,12 @@ exec {entering} /usr/bin/chromium "$@"
 """
 
 
-@pytest.fixture(scope="module", params=SEATS)
-def cabin(
-    request: pytest.FixtureRequest, aircraft: VM, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[CabinSettings]:
+@pytest.fixture(scope="module")
+def cabin(aircraft: VM, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CabinSettings]:
     """The seats of the first rows, with the certificates that the lab's playbook made."""
     folder = tmp_path_factory.mktemp("cabin")
     a330 = layout.load(ROOT / "inventory/layouts/a330-300.yml")
-    seats = list(a330.seats)[: request.param]
+    seats = list(a330.seats)[:SEATS]
     settings = CabinSettings(
         seats=seats,
         registration="EC-LAB",
@@ -77,7 +77,6 @@ def cabin(
             process.wait(20)
 
 
-@pytest.mark.long
 def test_a_restart_of_seat_control_loses_no_request(aircraft: VM) -> None:
     """Its socket stays open meanwhile, and nginx waits there."""
     seats = list(layout.load(ROOT / "inventory/layouts/a330-300.yml").seats)[-REPORTING:]
@@ -127,19 +126,18 @@ def page(aircraft: VM, tmp_path: Path) -> Iterator[Page]:
         yield page
 
 
-def test_the_crew_controls_the_seats(cabin: CabinSettings, page: Page) -> None:
-    seats = len(cabin.seats)
+def test_the_crew_controls_sixty_seats(cabin: CabinSettings, page: Page) -> None:
     page.goto("/")
     page.get_by_label("Anna", exact=True).check()
     page.locator("#pin").fill((STORE / "anna.pin").read_text().strip())
     page.locator(".go").click()
     expect(page.locator(".lamp.live")).to_be_visible(timeout=90_000)
-    expect(page.locator('.seat[data-look="idle"]')).to_have_count(seats, timeout=90_000)
+    expect(page.locator('.seat[data-look="idle"]')).to_have_count(SEATS, timeout=90_000)
     page.screenshot(path=SCREENSHOT)
 
     page.locator('[data-select-look="idle"]').click()
     page.get_by_role("button", name="Mute", exact=True).click()
     report = page.locator("#reports > article").first
-    expect(report).to_contain_text(f"{seats} of {seats}", timeout=90_000)
+    expect(report).to_contain_text(f"{SEATS} of {SEATS}", timeout=90_000)
     applied = give(cabin.socket, Order(order="applied"))
     assert {entry["seat"] for entry in applied if entry["action"] == "mute"} == set(cabin.seats)
