@@ -25,11 +25,8 @@ from tests.e2e.test_cabin import issue, needs_root, report, wait_for_all
 
 pytestmark = pytest.mark.timeout(300)
 
-HEAL = 10.0
-"""Seconds after the restart within which every seat is live and nothing is degraded.
-
-It takes 1 to 3 s; a slow machine that restarts all at once is given more.
-"""
+HEAL = 3.0
+"""Seconds after the restart within which every seat is live and nothing is degraded."""
 
 PROGRAMS = ["seat_control", "redis", "nginx", "crew_web", "postgresql"]
 
