@@ -49,8 +49,8 @@ def _machines(request: pytest.FixtureRequest) -> Iterator[StartVm]:
 
         yield make
         if request.session.testsfailed > failures:
-            for vm, console in zip(machines, consoles, strict=True):
-                _keep_journal(vm, console.with_suffix(".journal"))
+            for vm in machines:
+                _keep_journal(vm)
     for console in consoles:
         if request.session.testsfailed == failures:
             console.unlink(missing_ok=True)
@@ -58,12 +58,12 @@ def _machines(request: pytest.FixtureRequest) -> Iterator[StartVm]:
             print(f"console: {console}")
 
 
-def _keep_journal(vm: VM, path: Path) -> None:
-    """What its services said since the boot, if it can be logged in to."""
+def _keep_journal(vm: VM) -> None:
+    """What its services said since the boot, beside its console, if it can be logged in to."""
     if vm.files.ssh_control.exists():
         with contextlib.suppress(VmError):
             journal = vm.run("journalctl --no-pager -b -o short-precise", 120, check=False)
-            path.write_text(journal.stdout)
+            vm.files.console.with_suffix(".journal").write_text(journal.stdout)
 
 
 @pytest.fixture
