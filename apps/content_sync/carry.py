@@ -40,6 +40,7 @@ import sh
 
 from apps.common.content import MAX_KIND, METADATA, OBJECTS, object_path
 from apps.common.files import put_in_place
+from apps.content_sync.pace import BODY_SHARE
 
 log = logging.getLogger(__name__)
 # It tells of every command that it starts.
@@ -70,9 +71,6 @@ COMPRESSED_UP_TO = 16 * 1024 * 1024
 zstd would only cost the Hangar's processor, and hold back what comes just before a cut."""
 
 COMPRESS = ("--compress", "--compress-choice=zstd")
-
-BODY_SHARE = 0.95
-"""Of the bandwidth, for what is carried: the rest is what SSH or TLS, TCP and IP put around it."""
 
 
 class CarryError(Exception):
