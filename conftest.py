@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +13,15 @@ from apps.common import testing
 # A busy machine makes an example slow, not wrong; pytest-timeout ends what hangs.
 settings.register_profile("ife", deadline=None)
 settings.load_profile("ife")
+
+
+@pytest.fixture(autouse=True)
+def _logging() -> Iterator[None]:
+    """Where an app sends the process's records ends with its test, as the stream does."""
+    handlers, level = logging.root.handlers[:], logging.root.level
+    yield
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -178,7 +178,7 @@ def sshd(ground: Ground, folder: Path, content: Path) -> Iterator[SshClient]:
 
 
 def write_for_here(file: Path, folder: Path) -> None:
-    """Have this machine's sshd read what is for a Hangar's: keys in a folder, its own settings."""
+    """Have this machine's sshd read what is for Debian 13's: keys in a folder, what it knows."""
     text = file.read_text().replace("/etc/ssh/", f"{folder}/")
     if not knows_penalties():
         text = re.sub("(?m)^PerSourcePenalties .*\n", "", text)
@@ -197,7 +197,7 @@ def sshd_told(file: Path, folder: Path) -> list[str]:
 
 
 def knows_penalties() -> bool:
-    """Whether this machine's sshd penalises sources: a Hangar's does, Debian 12's does not."""
+    """Whether this machine's sshd penalises sources: Debian 13's does, Debian 12's does not."""
     told = re.search(r"OpenSSH_(\d+)\.(\d+)", _run("/usr/sbin/sshd", "-V").stderr)
     assert told is not None
     return (int(told[1]), int(told[2])) >= (9, 8)

@@ -32,6 +32,7 @@ from pyroute2 import NetNS
 from apps.common.testing import wait_until
 from bench import units
 from bench.namespace import Namespace
+from tests.roles.ground import write_for_here
 from tests.roles.helpers import ROOT, ansible_playbook, render
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="making namespaces takes root rights")
@@ -224,7 +225,7 @@ def _aircraft_sshd(folder: Path) -> Path:
     render(folder, "hardening", "user_authorities.pub.j2", hardening_ssh_authorities=[authority])
     (folder / "user_authorities.pub").rename(folder / "ife_user_authorities.pub")
     file = render(folder, "hardening", "sshd.conf.j2")
-    file.write_text(file.read_text().replace("/etc/ssh/", f"{folder}/"))
+    write_for_here(file, folder)
     return file
 
 
