@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bench import document, plain
 from bench.document import table, write
-from bench.site import CONFIGURATION, NETWORKS, UNTIL_IT_ANSWERS, make_secrets, provision
+from bench.site import CONFIGURATION, NETWORKS, UNTIL_ALL_ANSWER, make_secrets, provision
 from image.settings import BUILD, ROOT, built
 from image.vm.machine import Machine
 from image.vm.vm import VM
@@ -38,14 +38,6 @@ FORKS = (1, 5)
 """How many aircraft Ansible looks after at a time: one, and what it does by itself."""
 
 POLL = 0.05
-APPS = " ".join(sorted(path.parent.name for path in (ROOT / "apps").glob("*/app.py")))
-UNTIL_ALL_ANSWER = f"""
-for app in {APPS}; do
-    [ -S /run/ife/$app.sock ] || continue
-    {UNTIL_IT_ANSWERS}
-done
-cut -d' ' -f1 /proc/uptime
-"""
 
 REST = 60.0
 """Seconds after a boot until its memory is looked at."""
@@ -123,7 +115,8 @@ def _measure_boot(machine: Machine, runs: int, folder: Path, first: float) -> No
         flying.boot()
         flying.wait_for_ssh()
         reached = time.monotonic() - begin
-        answered = float(flying.run(UNTIL_ALL_ANSWER, timeout=BOOT_TIMEOUT).stdout)
+        uptime = f"{UNTIL_ALL_ANSWER} cut -d' ' -f1 /proc/uptime"
+        answered = float(flying.run(uptime, timeout=BOOT_TIMEOUT).stdout)
         time.sleep(REST)
         memory = int(flying.run("free --mebi | awk '/^Mem/ {print $3}'").stdout)
         packages = _largest(flying)

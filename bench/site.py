@@ -46,6 +46,15 @@ done
 """
 """What a shell on the machine does until the app named `$app` has loaded, and answers."""
 
+APPS = " ".join(sorted(path.parent.name for path in (ROOT / "apps").glob("*/app.py")))
+UNTIL_ALL_ANSWER = f"""
+for app in {APPS}; do
+    [ -S /run/ife/$app.sock ] || continue
+    {UNTIL_IT_ANSWERS}
+done
+"""
+"""The same until all have that are enabled there."""
+
 
 @dataclass(frozen=True)
 class Run:

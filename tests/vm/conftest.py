@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.site import NETWORKS, Run, make_secrets, provision
+from bench.site import NETWORKS, UNTIL_ALL_ANSWER, Run, make_secrets, provision
 from image.settings import built
 from image.vm import VmError
 from image.vm.machine import Machine, Network
@@ -130,6 +130,7 @@ def aircraft(request: pytest.FixtureRequest, provisioned: Provisioned) -> Iterat
         vm.boot()
         vm.wait_for_ssh()
         vm.run("systemctl is-system-running --wait", timeout=300, check=False)
+        vm.run(UNTIL_ALL_ANSWER, timeout=300)
         yield vm
 
 
