@@ -146,6 +146,7 @@ class Ground:
         if settings.hangar_address is None:
             raise SettingsError("IFE_HANGAR_ADDRESS: there is none")
         self._settings = settings
+        self._address = settings.hangar_address
         self._bus = bus
         self._on_board = on_board
         self._tell = tell
@@ -158,7 +159,7 @@ class Ground:
         self._link = Link()
         self._wow: bool | None = None
         self.state = GateState(open=False)
-        self._watch = LinkWatch(settings.ground_interface, settings.hangar_address, self._link_is)
+        self._watch = LinkWatch(settings.ground_interface, self._address, self._link_is)
         bandwidth = settings.gate_bandwidth * 1000 or None
         self._pace = Pace(bandwidth)
         self.usage = UsageOut(
@@ -174,7 +175,7 @@ class Ground:
         self.heartbeats = Heartbeats(self.connect, self._heartbeat, self._requests, self._asked)
         self.turnaround = Turnaround(
             Account(
-                settings.hangar_address,
+                self._address,
                 settings.hangar_ssh_port,
                 settings.hangar_user,
                 settings.gate_ssh_key,
@@ -219,6 +220,7 @@ class Ground:
         try:
             return HangarClient(
                 settings.hangar_url,
+                self._address,
                 settings.hangar_authority,
                 settings.gate_certificate,
                 settings.gate_key,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import ssl
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TypeVar
 from uuid import UUID
@@ -49,7 +50,9 @@ class HangarClient:
     """Speaks to one Hangar. Threads may share it.
 
     Args:
-        url: the Hangar's, ``https://hangar.example``.
+        url: the Hangar's, ``https://hangar.example``: who must answer.
+        address: where it is. No name is looked up: at a gate there may be nobody to ask, and the
+            unit may speak to nobody else.
         authority: the root that its certificate must lead to.
         certificate: the aircraft's, followed by that of its issuer.
         key: of that certificate.
@@ -59,13 +62,24 @@ class HangarClient:
         OSError: a file cannot be read, or is none.
     """
 
-    def __init__(self, url: str, authority: Path, certificate: Path, key: Path, pace: Pace) -> None:
+    def __init__(
+        self,
+        url: str,
+        address: IPv4Address,
+        authority: Path,
+        certificate: Path,
+        key: Path,
+        pace: Pace,
+    ) -> None:
         self._pace = pace
+        hangar = httpx.URL(url)
+        self._extensions = {"sni_hostname": hangar.host}
         trust = ssl.create_default_context(cafile=authority)
         trust.load_cert_chain(certificate, key)
         # A proxy, or a certificate, of the environment has no say in it.
         self._client = httpx.Client(
-            base_url=url,
+            base_url=hangar.copy_with(host=str(address)),
+            headers={"Host": hangar.netloc.decode()},
             verify=trust,
             trust_env=False,
             timeout=httpx.Timeout(TIMEOUT, connect=CONNECT_TIMEOUT),
@@ -113,7 +127,11 @@ class HangarClient:
         headers = {"Content-Type": kind, "Content-Length": str(len(body))}
         try:
             with self._client.stream(
-                method, path, content=self._pace.parts(body), headers=headers
+                method,
+                path,
+                content=self._pace.parts(body),
+                headers=headers,
+                extensions=self._extensions,
             ) as answer:
                 text = _bounded(answer)
         except (httpx.HTTPError, httpx.InvalidURL) as error:

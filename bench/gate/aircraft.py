@@ -17,6 +17,7 @@ from apps.content_sync.hangar import HangarClient
 from apps.content_sync.pace import Pace
 from apps.content_sync.spool import Spool
 from apps.content_sync.usage_out import UsageOut
+from bench.gate.hangar import LOOPBACK
 
 
 def variables(database_url: str, registration: str, keys: Path) -> dict[str, str]:
@@ -44,7 +45,7 @@ def main() -> None:
     out = UsageOut(
         spool,
         lambda: HangarClient(
-            url, keys / "root.crt", keys / "gate.crt", keys / "gate.key", Pace(None)
+            url, LOOPBACK, keys / "root.crt", keys / "gate.crt", keys / "gate.key", Pace(None)
         ),
     )
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])

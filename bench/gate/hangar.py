@@ -11,12 +11,16 @@ import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Self
 
 from apps.common.testing import end_group, kill_group, listens, wait_until
 from bench import render, units
 from bench.prepare import UNITS
+
+LOOPBACK = IPv4Address("127.0.0.1")
+"""Where nginx listens."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Hangar:
     _nginx: subprocess.Popen[bytes] | None = None
 
     def __post_init__(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
+        with socket.create_server((str(LOOPBACK), 0)) as probe:
             self.port = probe.getsockname()[1]
 
     @property
@@ -119,7 +123,7 @@ class Hangar:
             "hangar",
             "nginx.conf.j2",
             hangar_airline=self.keys.airline,
-            hangar_listen=f"127.0.0.1:{self.port}",
+            hangar_listen=f"{LOOPBACK}:{self.port}",
             hangar_revoked_serials=list(self.revoked),
             hangar_nginx_user="root" if as_root else "",
             hangar_nginx_group="root",
@@ -141,7 +145,7 @@ class Hangar:
         def answers() -> bool:
             with (
                 contextlib.suppress(OSError),
-                socket.create_connection(("127.0.0.1", self.port), timeout=1),
+                socket.create_connection((str(LOOPBACK), self.port), timeout=1),
             ):
                 return True
             return False

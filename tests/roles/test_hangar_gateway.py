@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import socket
 import ssl
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -22,7 +24,7 @@ from apps.content_sync.hangar import HangarClient, HangarError, RefusedError
 from apps.content_sync.pace import Pace
 from apps.hangar import aircraft
 from apps.hangar.settings import HangarSettings
-from bench.gate.hangar import Hangar
+from bench.gate.hangar import LOOPBACK, Hangar
 from tests.roles.ground import PASSPHRASE, Ground, sshd
 from tests.roles.helpers import render
 
@@ -35,7 +37,9 @@ pytestmark = pytest.mark.timeout(240)
 def _aircraft(ground: Ground, hangar: Hangar, name: str = "EC-LAB") -> HangarClient:
     keys = ground.aircraft[name]
     pace = Pace(100_000_000)
-    return HangarClient(hangar.url, keys / "root.crt", keys / "gate.crt", keys / "gate.key", pace)
+    return HangarClient(
+        hangar.url, LOOPBACK, keys / "root.crt", keys / "gate.crt", keys / "gate.key", pace
+    )
 
 
 def _heartbeat(registration: str = "EC-LAB", **more: object) -> Heartbeat:
@@ -156,11 +160,29 @@ def test_a_certificate_of_another_root_is_none(
         assert answer.status_code == 403
 
 
+def test_no_name_is_looked_up_to_reach_it(
+    ground: Ground, hangar: Hangar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The unit may speak to its address alone, and so to nobody who knows names."""
+
+    def look_up(host: str, *more: object, **also: object) -> list[Any]:
+        assert host == str(LOOPBACK)
+        return looked_up(host, *more, **also)  # type: ignore[arg-type]
+
+    looked_up = socket.getaddrinfo
+    client = _aircraft(ground, hangar)
+    with monkeypatch.context() as patched:
+        patched.setattr(socket, "getaddrinfo", look_up)
+        assert client.send_heartbeat(_heartbeat()).requests == ()
+    client.close()
+
+
 def test_an_aircraft_speaks_to_no_other_hangar(ground: Ground, hangar: Hangar) -> None:
     """One whose certificate leads to another root, or that is called otherwise."""
     keys = ground.aircraft["EC-LAB"]
     elsewhere = HangarClient(
         hangar.url.replace("localhost", "127.0.0.2"),
+        LOOPBACK,
         keys / "root.crt",
         keys / "gate.crt",
         keys / "gate.key",
@@ -172,7 +194,7 @@ def test_an_aircraft_speaks_to_no_other_hangar(ground: Ground, hangar: Hangar) -
     system = Path(ssl.get_default_verify_paths().openssl_cafile)
     if system.exists():
         trusting = HangarClient(
-            hangar.url, system, keys / "gate.crt", keys / "gate.key", Pace(None)
+            hangar.url, LOOPBACK, system, keys / "gate.crt", keys / "gate.key", Pace(None)
         )
         with pytest.raises(HangarError, match="CERTIFICATE_VERIFY_FAILED"):
             trusting.send_heartbeat(_heartbeat())

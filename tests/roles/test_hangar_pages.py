@@ -18,7 +18,7 @@ from apps.content_sync.hangar import HangarClient
 from apps.content_sync.pace import Pace
 from apps.hangar.pages import ago, duration, place, size
 from apps.hangar.tests.conftest import heartbeat, publish
-from bench.gate.hangar import Hangar
+from bench.gate.hangar import LOOPBACK, Hangar
 from tests.browser import chromium
 from tests.roles.ground import Ground, HangarDatabase
 
@@ -66,7 +66,7 @@ def _fly(ground: Ground, hangar: Hangar, database: HangarDatabase) -> None:
     """EC-LAB comes back from a flight."""
     keys = ground.aircraft["EC-LAB"]
     client = HangarClient(
-        hangar.url, keys / "root.crt", keys / "gate.crt", keys / "gate.key", Pace(None)
+        hangar.url, LOOPBACK, keys / "root.crt", keys / "gate.crt", keys / "gate.key", Pace(None)
     )
     client.send_heartbeat(heartbeat())
     wait_until(lambda: database.run("SELECT count(*) FROM heard") == "1", "it is written down")
