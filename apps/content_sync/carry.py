@@ -299,6 +299,10 @@ class Carrier:
         options = [*COMPRESS, "--ignore-missing-args"]
         self._rsync(line, paths, self.staging, options, MAX_KIND, METADATA_WITHIN)
 
+    def metadata_bytes(self) -> int:
+        """What is here of it."""
+        return sum(path.stat().st_size for path in (self.staging / METADATA).iterdir())
+
     # -- objects ----------------------------------------------------------------------------
 
     def has(self, wanted: Wanted) -> int:
@@ -442,6 +446,8 @@ class Carrier:
         Raises:
             CarryError: they did not come, or not `within` so many seconds.
         """
+        # Where there is none already, what little is said of a set has to come all the same.
+        has_room = self._free() > 0
         bandwidth = line.bandwidth
         if bandwidth is not None:
             options = [*options, f"--bwlimit={max(1, int(bandwidth * BODY_SHARE / 8 / 1024))}"]
@@ -462,11 +468,11 @@ class Carrier:
             text="\0".join(paths),
         )
         ends = time.monotonic() + within
-        is_late = False
+        trouble: CarryError | None = None
         try:
-            while line.is_up and not is_late and not self._woken.wait(LOOK_EVERY):
+            while line.is_up and not trouble and not self._woken.wait(LOOK_EVERY):
                 self._progress()
-                is_late = time.monotonic() > ends
+                trouble = self._too_much(ends, has_room)
         finally:
             if self._stop.is_set():
                 # Before rsync, which takes a moment to end: a link may be back by then, and what
@@ -477,12 +483,21 @@ class Carrier:
                 _no_folder(into / path)
         if self._stop.is_set():
             raise StoppedError("stopped")
-        if is_late:
-            raise LinkError("what is new does not come to its end: the line or the Hangar crawls")
+        if trouble:
+            raise trouble
         if not line.is_up:
             raise LinkError("the line is gone")
         if code not in (0, *_SOME_ARE_MISSING):
             raise _of_rsync(code, list(said))
+
+    def _too_much(self, ends: float, has_room: bool) -> CarryError | None:
+        """Why a run may not go on."""
+        if time.monotonic() > ends:
+            return LinkError("what is new does not come to its end: the line or the Hangar crawls")
+        # `largest` is for each file, so a Hangar that lies may send far more in all.
+        if has_room and self._free() == 0:
+            return DiskFullError("what comes takes the room of others")
+        return None
 
 
 _SOME_ARE_MISSING = (23, 24)

@@ -32,6 +32,9 @@ RETRY_FIRST = 2.0
 SPREAD = 0.1
 """The share of `HEARTBEAT_EVERY` by which heartbeats come early: a fleet is not in step."""
 
+APART = 2.0
+"""Seconds between two of them, however much there is to tell: each asks all apps how they are."""
+
 REMEMBERED = 64
 """Requests whose outcome is known, should the Hangar ask for one again."""
 
@@ -114,6 +117,7 @@ class Heartbeats:
         self._is_up = False
         self._is_due = False
         self._closing = False
+        self._soonest = 0.0
         self._thread = threading.Thread(target=self._run, name="heartbeats", daemon=True)
         self.last: float | None = None
         """When the Hangar last answered one, in Unix time."""
@@ -164,6 +168,9 @@ class Heartbeats:
         """Wait until one is due; False: it is to end."""
         with self._changed:
             self._changed.wait_for(lambda: self._is_due or self._closing or not self._is_up, delay)
+            self._changed.wait_for(
+                lambda: self._closing or not self._is_up, self._soonest - time.monotonic()
+            )
             if not self._is_up and not self._closing:
                 self._hang_up()
                 self.trouble = None
@@ -174,6 +181,7 @@ class Heartbeats:
     def _send(self) -> None:
         if self._hangar is None:
             self._hangar = self._connect()
+        self._soonest = time.monotonic() + APART
         outcomes = self._requests.untold()
         answer = self._hangar.send_heartbeat(self._compose(outcomes))
         self.last = time.time()

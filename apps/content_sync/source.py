@@ -259,6 +259,8 @@ class SocketSource(Source):
         wanted = f"bytes {offset}-" if offset else ""
         if response.status == (206 if offset else 200) and (
             response.getheader("Content-Range", "").startswith(wanted)
+            # Ours tells the length, without which an answer may go on for ever.
+            and response.length is not None
         ):
             self._pace.count(0.0, PER_FILE)
             return response

@@ -24,6 +24,7 @@ from pyroute2 import IPRoute
 from apps.common.backoff import BackOff
 from apps.common.content import (
     CATALOGUE,
+    KINDS,
     MAX_KIND,
     METADATA,
     Entry,
@@ -65,6 +66,9 @@ TAKE_EVERY = 60.0
 REPLAN_EVERY = 5.0
 MOST_TRIES = 2
 """Times at one stop that an object is fetched of which the Hangar has other bytes, or none."""
+
+MOST_METADATA = 2 * (len(KINDS) + 3) * MAX_KIND
+"""Bytes of the metadata of two sets: what came at an earlier try, and what is new since then."""
 
 MOST_ASKED = 16
 INTERRUPTS = 60.0
@@ -270,12 +274,14 @@ class Turnaround:
             IPRoute(groups=0) as self._route,
         ):
             offer = self._look(line)
+            self._lost = None
             if not self._board.store.wants(offer):
                 self._coming, self.coming = [], None
+                # What came half may be on board by a disk, and takes room from the next.
+                self._carrier.forget_but([])
                 self._plan()
                 return
             self.coming = offer.version
-            self._lost = None
             self._usage_out(USAGE_FIRST)
             self._coming = self._missing(offer)
             if ready := self._ready(offer):
@@ -284,6 +290,9 @@ class Turnaround:
             self._bring(line)
 
     def _look(self, line: Line) -> Offer:
+        if self._carrier.metadata_bytes() > MOST_METADATA:
+            # More than that is of a Hangar that lies, and that breaks off before it is judged.
+            self._forget(set(), [])
         ahead = Ahead(self._metadata, self._board.root_version())
         for _ in range(MAX_ROUNDS):
             names = ahead.names()

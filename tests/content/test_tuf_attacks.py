@@ -396,7 +396,21 @@ def test_a_source_that_takes_its_time_to_say_that_it_has_nothing(
         source.close()
 
 
-def test_a_source_that_answers_for_ever(short_tmp: Path) -> None:
+TRAILERS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n0\r\n"
+
+
+@pytest.mark.parametrize(
+    ("begin", "more", "why"),
+    [
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n", "gives nothing"),
+        (TRAILERS, b"More: and more\r\n", "it answers 200"),
+        (b"HTTP/1.1 200 OK\r\n\r\n", b"{", "it answers 200"),
+    ],
+    ids=["heads", "trailers", "no length"],
+)
+def test_a_source_that_answers_for_ever(
+    short_tmp: Path, begin: bytes, more: bytes, why: str
+) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(short_tmp / "s"))
         listener.listen()
@@ -405,13 +419,14 @@ def test_a_source_that_answers_for_ever(short_tmp: Path) -> None:
             client, _ = listener.accept()
             with client, suppress(OSError):
                 client.recv(1000)
+                client.sendall(begin)
                 while True:
-                    client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n" * 1000)
+                    client.sendall(more * 1000)
 
         thread = threading.Thread(target=answer)
         thread.start()
         source = SocketSource(short_tmp / "s", "endless")
-        with pytest.raises(GoneError, match="gives nothing"):
+        with pytest.raises(GoneError, match=why):
             source.read("metadata/timestamp.json", 100)
         source.close()
         thread.join(timeout=5)

@@ -284,6 +284,22 @@ def test_no_more_bandwidth_than_configured(world: World, carrier: Carrier) -> No
     assert carried * 8 / seconds <= 2_000_000
 
 
+def test_a_hangar_that_sends_more_than_there_is_room_for_is_stopped(world: World) -> None:
+    """Each file may be as large as the largest, so their sum says nothing."""
+    world.set(Order(rate=8e6, delay=0.02))
+    staging = world.folder / "bounded"
+    wanted = world.put(RANDOM.randbytes(6 * MEGABYTE))
+
+    def free() -> int:
+        files = (path for path in staging.rglob("*") if path.is_file())
+        return max(0, 2 * MEGABYTE - sum(path.stat().st_size for path in files))
+
+    carrier = Carrier(staging, free=free)
+    with pytest.raises(DiskFullError, match="takes the room of others"):
+        begin(world, carrier, wanted).result(timeout=40)
+    assert 2 * MEGABYTE <= carrier.has(wanted) < 5 * MEGABYTE
+
+
 def test_a_full_disk_is_told_and_what_came_is_kept(world: World, carrier: Carrier) -> None:
     wanted = world.put(RANDOM.randbytes(3 * MEGABYTE))
     with small_disk(carrier.staging / "incoming", "2M") as disk:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import random
+import time
 from collections.abc import Iterator
 from uuid import UUID, uuid4
 
@@ -138,6 +140,22 @@ def test_what_the_hangar_asks_for_is_handed_on_and_its_outcome_told_at_once(
     heartbeats.send_soon()
     assert hangar.taken.get(timeout=5).outcomes == (outcome(wish, "done"),)
     wait_until(lambda: not heartbeats._requests.untold(), "the Hangar has heard it")
+
+
+def test_a_hangar_that_asks_without_end_gets_no_more_of_them(
+    hangar: Hangar, heartbeats: Heartbeats, asked: queue.Queue[Request]
+) -> None:
+    for _ in range(100):
+        hangar.answers.put(HeartbeatAnswer(at=0, requests=(request(),)))
+    heartbeats.link(True)
+    began = time.monotonic()
+    while time.monotonic() < began + 1:
+        with contextlib.suppress(queue.Empty):
+            heartbeats._requests.decide(outcome(asked.get(timeout=0.1), "refused"))
+            heartbeats.send_soon()
+    assert hangar.taken.qsize() == 1
+    heartbeats.link(False)
+    wait_until(lambda: hangar.closed == 1, "it does not wait for the next to be due")
 
 
 def test_one_that_is_not_answered_is_sent_again_and_told_of(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from ipaddress import IPv4Address
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -71,3 +73,20 @@ def test_a_link_that_flaps_does_not_make_the_stop_longer(turnaround: Turnaround)
     turnaround._closed -= NEXT_STOP
     turnaround.gate(is_open)
     assert turnaround._opened > opened
+
+
+def test_what_is_on_board_by_a_disk_is_neither_missed_nor_kept_half(
+    turnaround: Turnaround, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = turnaround._staging / "incoming/objects/ab/abcd"
+    half.parent.mkdir(parents=True)
+    half.write_bytes(b"half of a film")
+    monkeypatch.undo()
+    monkeypatch.setattr(turnaround, "_lost", "the Hangar does not have a film as it is signed")
+    monkeypatch.setattr(turnaround._carrier, "connected", lambda *_: nullcontext())
+    monkeypatch.setattr(turnaround, "_look", lambda _: None)
+    monkeypatch.setattr(turnaround, "_plan", lambda: None)
+    turnaround._board = cast("Any", SimpleNamespace(store=SimpleNamespace(wants=lambda _: False)))
+    turnaround._sync()
+    assert turnaround._lost is None
+    assert not half.exists()
