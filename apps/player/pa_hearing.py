@@ -123,9 +123,13 @@ class Ear:
 
     @property
     def override(self) -> Override | None:
-        """What has taken the seat over."""
+        """What has taken the seat over.
+
+        An announcement has until its last sample is played, and so until the next is there that
+        follows at once: entertainment does not come up between the two.
+        """
         heard = self._heard()
-        if heard is not None and not heard.ended:
+        if heard is not None:
             return Override(heard.audio.source, heard.audio.number, heard.audio.area)
         if self._paused:
             return Override(None, 0, min(self._paused))

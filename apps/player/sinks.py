@@ -255,7 +255,8 @@ class Speaker:
                 if self._trouble is None:
                     log.warning("the PA has no sound", extra={"error": str(error)})
                 self._trouble = str(error)
-            self._sink.close()
+            with self._busy():
+                self._sink.close()
             if not self._over:
                 time.sleep(back_off.delay())
 

@@ -48,11 +48,13 @@ def test_it_is_taken_over_by_the_first_packet_and_given_back_by_the_flag() -> No
     ear.hear(audio(7), 1.0)
     assert ear.override == Override(Source.CREW, 7, 0)
     ear.hear(audio(7, index=1, ended=True), 1.005)
-    assert number_of(ear) is None
-    assert ear.relied_on(1.005)
     # What is in the buffer is still played, what comes late opens nothing.
+    assert number_of(ear) == 7
     assert ear.pull(240, 1.01) is not None
-    ear.tick(1.05)
+    assert ear.next_at == 1.015
+    ear.tick(1.015)
+    assert ear.override is None
+    assert ear.relied_on(1.015)
     ear.hear(audio(7, index=2, ended=True), 1.05)
     ear.hear(audio(7, index=0), 1.06)
     assert ear.override is None
@@ -86,6 +88,7 @@ def test_an_announcement_that_was_elsewhere_meanwhile_is_heard_again() -> None:
     assert ear.override == Override(Source.CREW, 7, AREA)
     ear.hear(audio(7, index=2, area=AREA, ssrc=1), 5.1)
     ear.hear(audio(7, index=101, area=AREA, ssrc=2, ended=True), 5.2)
+    ear.tick(5.21)
     assert ear.override is None
 
 
@@ -100,6 +103,19 @@ def test_the_higher_source_is_heard_and_then_the_other_if_it_still_goes_on() -> 
     assert number_of(ear) == 1
     ear.hear(audio(3, Source.MUSIC), 1.3)
     assert number_of(ear) == 1
+
+
+def test_between_two_that_follow_each_other_entertainment_does_not_come_up() -> None:
+    """The next one's first packet is sent up to one packet's time after the last of the former."""
+    ear = Ear(GROUPS, 0.01)
+    ear.hear(audio(1, Source.PRAM), 1.0)
+    ear.hear(audio(1, Source.PRAM, 1, ended=True), 1.005)
+    ear.tick(1.0099)
+    assert number_of(ear) == 1
+    ear.hear(audio(2, Source.PRAM), 1.01)
+    assert number_of(ear) == 2
+    ear.tick(1.02)
+    assert number_of(ear) == 2
 
 
 def test_of_the_same_source_the_later_is_heard() -> None:
@@ -121,6 +137,7 @@ def test_a_pause_without_audio_lasts_as_long_as_it_is_told() -> None:
     # And goes on after an announcement that carries it.
     ear.hear(audio(7, ent_pause=True), 2.0)
     ear.hear(audio(7, index=1, ended=True, ent_pause=True), 2.1)
+    ear.tick(2.11)
     assert ear.override == Override(None, 0, 0)
     ear.tick(2.5)
     assert number_of(ear) is None

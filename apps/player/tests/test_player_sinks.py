@@ -63,6 +63,26 @@ def test_a_device_that_hangs_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     speaker.stop()
 
 
+def test_a_device_that_hangs_while_it_is_closed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the child is started anew, which else would have no sound for good."""
+
+    class GoneDevice(HangingDevice):
+        def write(self, samples: bytes) -> None:
+            raise SinkError("it is gone")
+
+        def close(self) -> None:
+            self.free.wait(10)
+
+    monkeypatch.setattr(sinks, "HANGS_AFTER", 0.3)
+    device = GoneDevice()
+    device.free.clear()
+    speaker = Speaker(device, lambda *_: None, lambda: None, 1.0)
+    speaker.start()
+    wait_until(lambda: speaker.trouble == "the sound device hangs", "it is told")
+    device.free.set()
+    speaker.stop()
+
+
 class PortAudio:
     """The library, which starts, or does not, and has no devices."""
 
