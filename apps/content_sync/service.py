@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import threading
 import time
 from dataclasses import dataclass, field
@@ -104,6 +105,9 @@ class ContentSync:
             if settings.hangar_address
             else None
         )
+        if self.ground is None:
+            # What came half by a gate that is no more.
+            shutil.rmtree(settings.content_directory / "gate", ignore_errors=True)
         self._lock = threading.RLock()
         self._ports: dict[str, _Port] = {}
         self._wake = threading.Event()

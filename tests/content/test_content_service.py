@@ -113,6 +113,16 @@ def board(ground: Ground, short_tmp: Path, redis: RedisServer) -> Iterator[Calla
         yield make
 
 
+def test_without_a_hangar_nothing_stays_of_what_came_half(
+    board: Callable[..., Aboard], short_tmp: Path
+) -> None:
+    half = short_tmp / "store/gate/incoming/objects/ab/abcd"
+    half.parent.mkdir(parents=True)
+    half.write_bytes(b"half of a film")
+    board()
+    assert not (short_tmp / "store/gate").exists()
+
+
 @contextmanager
 def _slowly(disk: DiskReader) -> Iterator[threading.Event]:
     """The disk gives no object until that is set."""

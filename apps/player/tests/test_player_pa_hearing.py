@@ -53,7 +53,7 @@ def test_it_is_taken_over_by_the_first_packet_and_given_back_by_the_flag() -> No
     assert ear.pull(240, 1.01) is not None
     assert ear.next_at == 1.015
     ear.tick(1.015)
-    assert ear.override is None
+    assert number_of(ear) is None
     assert ear.relied_on(1.015)
     ear.hear(audio(7, index=2, ended=True), 1.05)
     ear.hear(audio(7, index=0), 1.06)
