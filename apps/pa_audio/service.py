@@ -10,6 +10,7 @@ import select
 import socket
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -26,7 +27,7 @@ from apps.pa_audio.clock import PaTime
 from apps.pa_audio.engine import Engine
 from apps.pa_audio.inputs import Input, open_input
 from apps.pa_audio.listening import Listening
-from apps.pa_audio.pram import Library, Music, PramError
+from apps.pa_audio.pram import Library, Message, Music, PramError
 from apps.pa_audio.real_time import PRIORITY, calm_python, go_first, lock_memory
 from apps.pa_audio.recorder import Recorder
 from apps.pa_audio.self_test import SelfTest
@@ -48,6 +49,9 @@ LOOK_EVERY = 10.0
 
 HANGS_AFTER = 15.0
 """Seconds without such a look after which the index's disk hangs."""
+
+PATIENCE = 0.5
+"""Seconds that one who asks for what is on a disk waits for others who did."""
 
 THREADS = ("mender", "librarian", "music", "recorder", "self-test", "sap")
 """Those that have to go on, by name; the sender and the teller are the watchdog's."""
@@ -124,6 +128,7 @@ class PaAudio:
         )
         self._bus = _bus(settings.redis_url)
         self._late: str | None = None
+        self._reading = threading.Lock()
         self._closing = threading.Event()
         self._teller = threading.Thread(target=self._tell, name="teller", daemon=True)
         self._mender = threading.Thread(target=self._mend, name="mender", daemon=True)
@@ -232,10 +237,7 @@ class PaAudio:
             StuckError: the real-time thread does not answer.
         """
         queue = self.engine.do(lambda arbiter: arbiter.queue)
-        try:
-            messages, trouble = self.library.index().messages, None
-        except PramError as error:
-            messages, trouble = {}, str(error)
+        messages, trouble = self._messages()
         return PramView(
             messages={
                 name: MessageView(
@@ -246,6 +248,17 @@ class PaAudio:
             queue=tuple(map(self._queued, queue)),
             trouble=trouble,
         )
+
+    def _messages(self) -> tuple[Mapping[str, Message], str | None]:
+        """What there is, or what is wrong: a disk that hangs holds one who asks, and no more."""
+        if not self._reading.acquire(timeout=PATIENCE):
+            return {}, "the disk of the messages does not answer"
+        try:
+            return self.library.index().messages, None
+        except PramError as error:
+            return {}, str(error)
+        finally:
+            self._reading.release()
 
     def view(self) -> PaView:
         """Everything.

@@ -170,7 +170,7 @@ class Pa:
         command = [
             *("ip", "netns", "exec", self.network.server),
             *(sys.executable, "-m", "gunicorn", "--worker-class", "gthread"),
-            *("--workers", "1", "--threads", "8", "--graceful-timeout", "2"),
+            *("--workers", "1", "--threads", "10", "--graceful-timeout", "2"),
             *("--no-control-socket", "--bind", f"unix:{self.folder / 'pa.sock'}"),
             *("--bind", f"127.0.0.1:{HTTP_PORT}"),  # of its namespace
             "apps.pa_audio.app:create_app()",

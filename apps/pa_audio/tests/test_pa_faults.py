@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
+import httpx
 import pytest
 
 from apps.common.pa import Audio, Line, Source
@@ -245,6 +248,30 @@ def test_a_disk_that_hangs_keeps_no_input_from_being_opened(
         keys.set(crew=EVERYWHERE)
         with Speaker(short / "crew", tone(1.0)):
             wait_until(lambda: any(any(it.samples) for _, it in seat.audio()), "it is heard")
+
+
+def test_disks_that_hang_leave_the_crew_their_orders(
+    short: Path, network: Network, seat: Seat, keys: Keys
+) -> None:
+    (short / "pram").mkdir()
+    os.mkfifo(short / "pram" / INDEX)  # whoever opens it waits
+    hang = "pa.recorder._recordings = lambda: __import__('time').sleep(60) or []"
+    with Pa(short, network, {"IFE_MANHOLE": str(short / "manhole")}) as pa:
+        ask_manhole(short / "manhole", hang)
+        asked = ["/api/v1/pram", "/api/v1/announcements", "/api/v1/announcements/1/audio"] * 8
+
+        def ask(path: str) -> None:
+            # One of each waits for its disk until the PA ends.
+            with contextlib.suppress(httpx.TransportError):
+                pa.http.get(path, timeout=20)
+
+        threads = [threading.Thread(target=ask, args=(path,), daemon=True) for path in asked]
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: sum(thread.is_alive() for thread in threads) == 2, "others get one", 30)
+        assert pa.http.delete("/api/v1/music", timeout=2).status_code == 204
+        pram = pa.http.get("/api/v1/pram", timeout=2).json()
+        assert pram["trouble"] == "the disk of the messages does not answer"
 
 
 def test_a_thread_that_has_ended_is_told(short: Path, network: Network) -> None:
