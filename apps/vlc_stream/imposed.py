@@ -373,7 +373,11 @@ class ImposedVideos:
                 command = self._issue(on.crew, request)
             except UnavailableError as error:
                 log.warning("the seats were not told", extra={"video": video, "why": str(error)})
-                self._untold.add(video)
+                with self._lock:
+                    now = self._on.get(video)
+                    # It may be over by now, or be on again without seats.
+                    if now is not None and now.selector is not None:
+                        self._untold.add(video)
                 return None
             self._untold.discard(video)
             return command

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from apps.common.calls import SeatControl
+from apps.common.calls import SeatControl, UnavailableError
 from apps.common.channels import ImposedControl, ImposedVideo, ImposeRequest
+from apps.common.commands import Accepted, CommandRequest, Impose
 from apps.common.testing import wait_until
 from apps.vlc_stream import ts
 from apps.vlc_stream.imposed import FILE, ImposedVideos
@@ -241,5 +242,30 @@ def test_the_crew_see_why_a_video_ended_before_its_time(
         assert cabin.told[-1] == ("anna", seats(everyone=True), None)
         imposed.impose("anna", request)
         assert imposed.view("safety").trouble is None
+    finally:
+        imposed.close()
+
+
+def test_a_video_that_is_stopped_while_seat_control_is_tried_is_not_told_any_more(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = ts.examine(clips / "short.ts")
+    monkeypatch.setattr(Library, "clip", lambda *_: clip)
+
+    def issue(_: SeatControl, crew: str, request: CommandRequest) -> Accepted:
+        if isinstance(request.action, Impose) and request.action.channel == "safety":
+            imposed.control("safety", ImposedControl(action="stop"))
+            raise UnavailableError("seat control does not answer", maybe_done=True)
+        return Accepted(seq=1, targets=1)
+
+    monkeypatch.setattr(SeatControl, "issue", issue)
+    imposed = begin(tmp_path, "safety")
+    request = ImposeRequest.model_validate(
+        {"channel": "safety", "language": "en", "selector": {"all": True}}
+    )
+    try:
+        imposed.impose("anna", request)
+        assert (imposed.view("safety").state, imposed.view("safety").trouble) == ("idle", None)
+        wait_until(lambda: not imposed.letting_go, "its seats are let go")
     finally:
         imposed.close()
