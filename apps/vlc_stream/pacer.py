@@ -35,6 +35,9 @@ CLOCK_EVERY = 0.04
 LATE = 0.25
 """Seconds behind after which what is late is not hurried after, but everything moved on."""
 
+SILENT_AFTER = 1.0
+"""Seconds without a datagram after which it is told that nothing goes out."""
+
 
 class _Video(threading.Thread):
     """One video, from its start to its end or to `stop`."""
@@ -53,6 +56,8 @@ class _Video(threading.Thread):
         self._position = order.position
         self._held = 0.0
         """Seconds that the video was paused, or late."""
+        self._sent = time.monotonic()
+        """When the last datagram went out."""
 
     def report(self) -> Report:
         """How it is."""
@@ -61,7 +66,7 @@ class _Video(threading.Thread):
             run=self._order.run,
             state="ended" if self._ended else "paused" if self._paused else "playing",
             position=round(self._position, 3),
-            trouble=self._sender.trouble,
+            trouble=self._sender.trouble or self._silence(),
         )
 
     def pause(self, paused: bool) -> None:
@@ -97,6 +102,16 @@ class _Video(threading.Thread):
         if not self._stopping:
             self._tell(replace(self.report(), trouble=trouble))
 
+    def _silence(self) -> str | None:
+        """What is told when nothing goes out, not even a pause: the disk may hang."""
+        if self._ended or time.monotonic() - self._sent < SILENT_AFTER:
+            return None
+        return f"{Path(self._order.clip.path).name}: nothing goes out"
+
+    def _send(self, data: bytes | bytearray, clock: float) -> None:
+        self._sender.send(data, clock + self._held)
+        self._sent = time.monotonic()
+
     def _send_all(self, blocks: Iterable[ts.Block]) -> None:
         began, origin = time.monotonic(), None
         for block in blocks:
@@ -106,7 +121,7 @@ class _Video(threading.Thread):
             if not self._wait_until(began, clock - origin, clock):
                 return
             data = self._restamper.apply(block, int(self._held * ts.CLOCK), self._squeeze)
-            self._sender.send(data, clock + self._held)
+            self._send(data, clock)
             clip = self._order.clip
             self._position = (block.clock - clip.first) % clip.length / ts.CLOCK
 
@@ -132,7 +147,7 @@ class _Video(threading.Thread):
             self._held = held + time.monotonic() - since
             ticks = int((clock + self._held) * ts.CLOCK)
             packet = self._restamper.clock_alone(self._order.clip.pcr_pid, ticks)
-            self._sender.send(packet, clock + self._held)
+            self._send(packet, clock)
             self._wake.wait(CLOCK_EVERY)
         self._held = held + time.monotonic() - since
 
