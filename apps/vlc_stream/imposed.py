@@ -249,13 +249,23 @@ class ImposedVideos:
                 self._waiting.add(video)
 
     def tend(self) -> None:
-        """To be called now and then: starts what waits, and notes where videos are."""
+        """To be called now and then: starts what waits, and notes where videos are.
+
+        What waits for a file that cannot be played is over.
+        """
         with self._lock:
             for video in sorted(self._waiting):
-                if self._library.clip(self._specs[video].files[self._on[video].language]):
+                file = self._specs[video].files[self._on[video].language]
+                # Asked first: a look that ends in between is taken at the next call.
+                looked_at = self._library.has_looked_at_clip(file)
+                if self._library.clip(file):
                     self._waiting.discard(video)
                     self._start(video)
                     self._show_on_screens()
+                elif looked_at:
+                    self._end(video, self._library.trouble([file]))
+                    self._note()
+                    self._on_change()
             if self._on and time.monotonic() - self._saved > SAVE_EVERY:
                 self._note()
 

@@ -74,6 +74,10 @@ class Library:
         """Whether it is known of each of the files if it can be played."""
         return all((False, name) in self._seen for name in names)
 
+    def has_looked_at_clip(self, name: str) -> bool:
+        """Whether it is known of a clip if it can be played."""
+        return (True, name) in self._seen
+
     def items(self, names: Iterable[str]) -> tuple[MediaItem, ...]:
         """Those of the files that can be played, in their order."""
         return tuple(item for name in names if (item := self._good_items.get(name)) is not None)

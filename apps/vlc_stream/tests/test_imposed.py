@@ -269,3 +269,22 @@ def test_a_video_that_is_stopped_while_seat_control_is_tried_is_not_told_any_mor
         wait_until(lambda: not imposed.letting_go, "its seats are let go")
     finally:
         imposed.close()
+
+
+def test_a_video_whose_file_is_gone_when_it_is_to_go_on_has_ended(
+    cabin: Cabin, kept: Path, tmp_path: Path
+) -> None:
+    imposed = begin(tmp_path, "boarding", "safety")
+    try:
+        imposed.tend()
+        assert {view.state for view in imposed.views()} == {"playing"}
+        imposed._library._look(clip=True, name="boarding.ts")
+        imposed.tend()
+        why = "boarding.ts: No such file or directory"
+        assert (imposed.view("boarding").state, imposed.view("boarding").trouble) == ("idle", why)
+        assert imposed.view("safety").state == "playing"
+        wait_until(lambda: not imposed.letting_go, "its seats are let go")
+        assert cabin.told[0] == ("ben", seats("fore", but=("aft",)), None)
+    finally:
+        imposed.close()
+    assert list(json.loads(kept.read_bytes())["on"]) == ["safety"]
