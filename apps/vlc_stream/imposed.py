@@ -377,6 +377,7 @@ class ImposedVideos:
         with self._telling:
             on = self._on.get(video)
             if on is None or on.selector is None:
+                self._untold.discard(video)
                 return None
             request = CommandRequest(selector=on.selector, action=Impose(channel=video))
             try:

@@ -71,10 +71,9 @@ def test_with_the_devices_of_screens_it_still_is(root: Path) -> None:
     """What the role adds where there are any."""
     unit = "ife-vlc_stream.service"
     folder = root / "etc/systemd/system" / f"{unit}.d"
-    folder.mkdir()
-    render(folder, "vlc_stream", "screens.conf.j2", vlc_stream_screens=[{"name": "f1"}])
+    screens = render(folder, "vlc_stream", "screens.conf.j2", vlc_stream_screens=[{"name": "f1"}])
     done = _systemd_analyze(root, "security", "--offline=yes", f"--threshold={EXPOSURE}", unit)
-    shutil.rmtree(folder)
+    screens.unlink()
     assert done.returncode == 0, done.stdout + done.stderr
     without = _systemd_analyze(root, "security", "--offline=yes", unit)
     assert done.stdout != without.stdout, "it is not read"
