@@ -132,13 +132,13 @@ def make_disk(folder: Path, image: Path) -> int:
     image.parent.mkdir(mode=0o755, exist_ok=True)
     aside = image.with_name(image.name + ".new")
     try:
-        disk.to_image(repository, aside)
+        version, _ = disk.to_image(repository, aside)
         # What is plugged in now keeps its own.
         aside.replace(image)
         image.chmod(0o644)
     except (PublishError, OSError) as error:
         raise BenchError(f"the disk cannot be made: {error}") from error
-    return repository.version
+    return version
 
 
 def open_folder(folder: Path) -> Repository:

@@ -211,10 +211,11 @@ def _say_late(repository: Repository) -> bool:
 def _disk(options: argparse.Namespace) -> int:
     repository = _open(options)
     if options.image:
-        total = disk.to_image(repository, options.to)
+        version, total = disk.to_image(repository, options.to)
     else:
-        total = disk.to_folder(repository, options.to, _bar if sys.stderr.isatty() else _no_bar)
-    print(f"{options.to} has set {repository.version}, {_size(total)}.")
+        tell = _bar if sys.stderr.isatty() else _no_bar
+        version, total = disk.to_folder(repository, options.to, tell)
+    print(f"{options.to} has set {version}, {_size(total)}.")
     print("Next: unmount it, and have the crew insert it into a port for crew disks.")
     return 0
 

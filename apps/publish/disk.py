@@ -26,20 +26,24 @@ Tell = Callable[[int, int], None]
 """Called with the bytes that are done, and those that there are."""
 
 
-def to_folder(repository: Repository, folder: Path, tell: Tell) -> int:
+def to_folder(repository: Repository, folder: Path, tell: Tell) -> tuple[int, int]:
     """Put the newest set into a folder: that of a stick that is mounted. Metadata comes last.
 
-    A stick that is used again takes what is new only. Nobody knows where it has been, so what is
-    there already is read again, and no link on it is ever followed.
+    It is the set that is the newest at the beginning, whoever signs meanwhile. A stick that is used
+    again takes what is new only. Nobody knows where it has been, so what is there already is read
+    again, and no link on it is ever followed.
 
     Returns:
-        the bytes of its objects.
+        the set, and the bytes of its objects.
 
     Raises:
-        PublishError: there is no room, or an object is damaged.
-        OSError: it cannot be written.
+        PublishError: there is no room, an object is damaged, or somebody else is at work.
+        OSError: it cannot be written, or an object was pruned meanwhile.
     """
-    files = {file.digest: file.length for file in repository.files().values()}
+    with repository.alone():
+        version = repository.version
+        files = {file.digest: file.length for file in repository.files().values()}
+        metadata = {path.name: path.read_bytes() for path in repository.metadata()}
     folder.mkdir(parents=True, exist_ok=True)
     for name in (OBJECTS, METADATA):
         _make_folder(folder / name)
@@ -62,36 +66,39 @@ def to_folder(repository: Repository, folder: Path, tell: Tell) -> int:
         done += size
         tell(done, total)
     target = folder / METADATA
-    wanted = repository.metadata()
     for path in target.iterdir():
-        if path.is_symlink() or path.name not in {one.name for one in wanted}:
+        if path.is_symlink() or path.name not in metadata:
             _remove(path)
-    for path in sorted(wanted, key=lambda one: one.name == "timestamp.json"):
-        write_whole(target / path.name, path.read_bytes())
-    return total
+    for name in sorted(metadata, key=lambda one: one == "timestamp.json"):
+        write_whole(target / name, metadata[name])
+    return version, total
 
 
-def to_image(repository: Repository, image: Path) -> int:
+def to_image(repository: Repository, image: Path) -> tuple[int, int]:
     """Make an ext4 file system with the newest set: in a file, or on a whole stick (``/dev/sdX``).
 
+    It is the set that is the newest at the beginning, whoever signs or prunes meanwhile.
+
     Returns:
-        the bytes of its objects.
+        the set, and the bytes of its objects.
 
     Raises:
-        PublishError: mkfs.ext4 fails.
+        PublishError: mkfs.ext4 fails, or somebody else is at work.
         OSError: it cannot be written.
     """
-    files = {file.digest: file.length for file in repository.files().values()}
-    total = sum(files.values())
     with tempfile.TemporaryDirectory(dir=repository.folder, prefix=".disk-") as name:
         stage = Path(name)
-        for digest in files:
-            path = stage / object_path(digest)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            os.link(repository.published / object_path(digest), path)
         (stage / METADATA).mkdir()
-        for path in repository.metadata():
-            os.link(path, stage / METADATA / path.name)
+        with repository.alone():
+            version = repository.version
+            files = {file.digest: file.length for file in repository.files().values()}
+            for digest in files:
+                path = stage / object_path(digest)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                os.link(repository.published / object_path(digest), path)
+            for path in repository.metadata():
+                os.link(path, stage / METADATA / path.name)
+        total = sum(files.values())
         stage.chmod(0o755)
         command = ["mkfs.ext4", "-q", "-F", "-m", "0", "-L", LABEL, "-O", "^has_journal"]
         command += ["-E", "root_owner=0:0", "-d", str(stage), str(image)]
@@ -110,7 +117,7 @@ def to_image(repository: Repository, image: Path) -> int:
             said = getattr(error, "stderr", "") or error
             raise PublishError(f"mkfs.ext4: {said}") from error
     sync(image)
-    return total
+    return version, total
 
 
 def _make_folder(path: Path) -> None:

@@ -17,7 +17,9 @@ SILENCE = 60
 def push(repository: Repository, to: str) -> int:
     """Bring what is published to a Hangar: objects first, then what names them, the timestamp last.
 
-    What was pruned goes after that. The metadata is that of now, for others may sign meanwhile.
+    What was pruned goes after that. Others may sign and push while the objects go. What came of it
+    goes then, with the metadata of that moment, while nobody else is at work: no older timestamp
+    comes after a newer one, and nothing goes that the timestamp means.
 
     Args:
         repository: it.
@@ -27,15 +29,19 @@ def push(repository: Repository, to: str) -> int:
         the set that is there now.
 
     Raises:
-        PublishError: rsync fails. What came stays, and the next push goes on from there.
+        PublishError: rsync fails, or somebody else is at work. What came stays, and the next push
+            goes on from there.
         OSError: there is no room for a copy of the metadata.
     """
     objects = (f"{repository.published / OBJECTS}/", f"{to}/{OBJECTS}/")
-    with tempfile.TemporaryDirectory(dir=repository.folder, prefix=".push-") as copy:
-        with repository.alone():
-            version = repository.version
-            for path in repository.metadata():
-                shutil.copy2(path, copy)
+    _rsync(*objects)
+    with (
+        repository.alone(),
+        tempfile.TemporaryDirectory(dir=repository.folder, prefix=".push-") as copy,
+    ):
+        version = repository.version
+        for path in repository.metadata():
+            shutil.copy2(path, copy)
         # Two timestamps of one second have one length as well.
         metadata = ("--checksum", f"{copy}/", f"{to}/{METADATA}/")
         _rsync(*objects)

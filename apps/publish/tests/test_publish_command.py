@@ -10,13 +10,16 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tuf.api.metadata import Metadata, Targets, Timestamp
+from tuf.api.metadata import Metadata, Snapshot, Targets, Timestamp
 
 from apps.common.content import object_path
-from apps.publish import repository
+from apps.publish import disk, repository
+from apps.publish import push as pushing
 from apps.publish.__main__ import main
 from apps.publish.keys import PASSPHRASE, Keys
 from apps.publish.repository import Repository
@@ -169,6 +172,48 @@ def test_a_disk_as_a_file_system(folder: Path) -> None:
     assert (folder / "back").read_bytes() == b"a film" * 100_000
 
 
+def test_a_disk_has_one_set_also_where_somebody_signs_meanwhile(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publisher, stick = folder / "p", folder / "disk"
+    run("add", publisher, "films", folder / "metropolis.json")
+    run("sign", publisher)
+    _meanwhile(monkeypatch, disk, "_copy", lambda: _sign_another(folder))
+    said = run("disk", publisher, stick)
+    assert _named(stick) <= _files(stick)
+    assert "has set 2" in said
+    assert "The newest set is 3." in run("status", publisher)
+    assert "has set 3" in run("disk", publisher, stick)
+    assert _named(stick) <= _files(stick)
+
+
+def test_a_file_system_has_one_set_also_where_somebody_signs_meanwhile(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who would, while it is put together, is told to wait."""
+    monkeypatch.setattr(repository, "ALONE_WITHIN", 0.1)
+    publisher, image, stick = folder / "p", folder / "stick.img", folder / "disk"
+    run("add", publisher, "films", folder / "metropolis.json")
+    run("sign", publisher)
+
+    def sign() -> None:
+        with contextlib.suppress(AssertionError):
+            _sign_another(folder)
+
+    _meanwhile(monkeypatch, os, "link", sign)
+    said = run("disk", publisher, image, "--image")
+    stick.mkdir()
+    for name in ("metadata", "objects"):
+        subprocess.run(
+            ["debugfs", "-R", f"rdump {name} {stick}", image],
+            check=True,
+            capture_output=True,
+            timeout=60,
+        )
+    assert _named(stick) <= _files(stick)
+    assert "has set 2" in said
+
+
 def test_a_hangar_has_at_any_moment_all_that_its_timestamp_means(folder: Path) -> None:
     """Wherever a push breaks off: here, at a folder in the place of a file."""
     publisher, hangar = folder / "p", folder / "hangar"
@@ -206,8 +251,73 @@ def test_a_hangar_has_at_any_moment_all_that_its_timestamp_means(folder: Path) -
     assert not {name for name in _files(publisher) if name.startswith(".push")}
 
 
+@pytest.mark.parametrize("another", [True, False], ids=["pushed", "pruned"])
+def test_a_hangar_has_the_newest_set_whole_also_where_somebody_signs_meanwhile(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, another: bool
+) -> None:
+    """Whoever pushes, and whatever is pruned, while a push carries its objects."""
+    publisher, hangar = folder / "p", folder / "hangar"
+    hangar.mkdir()
+    run("add", publisher, "films", folder / "metropolis.json")
+    run("sign", publisher)
+
+    def sign_and_push() -> None:
+        _sign_another(folder)
+        assert "has set 3" in run("push", publisher, hangar)
+
+    def sign_and_prune() -> None:
+        run("retire", publisher, "films", "metropolis")
+        run("sign", publisher)
+        assert "3 files are gone" in run("prune", publisher)
+
+    _meanwhile(monkeypatch, pushing, "_rsync", sign_and_push if another else sign_and_prune)
+    said = run("push", publisher, hangar)
+    assert _named(hangar) <= _files(hangar)
+    timestamp, published = "metadata/timestamp.json", publisher / "repository"
+    assert (hangar / timestamp).read_bytes() == (published / timestamp).read_bytes()
+    assert "has set 3" in said
+    assert _files(hangar / "objects") == _files(published / "objects")
+
+
+def _meanwhile(
+    monkeypatch: pytest.MonkeyPatch, module: object, name: str, does: Callable[[], None]
+) -> None:
+    """Have somebody else do this after the first call of a function."""
+    function = getattr(module, name)
+
+    def call(*arguments: Any) -> None:
+        monkeypatch.setattr(module, name, function)
+        function(*arguments)
+        does()
+
+    monkeypatch.setattr(module, name, call)
+
+
+def _sign_another(folder: Path) -> None:
+    """Publish a second film."""
+    entry = ENTRY | {"id": "other", "files": [{"name": "other.mp4", "role": "video"}], "images": []}
+    (folder / "other.json").write_text(json.dumps(entry))
+    (folder / "other.mp4").write_bytes(b"another film")
+    run("add", folder / "p", "films", folder / "other.json")
+    run("sign", folder / "p")
+
+
 def _files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def _named(folder: Path) -> set[str]:
+    """The objects that the timestamp in a folder means."""
+    metadata = folder / "metadata"
+    timestamp = Metadata[Timestamp].from_file(str(metadata / "timestamp.json")).signed
+    version = timestamp.snapshot_meta.version
+    snapshot = Metadata[Snapshot].from_file(str(metadata / f"{version}.snapshot.json")).signed
+    kinds = [metadata / f"{meta.version}.{name}" for name, meta in snapshot.meta.items()]
+    return {
+        object_path(target.hashes["sha256"])
+        for kind in kinds
+        for target in Metadata[Targets].from_file(str(kind)).signed.targets.values()
+    }
 
 
 def test_what_an_aircraft_would_fetch(folder: Path) -> None:
