@@ -284,7 +284,7 @@ class Turnaround:
             self.coming = offer.version
             self._usage_out(USAGE_FIRST)
             self._coming = self._missing(offer)
-            if ready := self._ready(offer):
+            if ready := self._ready(offer) | self._here():
                 self._take(ready)
             self._make_room(offer)
             self._bring(line)
@@ -373,6 +373,14 @@ class Turnaround:
             kind
             for kind, offered in offer.kinds.items()
             if kind not in coming and not (coming and offered.files.items() <= known.items())
+        }
+
+    def _here(self) -> set[Kind]:
+        """The kinds of which an entry had come whole when an earlier try ended, untaken."""
+        return {
+            coming.kind
+            for coming in self._coming
+            if all(self._carrier.is_whole(wanted) for wanted in coming.objects.values())
         }
 
     def _left(self, wanted: Wanted) -> int:

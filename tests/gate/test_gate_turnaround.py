@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from apps.common.calls import Client
-from apps.common.content import METADATA, ContentState
+from apps.common.content import METADATA, OBJECTS, ContentState
 from apps.common.discretes import Discretes
 from apps.common.testing import small_disk, wait_until
 from bench.gate.onboard import OnBoard
@@ -84,6 +84,15 @@ def test_whatever_is_killed_or_cut_all_of_it_comes_once(
         wait_until(lambda: aircraft.version() == (2, 0), "all is on board", 300)
         assert is_right(desk, aircraft)
     assert world.carried() - before < 1.12 * len(film) + 4 * times * LOST
+
+
+def test_what_had_come_whole_when_it_was_killed_is_taken(desk: Ground, aircraft: OnBoard) -> None:
+    film = RANDOM.randbytes(300_000)
+    desk.publish("films", "metropolis", {"metropolis.mp4": film})
+    shutil.copytree(desk.published / OBJECTS, aircraft.content / "gate" / OBJECTS)
+    with aircraft:
+        wait_until(lambda: aircraft.version() == (2, 0), "all is on board", 40)
+        assert aircraft.shows("films/metropolis.mp4") == film
 
 
 def coming(staging: Path) -> int:
