@@ -299,10 +299,6 @@ class Carrier:
         options = [*COMPRESS, "--ignore-missing-args"]
         self._rsync(line, paths, self.staging, options, MAX_KIND, METADATA_WITHIN)
 
-    def metadata_bytes(self) -> int:
-        """What is here of it."""
-        return sum(path.stat().st_size for path in (self.staging / METADATA).iterdir())
-
     # -- objects ----------------------------------------------------------------------------
 
     def has(self, wanted: Wanted) -> int:

@@ -51,6 +51,9 @@ SOCKETS = Path("/run/ife")
 READERS = SOCKETS / "usb_lockdown-reader.sock"
 """Where usb_lockdown has readers started: no app is behind it."""
 
+STAGING = "gate"
+"""The folder of what comes by the gate, in that of all content."""
+
 TUNNEL = Path("/etc/ife/tunnel.env")
 """There is one where there is a tunnel (roles/tunnel)."""
 
@@ -183,7 +186,7 @@ class Ground:
                 settings.ground_interface,
                 bandwidth,
             ),
-            settings.content_directory / "gate",
+            settings.content_directory / STAGING,
             settings.runtime_directory,
             on_board,
             self._usage_first,

@@ -28,7 +28,7 @@ from apps.common.health import Health
 from apps.common.settings import SettingsError
 from apps.common.web import Problem
 from apps.content_sync.clock import Clock
-from apps.content_sync.ground import Ground, OnBoard
+from apps.content_sync.ground import STAGING, Ground, OnBoard
 from apps.content_sync.importer import Importer, verify
 from apps.content_sync.settings import ContentSyncSettings
 from apps.content_sync.source import (
@@ -107,7 +107,7 @@ class ContentSync:
         )
         if self.ground is None:
             # What came half by a gate that is no more.
-            shutil.rmtree(settings.content_directory / "gate", ignore_errors=True)
+            shutil.rmtree(settings.content_directory / STAGING, ignore_errors=True)
         self._lock = threading.RLock()
         self._ports: dict[str, _Port] = {}
         self._wake = threading.Event()

@@ -284,13 +284,21 @@ class Turnaround:
             self.coming = offer.version
             self._usage_out(USAGE_FIRST)
             self._coming = self._missing(offer)
-            if ready := self._ready(offer) | self._here():
+            # An earlier try may have ended before it took what had come.
+            here = [
+                digest
+                for coming in self._coming
+                for digest, wanted in coming.objects.items()
+                if self._carrier.is_whole(wanted)
+            ]
+            if ready := self._ready(offer) | self._kinds_of(here):
                 self._take(ready)
             self._make_room(offer)
             self._bring(line)
 
     def _look(self, line: Line) -> Offer:
-        if self._carrier.metadata_bytes() > MOST_METADATA:
+        metadata = (self._staging / METADATA).iterdir()
+        if sum(path.stat().st_size for path in metadata) > MOST_METADATA:
             # More than that is of a Hangar that lies, and that breaks off before it is judged.
             self._forget(set(), [])
         ahead = Ahead(self._metadata, self._board.root_version())
@@ -373,14 +381,6 @@ class Turnaround:
             kind
             for kind, offered in offer.kinds.items()
             if kind not in coming and not (coming and offered.files.items() <= known.items())
-        }
-
-    def _here(self) -> set[Kind]:
-        """The kinds of which an entry had come whole when an earlier try ended, untaken."""
-        return {
-            coming.kind
-            for coming in self._coming
-            if all(self._carrier.is_whole(wanted) for wanted in coming.objects.values())
         }
 
     def _left(self, wanted: Wanted) -> int:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import cast
 
 from flask import Flask, Response, send_file
@@ -19,7 +18,7 @@ from apps.pa_audio.engine import StuckError
 from apps.pa_audio.listening import MOST_LISTENERS
 from apps.pa_audio.openapi import document
 from apps.pa_audio.pram import PramError
-from apps.pa_audio.service import PATIENCE, PaAudio, UnknownAreaError
+from apps.pa_audio.service import Disk, HungDiskError, PaAudio, UnknownAreaError
 from apps.pa_audio.settings import PaAudioSettings
 
 MAX_BODY = 16 * 1024
@@ -52,6 +51,10 @@ def _answer_errors(app: Flask) -> None:
     @app.errorhandler(StuckError)
     def stuck(error: StuckError) -> Response:
         return Problem(503, "stuck", str(error), retry_after=2).response()
+
+    @app.errorhandler(HungDiskError)
+    def disk_hangs(error: HungDiskError) -> Response:
+        return Problem(503, "disk-hangs", str(error), retry_after=10).response()
 
     @app.errorhandler(UnknownAreaError)
     def unknown_area(error: UnknownAreaError) -> Response:
@@ -128,26 +131,16 @@ def _take_orders_of_the_crew(app: Flask, pa: PaAudio) -> None:
 
 def _give_recordings(app: Flask, pa: PaAudio) -> None:
     places = threading.Semaphore(MOST_RECORDINGS)
-    listing = threading.Lock()
-
-    @contextmanager
-    def alone() -> Iterator[None]:
-        """A disk that hangs holds one who asks, and no more: the others are the crew's threads."""
-        if not listing.acquire(timeout=PATIENCE):
-            raise Problem(503, "disk-hangs", "the disk of the recordings does not answer", 10)
-        try:
-            yield
-        finally:
-            listing.release()
+    disk = Disk("recordings")
 
     @app.get("/api/v1/announcements")
     def announcements() -> Response:
-        with alone():
+        with disk.alone():
             return web.answer(RecordingsView(announcements=tuple(pa.recorder.all())))
 
     @app.get("/api/v1/announcements/<int:number>/audio")
     def audio(number: int) -> Response:
-        with alone():
+        with disk.alone():
             path = pa.recorder.path_of(number)
         if path is None:
             raise Problem(404, "not-recorded", f"there is no recording of announcement {number}")

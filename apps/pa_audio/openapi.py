@@ -75,7 +75,10 @@ def _paths() -> dict[str, Any]:
             "get": {
                 "summary": "The announcements that were recorded",
                 "operationId": "getAnnouncements",
-                "responses": {"200": content("The newest first", RecordingsView)},
+                "responses": {
+                    "200": content("The newest first", RecordingsView),
+                    **problems(503),
+                },
             },
         },
         "/api/v1/announcements/{number}/audio": {

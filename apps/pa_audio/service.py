@@ -10,7 +10,8 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -27,7 +28,7 @@ from apps.pa_audio.clock import PaTime
 from apps.pa_audio.engine import Engine
 from apps.pa_audio.inputs import Input, open_input
 from apps.pa_audio.listening import Listening
-from apps.pa_audio.pram import Library, Message, Music, PramError
+from apps.pa_audio.pram import Library, Music, PramError
 from apps.pa_audio.real_time import PRIORITY, calm_python, go_first, lock_memory
 from apps.pa_audio.recorder import Recorder
 from apps.pa_audio.self_test import SelfTest
@@ -68,6 +69,35 @@ class Levels(BaseModel):
 
 class UnknownAreaError(Exception):
     """The cabin has no such area; the text names it."""
+
+
+class HungDiskError(Exception):
+    """Somebody waits for a disk already; the text says for which."""
+
+
+class Disk:
+    """What lies there, `what`, is looked at by one at a time.
+
+    So one that hangs holds one thread of the API, and the others are there for the crew's orders.
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Look at it during the block.
+
+        Raises:
+            HungDiskError: whoever does so already has not ended within `PATIENCE`.
+        """
+        if not self._lock.acquire(timeout=PATIENCE):
+            raise HungDiskError(f"the disk of the {self._what} does not answer")
+        try:
+            yield
+        finally:
+            self._lock.release()
 
 
 class PaAudio:
@@ -128,7 +158,7 @@ class PaAudio:
         )
         self._bus = _bus(settings.redis_url)
         self._late: str | None = None
-        self._reading = threading.Lock()
+        self._messages_disk = Disk("messages")
         self._closing = threading.Event()
         self._teller = threading.Thread(target=self._tell, name="teller", daemon=True)
         self._mender = threading.Thread(target=self._mend, name="mender", daemon=True)
@@ -237,7 +267,11 @@ class PaAudio:
             StuckError: the real-time thread does not answer.
         """
         queue = self.engine.do(lambda arbiter: arbiter.queue)
-        messages, trouble = self._messages()
+        try:
+            with self._messages_disk.alone():
+                messages, trouble = self.library.index().messages, None
+        except (PramError, HungDiskError) as error:
+            messages, trouble = {}, str(error)
         return PramView(
             messages={
                 name: MessageView(
@@ -248,17 +282,6 @@ class PaAudio:
             queue=tuple(map(self._queued, queue)),
             trouble=trouble,
         )
-
-    def _messages(self) -> tuple[Mapping[str, Message], str | None]:
-        """What there is, or what is wrong: a disk that hangs holds one who asks, and no more."""
-        if not self._reading.acquire(timeout=PATIENCE):
-            return {}, "the disk of the messages does not answer"
-        try:
-            return self.library.index().messages, None
-        except PramError as error:
-            return {}, str(error)
-        finally:
-            self._reading.release()
 
     def view(self) -> PaView:
         """Everything.

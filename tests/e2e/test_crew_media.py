@@ -21,7 +21,6 @@ import argon2
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from apps.common.calls import TIMEOUT
 from apps.common.pa import Line
 from apps.common.testing import RedisServer, end_group, listens, wait_until
 from apps.pa_audio.tests import cabin as pa_cabin
@@ -598,8 +597,8 @@ def test_a_pa_that_hangs_slows_nothing_and_comes_back(page: Page, on_stage: Stag
         go(page, "video")
         expect(page.locator("#channel-news")).to_be_visible(timeout=SOON)
         for path in ("/status", "/pa", "/pa/messages", "/video"):
-            # What waits for the PA waits as long as that.
-            assert page.evaluate(TIMED, path) < 1_000 * TIMEOUT
+            # What waits for the PA does so each time; the machine is busy now and then.
+            assert min(page.evaluate(TIMED, path) for _ in range(3)) < 1_000
     finally:
         os.kill(on_stage.pa.worker(), signal.SIGCONT)
     expect(page.locator("#degraded-pa_audio")).to_be_hidden(timeout=2 * SOON)
