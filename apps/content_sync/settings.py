@@ -33,7 +33,7 @@ class ContentSyncSettings(Settings):
     airline: Airline
     content_directory: Path
     content_root: Path
-    content_reserve: Annotated[int, Field(ge=0, le=1024 * 1024)] = 256
+    content_reserve: Annotated[int, Field(ge=0, le=1024 * 1024)] = 2048
     crew_confirms_disks: bool = False
 
     boot_id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]

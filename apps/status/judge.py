@@ -18,8 +18,11 @@ from apps.status.facts import (
     Unit,
 )
 
-FREE_AT_LEAST = 0.1
-"""Of the state partition: journal, PostgreSQL and the apps keep to bounds well below the rest."""
+FREE_AT_LEAST, FREE_SHARE = 1 << 30, 0.1
+"""Bytes, and less where a tenth of the state partition is less.
+
+Content leaves more free than that (`content_sync_reserve`), and all else keeps to bounds within it.
+"""
 
 STEADY_AFTER = 60.0
 """Seconds that a unit has to run after a restart to count as up again."""
@@ -42,6 +45,9 @@ def judge(facts: Facts, at: datetime) -> Report:
 def _findings(facts: Facts, at: datetime) -> Iterator[Finding]:
     if facts.disk:
         yield from _disk(facts.disk)
+    if facts.trust and (facts.provisioned or (facts.disk and facts.disk.state_is_lost)):
+        # Without Secure Boot no TPM opens the state.
+        yield from _trust(facts.trust)
     if not facts.provisioned:
         # Everything else that is missing follows from it.
         yield _wrong(
@@ -62,8 +68,6 @@ def _findings(facts: Facts, at: datetime) -> Iterator[Finding]:
 
 
 def _aircraft(facts: Facts) -> Iterator[Finding]:
-    if facts.trust:
-        yield from _trust(facts.trust)
     if facts.disk and not facts.disk.encrypted and not facts.disk.state_is_lost:
         yield _note(
             "/var is not encrypted: who has the disk has the aircraft's keys.",
@@ -94,8 +98,8 @@ def _disk(disk: Disk) -> Iterator[Finding]:
         yield _wrong(
             "The state partition could not be mounted: this server runs as a new one, and "
             "forgets everything when it restarts.",
-            "Restart it once: `systemctl reboot`. If it is so again, the disk is broken: swap "
-            "the server, see docs/runbook.md.",
+            "Switch it off and on. If it is so again, see 'A lost state' in docs/runbook.md before "
+            "anything is swapped.",
         )
     elif disk.read_only:
         yield _wrong(
@@ -109,7 +113,7 @@ def _disk(disk: Disk) -> Iterator[Finding]:
             "See `journalctl -k -g EXT4`. If they grow, the disk is breaking: swap the server, "
             "see docs/runbook.md.",
         )
-    if disk.free < FREE_AT_LEAST * disk.size:
+    if disk.free < min(FREE_AT_LEAST, FREE_SHARE * disk.size):
         yield _wrong(
             f"/var is nearly full: {100 * disk.free // max(disk.size, 1)} % are free.",
             "Find what has grown: `du -xh /var | sort -h | tail -20`.",

@@ -22,6 +22,9 @@ PROGRAMS = ("gunicorn", "ife-status", "python")
 ON_THE_GROUND = {"ife-hangar"}
 """Units of the Hangar, which has no others: its users are in a file of their own."""
 
+ADDED_UP = {"RestrictAddressFamilies", "SupplementaryGroups"}
+"""Keys of which systemd takes together what the unit and its drop-ins say."""
+
 EXPOSURE = 20
 """Tenths: 2 of 10, where 10 is no protection at all."""
 
@@ -86,6 +89,19 @@ def test_a_service_adds_only_what_differs(unit: str) -> None:
     own = (ROOT / "units" / unit).read_text().splitlines()
     repeated = [line for line in own if "=" in line and line in shared]
     assert repeated == []
+
+
+@pytest.mark.parametrize("unit", SERVICES)
+def test_what_a_service_sets_is_in_force(unit: str) -> None:
+    """systemd reads drop-ins after the unit, in the order of their names: hardening.conf wins."""
+    hardening = _keys(ROOT / "units/ife-.service.d/hardening.conf") - ADDED_UP
+    assert _keys(ROOT / "units" / unit) & hardening == set()
+    for path in (ROOT / "units" / f"{unit}.d").glob("*.conf"):
+        assert path.name > "hardening.conf", path
+
+
+def _keys(path: Path) -> set[str]:
+    return set(re.findall(r"^([A-Z]\w+)=", path.read_text(), re.MULTILINE))
 
 
 @pytest.mark.parametrize("unit", SERVICES)

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from tests.roles.helpers import load_module
+from tests.roles.helpers import ROOT, load_module
 
 certificates = load_module("pki_certificates")
 signing_key = load_module("pki_signing_key")
@@ -25,6 +26,13 @@ SEAT = certificates.Request("EC-LAB", "Airline", certificates.PURPOSES["client"]
 KEY = base64.urlsafe_b64encode(b"k" * 32).decode().rstrip("=")
 OLD = base64.urlsafe_b64encode(b"o" * 32).decode().rstrip("=")
 OLDER = base64.urlsafe_b64encode(b"p" * 32).decode().rstrip("=")
+
+
+def test_a_run_a_year_is_enough() -> None:
+    """As docs/runbook.md has it."""
+    defaults = yaml.safe_load((ROOT / "roles/pki/defaults/main.yml").read_text())
+    shortest = min(defaults["pki_server_days"], defaults["pki_seat_days"])
+    assert 366 < defaults["pki_renew_days"] < shortest
 
 
 def _authority(days: int = 100) -> Any:

@@ -122,6 +122,13 @@ def test_units_are_not_exposed(aircraft: VM) -> None:
         assert done.returncode == 0, done.stdout
 
 
+def test_units_have_what_they_say(aircraft: VM) -> None:
+    """A drop-in for all of them is read after the unit itself."""
+    tasks = aircraft.run("systemctl show --property=TasksMax --value ife-vlc_stream").stdout
+    assert tasks == "1024\n"
+    assert aircraft.run("stat --format='%a %G' /var/lib/ife/content").stdout == "750 ife\n"
+
+
 def test_at_rest_it_takes_little_memory(aircraft: VM) -> None:
     used = int(aircraft.run("free --mebi | awk '/^Mem/ {print $3}'").stdout)
     print(f"memory at rest: {used} MiB")
@@ -195,10 +202,10 @@ def test_no_address_can_be_reached_from_another_network(
 
 def test_the_avionics_hear_nothing(scanned: VM) -> None:
     """Since it was switched on, and whatever was sent to it above."""
-    assert _heard(scanned, AVIONICS) == 0
+    assert heard(scanned, AVIONICS) == 0
 
 
-def _heard(vm: VM, network: Network) -> int:
+def heard(vm: VM, network: Network) -> int:
     """Frames that have come from the machine on a network, since it was there."""
     told = json.loads(_ip(vm, "-json", "-statistics", "link", "show", network.tap))
     return int(told[0]["stats64"]["rx"]["packets"])
@@ -239,7 +246,7 @@ def _ip(vm: VM, *arguments: str) -> str:
 # -- what happens to it, and it is as before --------------------------------------------------
 
 
-@pytest.mark.parametrize("unit", ["nginx", "postgresql@17-main", "redis-server"])
+@pytest.mark.parametrize("unit", ["nginx", "postgresql@17-main", "redis-server", "chrony"])
 def test_what_is_killed_comes_back(aircraft: VM, unit: str) -> None:
     main = f"systemctl show --property=MainPID --value {unit}"
     killed = aircraft.run(main).stdout.strip()
@@ -365,9 +372,9 @@ def test_without_the_firewall_no_network_comes_up(
     vm.wait_for_ssh()
     vm.run("echo 'no rules' >/etc/nftables.conf && sync", timeout=300)
     vm.cut_power()
-    before = _heard(vm, GROUND)
+    before = heard(vm, GROUND)
     assert before > 0
     vm.boot()
     vm.wait_for_console("In-flight entertainment")  # ife.target is reached
     assert not vm.lets_in()
-    assert _heard(vm, GROUND) == before
+    assert heard(vm, GROUND) == before

@@ -213,6 +213,20 @@ def test_a_disk_that_is_plugged_in_is_not_let_in(booted: VM, tmp_path: Path) -> 
 
 
 @pytest.mark.long
+def test_a_power_cut_before_the_host_keys_were_on_the_disk_locks_nobody_out(
+    new_vm: StartVm, image: Path
+) -> None:
+    vm = new_vm(Machine(image, networks=(CREW,), direct=True))
+    vm.boot()
+    vm.wait_for_ssh()
+    vm.run("rm /etc/ssh/ssh_host_* && sync")
+    vm.cut_power()
+    vm.files.known_hosts.unlink()
+    vm.boot()
+    vm.wait_for_ssh()
+
+
+@pytest.mark.long
 def test_it_comes_back_from_a_power_cut_and_knows_what_it_had_written(
     new_vm: StartVm, image: Path
 ) -> None:

@@ -15,6 +15,7 @@ from image.vm import uki
 from image.vm.machine import Machine
 from image.vm.vm import VM
 from tests.vm.conftest import CREW, Provisioned, StartVm
+from tests.vm.test_aircraft import heard
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]
 
@@ -127,6 +128,27 @@ def test_a_destroyed_state_is_told_and_made_anew_where_that_is_asked_for(
     assert _state(vm) == "part"
 
 
+@pytest.mark.long
+def test_without_its_state_it_is_silent_unless_somebody_has_come(
+    new_vm: StartVm, provisioned: Provisioned, tmp_path: Path
+) -> None:
+    """Which of its cables leads to the avionics was in the state."""
+    vm = _boot(new_vm(Machine(provisioned.disk, networks=NETWORKS, direct=True)))
+    place = _place(vm)
+    vm.cut_power()
+    _wipe(vm, *place)
+    vm.keep_disk(tmp_path / "lost.qcow2")
+    lost = new_vm(
+        Machine(tmp_path / "lost.qcow2", networks=NETWORKS, direct=True, lets_in=False)
+    )
+    lost.boot()
+    lost.wait_for_console("has not been provisioned")
+    assert "cannot be mounted" in lost.console()
+    assert {network.name: heard(lost, network) for network in NETWORKS} == dict.fromkeys(
+        (network.name for network in NETWORKS), 0
+    )
+
+
 def _place(vm: VM) -> tuple[int, int]:
     """Where the state partition begins on the disk, and its size, in bytes."""
     name = vm.run(f"basename $(readlink {STATE})").stdout.strip()
@@ -163,7 +185,7 @@ def test_with_a_tpm_the_state_is_encrypted_for_this_machine_alone(
     assert _state(vm) == "crypt"
     told = json.loads(vm.run("/opt/ife/bin/ife-status --json", check=False).stdout)
     assert told["facts"]["disk"]["encrypted"]
-    vm.run("echo kept >/var/lib/kept && sync")
+    vm.run("echo kept >/var/lib/kept && sync && fstrim /var")
     # Whoever has got into the running system does not get the key from the TPM, though he has the
     # signature of what the initrd was measured as.
     signature = uki.sections(image.with_suffix(".efi"))[".pcrsig"].rstrip(b"\0").decode()
@@ -180,6 +202,8 @@ def test_with_a_tpm_the_state_is_encrypted_for_this_machine_alone(
         file.unlink()
     _boot_as_new(vm)
     assert _is_lost(vm)
+    # Why is told where an engineer looks, not on the serial console alone.
+    assert "TPM" in vm.run("journalctl -k -b -p err -o cat").stdout
 
 
 def test_with_a_tpm_a_state_that_is_not_encrypted_is_refused(

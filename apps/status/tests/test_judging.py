@@ -229,6 +229,23 @@ def test_a_server_that_lost_its_state_is_told_so_first() -> None:
     assert [finding.what.split()[1] for finding in report.findings] == ["state", "server"]
 
 
+def test_without_secure_boot_a_lost_state_is_no_wonder() -> None:
+    """No TPM opens it then, and the disk is well."""
+    lost = DISK.model_copy(update={"state_is_lost": True})
+    trust = Trust(secure_boot=False, host_key=None)
+    report = judge(Facts(provisioned=False, disk=lost, trust=trust), NOW)
+    assert "Secure Boot is off" in report.findings[-1].what
+    assert "broken" not in report.findings[0].do
+
+
+def test_a_disk_full_of_content_is_well() -> None:
+    free = 2 * GIB - 1
+    report = judged(disk=DISK.model_copy(update={"size": 256 * GIB, "free": free}))
+    assert report.well
+    report = judged(disk=DISK.model_copy(update={"size": 256 * GIB, "free": GIB - 1}))
+    assert not report.well
+
+
 def test_a_part_that_nobody_could_look_at_is_not_taken_for_well() -> None:
     report = judged(units=None, unknown=(Unknown(part="units", why="no answer within 6 s"),))
     (finding,) = report.findings
