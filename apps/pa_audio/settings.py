@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import re
+import sys
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -103,3 +105,22 @@ class PaAudioSettings(Settings):
     recordings_kept: Annotated[int, Field(ge=1, le=10_000)] = 200
     recordings_mib: Annotated[int, Field(ge=1, le=100_000)] = 512
     recordings_days: Annotated[int, Field(ge=1, le=365)] = 7
+
+
+def main(arguments: list[str]) -> int:
+    """Check inputs as they are written; the exit code is 1 when one is wrong."""
+    parser = argparse.ArgumentParser(
+        prog="python -m apps.pa_audio.settings", description="Check where live sources come from."
+    )
+    parser.add_argument("inputs", metavar="INPUT", nargs="+")
+    for text in parser.parse_args(arguments).inputs:
+        try:
+            read_input(text)
+        except ValueError as error:
+            print(f"{text}: {error}", file=sys.stderr)
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

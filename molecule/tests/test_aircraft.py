@@ -13,6 +13,11 @@ import testinfra
 from ruamel.yaml import YAML
 from testinfra.host import Host
 
+from bench.site import UNTIL_ALL_ANSWER
+
+# An emulated server loads all its apps for minutes.
+pytestmark = pytest.mark.timeout(300)
+
 PUBLISHED = {
     "nginx_cabin_listen": ("cabin", 443),
     "nginx_media_listen": ("cabin", 8080),
@@ -38,8 +43,10 @@ SERVICES = (
 
 @pytest.fixture(scope="module")
 def host() -> Host:
-    """The server, over the ground network."""
-    return testinfra.get_host("ssh://vm", ssh_config=f"{os.environ['MACHINE']}/ssh_config")
+    """The server, over the ground network, once every app has loaded."""
+    server = testinfra.get_host("ssh://vm", ssh_config=f"{os.environ['MACHINE']}/ssh_config")
+    assert server.run(UNTIL_ALL_ANSWER).rc == 0
+    return server
 
 
 @pytest.fixture(scope="module")

@@ -93,7 +93,7 @@ def test_a_service_adds_only_what_differs(unit: str) -> None:
 
 @pytest.mark.parametrize("unit", SERVICES)
 def test_what_a_service_sets_is_in_force(unit: str) -> None:
-    """systemd reads drop-ins after the unit, in the order of their names: hardening.conf wins."""
+    """Systemd reads drop-ins after the unit, in the order of their names: hardening.conf wins."""
     hardening = _keys(ROOT / "units/ife-.service.d/hardening.conf") - ADDED_UP
     assert _keys(ROOT / "units" / unit) & hardening == set()
     for path in (ROOT / "units" / f"{unit}.d").glob("*.conf"):

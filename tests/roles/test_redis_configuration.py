@@ -26,7 +26,7 @@ def client() -> Iterator[redis.Redis]:
             "redis.conf.j2",
             redis_socket=socket,
             redis_directory=folder,
-            redis_maxmemory="4mb",
+            redis_maxmemory=4,
         )
         server = subprocess.Popen(["redis-server", configuration], stdout=subprocess.DEVNULL)
         connection = redis.Redis(unix_socket_path=str(socket), socket_timeout=5)

@@ -141,6 +141,21 @@ WRONG: tuple[tuple[str, dict[str, Any], str], ...] = (
         "pa_audio_multicast_source is 10.2.0.1, and",
     ),
     (
+        "pa_audio",
+        {"pa_audio_crew_input": "rtp:10.20.0.9@10.1.1.1:5006%cabin0"},
+        "write alsa:DEVICE",
+    ),
+    (
+        "pa_audio",
+        {"pa_audio_crew_input": "alsa:hw CARD"},
+        "pa_audio_crew_input: alsa:hw CARD: write",
+    ),
+    (
+        "pa_audio",
+        {"pa_audio_pilot_input": "rtp:10.23.0.9@239.1.1.1:5006%avionics0"},
+        "must come by one of network_interfaces: rtp:10.23.0.9",
+    ),
+    (
         "vlc_stream",
         {"vlc_stream_channels": LIVE_ELSEWHERE},
         "vlc_stream_channels has a live source at camera0",
@@ -206,9 +221,10 @@ WRONG: tuple[tuple[str, dict[str, Any], str], ...] = (
 """Variables that differ from the right ones, with the role that sees it and what it tells."""
 
 
-def test_right_inventories_pass(right: dict[str, Any], tmp_path: Path) -> None:
+def test_right_inventories_pass(right: dict[str, Any], other_pki: Pki, tmp_path: Path) -> None:
+    other = right | {"registration": "EC-TWO", "pki_directory": str(other_pki.directory)}
     by_credential = {"hardening_ssh_authorities": [], "hardening_ssh_by_credential": True}
-    status, output = _site(tmp_path, {"ec-lab": right, "ec-two": right | by_credential})
+    status, output = _site(tmp_path, {"ec-lab": right, "ec-two": other | by_credential})
     assert status == 0, output
     assert "PLAY [Provision aircraft]" in output
     assert output.count("changed=0") == 2
@@ -249,13 +265,22 @@ def test_a_wrong_one_is_told_by_its_variable(told: list[str], number: int) -> No
     assert WRONG[number][2] in told[number]
 
 
-@pytest.mark.parametrize("wrong", [{"baseline_ntp_servers": ["a b"]}, {"cabin_layout": "a380"}])
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"cabin_layout": "a380"}, "cabin_layout must be the name of a file"),
+        # One that was copied from the other's.
+        ({"registration": "EC-TWO"}, "registration must be the aircraft's own"),
+    ],
+)
 def test_a_wrong_one_stops_before_the_first_change_to_any(
-    right: dict[str, Any], tmp_path: Path, wrong: dict[str, Any]
+    right: dict[str, Any], other_pki: Pki, tmp_path: Path, wrong: dict[str, Any], told: str
 ) -> None:
-    status, output = _site(tmp_path, {"ec-two": right, "ec-lab": right | wrong})
+    other = right | {"registration": "EC-TWO", "pki_directory": str(other_pki.directory)}
+    status, output = _site(tmp_path, {"ec-two": other, "ec-lab": right | wrong})
     assert status != 0
     assert "[ec-lab]: FAILED!" in output or "failed: [ec-lab]" in output
+    assert told in " ".join(output.split())
     assert "PLAY [Provision aircraft]" not in output
 
 

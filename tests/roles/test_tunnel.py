@@ -377,6 +377,9 @@ def test_the_drop_in_of_the_role_counts_more_than_the_one_that_units_share() -> 
 
 # -- preflight ---------------------------------------------------------------------------------
 
+TAKEN = PORT + 1
+"""The port of another aircraft."""
+
 HOST_KEY = f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{'A' * 43} ground"
 WRONG: dict[str, tuple[dict[str, object], str]] = {
     "name": ({"tunnel_host": "ground.example.com"}, "tunnel_host must be an IPv4 address"),
@@ -391,6 +394,7 @@ WRONG: dict[str, tuple[dict[str, object], str]] = {
     "away": ({"tunnel_key": "/nowhere"}, "tunnel_key must be the file of a private key"),
     "public": ({"tunnel_key": "engineer.pub"}, "tunnel_key must be the file of a private key"),
     "network": ({"network_interfaces": []}, "tunnel_host needs a network called ground"),
+    "taken": ({"tunnel_remote_port": TAKEN}, "another host has"),
 }
 """What is wrong with an aircraft, and what is told."""
 
@@ -407,14 +411,15 @@ def checked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "tunnel_host": "10.24.0.1",
         "tunnel_host_keys": [HOST_KEY],
         "tunnel_key": str(folder / "tunnel.key"),
-        "tunnel_remote_port": PORT,
     }
     hosts: dict[str, dict[str, object]] = {
-        name: right | wrong for name, (wrong, _) in WRONG.items()
+        name: right | {"tunnel_remote_port": PORT + number} | wrong
+        for number, (name, (wrong, _)) in enumerate(WRONG.items(), 2)
     }
     hosts["public"]["tunnel_key"] = str(folder / "engineer.pub")
-    hosts |= {"right": right, "off": {"ansible_connection": "local"}}
-    (folder / "hosts.json").write_text(json.dumps({"all": {"hosts": hosts}}))
+    off = {"ansible_connection": "local", "tunnel_remote_port": TAKEN}
+    hosts |= {"right": right | {"tunnel_remote_port": PORT}, "off": off}
+    (folder / "hosts.json").write_text(json.dumps({"aircraft": {"hosts": hosts}}))
     play = {
         "hosts": "all",
         "gather_facts": False,

@@ -138,9 +138,7 @@ def test_without_its_state_it_is_silent_unless_somebody_has_come(
     vm.cut_power()
     _wipe(vm, *place)
     vm.keep_disk(tmp_path / "lost.qcow2")
-    lost = new_vm(
-        Machine(tmp_path / "lost.qcow2", networks=NETWORKS, direct=True, lets_in=False)
-    )
+    lost = new_vm(Machine(tmp_path / "lost.qcow2", networks=NETWORKS, direct=True, lets_in=False))
     lost.boot()
     lost.wait_for_console("has not been provisioned")
     assert "cannot be mounted" in lost.console()

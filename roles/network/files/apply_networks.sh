@@ -1,0 +1,36 @@
+#!/bin/sh
+# Has udev name the interfaces and networkd give them their addresses, as their files say by now.
+set -eu
+
+name_them() {
+    udevadm control --reload
+    udevadm trigger --action=add --subsystem-match=net --settle
+}
+
+# The name that the aircraft's files have for an interface, or nothing.
+meant() {
+    udevadm info --query=property --property=ID_NET_LINK_FILE --value "/sys/class/net/$1" |
+        sed -n 's|^/etc/systemd/network/10-\(.*\)\.link$|\10|p'
+}
+
+name_them
+# Who has the name of another makes room for it: a network has moved to another card, say.
+for link in /etc/systemd/network/10-*.link; do
+    name=${link#*/10-} name=${name%.link}0
+    if [ -e "/sys/class/net/$name" ] && [ "$(meant "$name")" != "$name" ]; then
+        ip link set dev "$name" down
+        ip address flush dev "$name"
+        ip link set dev "$name" name "was-$name"
+        moved=yes
+    fi
+done
+[ -z "${moved-}" ] || name_them
+networkctl reload
+
+for interface in /sys/class/net/*; do
+    name=${interface##*/} meant=$(meant "$name")
+    if [ -n "$meant" ] && [ "$meant" != "$name" ]; then
+        echo "$name should be $meant, and udev did not rename it: see journalctl -u systemd-udevd" >&2
+        exit 1
+    fi
+done
