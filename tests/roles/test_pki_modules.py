@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from ruamel.yaml import YAML
 
 from tests.roles.helpers import ROOT, load_module
 
@@ -30,7 +30,7 @@ OLDER = base64.urlsafe_b64encode(b"p" * 32).decode().rstrip("=")
 
 def test_a_run_a_year_is_enough() -> None:
     """As docs/runbook.md has it."""
-    defaults = yaml.safe_load((ROOT / "roles/pki/defaults/main.yml").read_text())
+    defaults = YAML(typ="safe").load(ROOT / "roles/pki/defaults/main.yml")
     shortest = min(defaults["pki_server_days"], defaults["pki_seat_days"])
     assert 366 < defaults["pki_renew_days"] < shortest
 
