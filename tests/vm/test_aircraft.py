@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from apps.common.multicast import RECEIVE_BUFFER
 from apps.common.testing import wait_until
@@ -21,6 +22,7 @@ from bench.site import (
     CREW,
     GROUND,
     NETWORKS,
+    ROOT,
     UNTIL_IT_ANSWERS,
     WIRELESS,
     make_secrets,
@@ -145,6 +147,13 @@ def test_redis_is_for_the_apps_of_the_bus_alone(aircraft: VM, user: str) -> None
         aircraft.run(f"runuser -u {app} -- {reach}")
 
 
+def test_redis_keeps_nothing_though_somebody_saves(aircraft: VM) -> None:
+    cli = "redis-cli -s /run/ife/redis/redis.sock"
+    aircraft.run(f"{cli} set forged 1 && {cli} save && systemctl restart redis-server")
+    aircraft.run(f"until {cli} ping; do sleep 0.2; done", timeout=60)
+    assert aircraft.run(f"{cli} exists forged").stdout == "0\n"
+
+
 # -- what is open -----------------------------------------------------------------------------
 
 
@@ -244,6 +253,28 @@ def _ip(vm: VM, *arguments: str) -> str:
 
 
 # -- what happens to it, and it is as before --------------------------------------------------
+
+
+@pytest.mark.long
+def test_networks_that_change_cards_take_their_names_along(
+    new_vm: StartVm, provisioned: Provisioned
+) -> None:
+    """The firewall knows networks by their interfaces' names, and who sends knows the cabin's."""
+    vm = new_vm(Machine(provisioned.disk, networks=NETWORKS, direct=True))
+    vm.boot()
+    vm.wait_for_ssh()
+    told = YAML(typ="safe").load(ROOT / "inventory/lab/host_vars/ec-lab.yml")
+    changed = {"cabin": WIRELESS.mac, "wireless": CABIN.mac}
+    interfaces = [
+        network | ({"mac": changed[network["name"]]} if network["name"] in changed else {})
+        for network in told["network_interfaces"]
+    ]
+    variables = json.dumps({"network_interfaces": interfaces})
+    run = provision(vm, "--tags=network", f"--extra-vars={variables}")
+    assert not run.failures, run.output
+    links = json.loads(vm.run("ip -json link show").stdout)
+    names = {link["ifname"]: link["address"] for link in links}
+    assert (names["cabin0"], names["wireless0"]) == (WIRELESS.mac, CABIN.mac)
 
 
 @pytest.mark.parametrize("unit", ["nginx", "postgresql@17-main", "redis-server", "chrony"])

@@ -2,18 +2,13 @@
 # Has udev name the interfaces and networkd give them their addresses, as their files say by now.
 set -eu
 
-name_them() {
-    udevadm control --reload
-    udevadm trigger --action=add --subsystem-match=net --settle
-}
-
-# The name that the aircraft's files have for an interface, or nothing.
+# The name that the aircraft's files have for an interface, or nothing. What udevd knows of one that
+# it could not rename is out of date.
 meant() {
-    udevadm info --query=property --property=ID_NET_LINK_FILE --value "/sys/class/net/$1" |
-        sed -n 's|^/etc/systemd/network/10-\(.*\)\.link$|\10|p'
+    udevadm test-builtin net_setup_link "/sys/class/net/$1" 2>/dev/null |
+        sed -n 's|^ID_NET_LINK_FILE=/etc/systemd/network/10-\(.*\)\.link$|\10|p'
 }
 
-name_them
 # Who has the name of another makes room for it: a network has moved to another card, say.
 for link in /etc/systemd/network/10-*.link; do
     name=${link#*/10-} name=${name%.link}0
@@ -21,10 +16,10 @@ for link in /etc/systemd/network/10-*.link; do
         ip link set dev "$name" down
         ip address flush dev "$name"
         ip link set dev "$name" name "was-$name"
-        moved=yes
     fi
 done
-[ -z "${moved-}" ] || name_them
+udevadm control --reload
+udevadm trigger --action=add --subsystem-match=net --settle
 networkctl reload
 
 for interface in /sys/class/net/*; do
