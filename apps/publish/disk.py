@@ -7,7 +7,6 @@ import os
 import shutil
 import stat
 import subprocess
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,7 +57,13 @@ def to_folder(repository: Repository, folder: Path, tell: Tell) -> tuple[int, in
         else:
             _remove(path)
             new[digest] = size
-    needed, room = sum(new.values()), shutil.disk_usage(folder).free
+    _clear(folder / OBJECTS, lambda path: path.name.startswith("."))
+    kept = {folder / object_path(digest) for digest in files}
+    needed = sum(new.values())
+    if needed > shutil.disk_usage(folder).free:
+        # Else the former set is whole until this one is.
+        _clear(folder / OBJECTS, lambda path: path not in kept)
+    room = shutil.disk_usage(folder).free
     if needed > room:
         raise PublishError(f"{folder} lacks room: {needed:,} bytes are to come, {room:,} are free")
     for digest, size in new.items():
@@ -71,6 +76,7 @@ def to_folder(repository: Repository, folder: Path, tell: Tell) -> tuple[int, in
             _remove(path)
     for name in sorted(metadata, key=lambda one: one == "timestamp.json"):
         write_whole(target / name, metadata[name])
+    _clear(folder / OBJECTS, lambda path: path not in kept)
     return version, total
 
 
@@ -86,8 +92,7 @@ def to_image(repository: Repository, image: Path) -> tuple[int, int]:
         PublishError: mkfs.ext4 fails, or somebody else is at work.
         OSError: it cannot be written.
     """
-    with tempfile.TemporaryDirectory(dir=repository.folder, prefix=".disk-") as name:
-        stage = Path(name)
+    with repository.stage() as stage:
         (stage / METADATA).mkdir()
         with repository.alone():
             version = repository.version
@@ -124,6 +129,17 @@ def _make_folder(path: Path) -> None:
     if path.is_symlink() or not path.is_dir():
         _remove(path)
         path.mkdir()
+
+
+def _clear(objects: Path, is_old: Callable[[Path], bool]) -> None:
+    """Remove of a stick's objects those that are old; what is cut off may have left some, too."""
+    for shelf in objects.iterdir():
+        if shelf.is_symlink() or not shelf.is_dir():
+            _remove(shelf)
+            continue
+        for path in shelf.iterdir():
+            if is_old(path):
+                _remove(path)
 
 
 def _remove(path: Path) -> None:

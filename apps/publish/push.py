@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 
 import sh
 
@@ -35,10 +34,7 @@ def push(repository: Repository, to: str) -> int:
     """
     objects = (f"{repository.published / OBJECTS}/", f"{to}/{OBJECTS}/")
     _rsync(*objects)
-    with (
-        repository.alone(),
-        tempfile.TemporaryDirectory(dir=repository.folder, prefix=".push-") as copy,
-    ):
+    with repository.alone(), repository.stage() as copy:
         version = repository.version
         for path in repository.metadata():
             shutil.copy2(path, copy)

@@ -14,8 +14,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -85,6 +88,9 @@ ALONE_WITHIN = 30.0
 """Seconds to wait for somebody else, who may be adding a film."""
 
 MAX_KEYS = 9
+STAGE = ".stage-"
+"""How folders begin that are there for the time of one command."""
+
 CHUNK = 1024 * 1024
 
 
@@ -251,7 +257,15 @@ class Repository:
         self._write_draft(draft.catalogue, rest, draft.files)
 
     def prune(self) -> tuple[int, int]:
-        """Remove objects that neither the newest set nor a draft has; how many, and their bytes."""
+        """Remove objects that neither the newest set nor a draft has; how many, and their bytes.
+
+        What somebody left behind who was killed goes as well.
+        """
+        for path in self.folder.glob(f"{STAGE}*"):
+            with suppress(OSError), _held(path):
+                shutil.rmtree(path)
+        for path in (self.published / OBJECTS).glob(".*.new"):
+            path.unlink()
         needed = {file.digest for file in self.files().values()}
         needed |= {file.digest for kind in KINDS for file in self.draft(kind).files.values()}
         count = freed = 0
@@ -260,6 +274,14 @@ class Repository:
                 count, freed = count + 1, freed + path.stat().st_size
                 path.unlink()
         return count, freed
+
+    @contextmanager
+    def stage(self) -> Iterator[Path]:
+        """A folder of one's own beside the repository, which is gone after the block."""
+        with tempfile.TemporaryDirectory(dir=self.folder, prefix=STAGE) as name:
+            path = Path(name)
+            with _held(path):
+                yield path
 
     def _write_draft(
         self, former: Catalogue, entries: tuple[Entry, ...], files: dict[FileName, SetFile]
@@ -366,6 +388,8 @@ class Repository:
                 expires = self._expiry(kind)
                 new = Targets(version=current.version + 1, expires=expires, targets=targets)
                 self._submit(kind, Metadata(new))
+            else:
+                self._withdraw(kind, targets)
         if root := self._waiting("root"):
             self._submit("root", root)
         self._renew(kinds)
@@ -405,17 +429,32 @@ class Repository:
         done = Signed()
         parent = _parent(role)
         signed = self._coming(parent).signed
-        known = list(signed.get_delegated_role(role).keyids)
+        known = list(self._load(parent).signed.get_delegated_role(role).keyids)
         if not 1 <= number <= len(known):
             raise PublishError(f"{role} has {len(known)} keys, so there is no number {number}")
+        if known[number - 1] not in signed.get_delegated_role(role).keyids:
+            raise PublishError(
+                f"{role}'s key {number} is being replaced already: whoever has the other keys signs"
+            )
+        for one in (parent, role):
+            # With another passphrase than these have, nobody could open the new one.
+            self._keys.of(one)
+        if role in KINDS:
+            self._withdraw(role, self._targets(role))
         new = self._keys.make(self._folder_of(role), role).public_key
         signed.revoke_key(known[number - 1], role)
         signed.add_key(new, role)
         signed.version = self._newest(parent) + 1
         self._submit(parent, Metadata(signed))
-        self._renew(KINDS)
+        # What waits of other kinds is not signed on the way.
+        self._renew((role,) if role in KINDS else ())
         self._release(done)
         return done
+
+    def _withdraw(self, kind: Kind, targets: dict[str, TargetFile]) -> None:
+        """Have nothing wait that the draft no longer has: others would sign what was retired."""
+        if (waiting := self._waiting(kind)) and waiting.signed.targets != targets:
+            self._waiting_path(kind).unlink()
 
     def _targets(self, kind: Kind) -> dict[str, TargetFile]:
         draft = self.draft(kind)
@@ -733,6 +772,21 @@ class Repository:
 def _time_of(role: str) -> timedelta:
     """From when it is signed until it expires."""
     return timedelta(days=DAYS.get(role, DAYS_OF_KINDS))
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold a folder during the block.
+
+    Raises:
+        OSError: somebody else does.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _parent(role: str) -> str:

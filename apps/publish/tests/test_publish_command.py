@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -145,6 +146,51 @@ def test_a_disk_that_comes_back_with_links_leads_nowhere(folder: Path, place: st
     assert not [one for one in stick.rglob("*") if one.is_symlink()]
     assert film.read_bytes() == b"a film" * 100_000
     assert (stick / "metadata/timestamp.json").is_file()
+
+
+def test_a_disk_keeps_nothing_of_former_sets_or_of_what_was_cut_off(folder: Path) -> None:
+    publisher, disk = folder / "p", folder / "disk"
+    run("add", publisher, "films", folder / "metropolis.json")
+    run("sign", publisher)
+    run("disk", publisher, disk)
+    former = _objects(disk)
+    shelf = next((disk / "objects").iterdir())
+    (shelf / f".{64 * '0'}.new").write_bytes(b"half of it")
+    run("retire", publisher, "films", "metropolis")
+    run("sign", publisher)
+    run("disk", publisher, disk)
+    assert _objects(disk) == former - 3 + 1, "two files and a catalogue for an empty one"
+    assert not list((disk / "objects").glob("*/.*"))
+
+
+def test_a_disk_without_room_for_both_sets_gives_up_the_former(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publisher, disk = folder / "p", folder / "disk"
+    run("add", publisher, "films", folder / "metropolis.json")
+    run("sign", publisher)
+    run("disk", publisher, disk)
+    (folder / "metropolis.mp4").write_bytes(b"its cut" * 90_000)
+    run("add", publisher, "films", folder / "metropolis.json")
+    run("sign", publisher)
+
+    def usage(place: Path) -> SimpleNamespace:
+        taken = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
+        return SimpleNamespace(free=1_000_000 - taken)
+
+    monkeypatch.setattr("shutil.disk_usage", usage)
+    run("disk", publisher, disk)
+
+
+def test_what_the_killed_leave_behind_is_pruned(folder: Path) -> None:
+    publisher = folder / "p"
+    (publisher / ".stage-killed/objects").mkdir(parents=True)
+    (publisher / "repository/objects/.1.new").touch()
+    with Repository(publisher, Keys((), b"")).stage() as stage:
+        run("prune", publisher)
+        assert stage.is_dir(), "somebody is at work there"
+    assert not list(publisher.glob(".stage-*"))
+    assert not (publisher / "repository/objects/.1.new").exists()
 
 
 def test_a_disk_as_a_file_system(folder: Path) -> None:
@@ -351,6 +397,51 @@ def test_two_people_sign_firmware(folder: Path) -> None:
     assert "firmware 2 is published." in said
     assert "snapshot waits" in said
     assert "The newest set is 2." in run("sign", publisher)
+
+
+def test_what_was_retired_before_the_second_signed_is_not_published(folder: Path) -> None:
+    publisher = folder / "p"
+    (folder / "hers").mkdir()
+    (publisher / "keys/firmware-2.pem").rename(folder / "hers/firmware-2.pem")
+    run("add", publisher, "firmware", folder / "metropolis.json")
+    assert "firmware waits" in run("sign", publisher, status=1)
+    run("retire", publisher, "firmware", "metropolis")
+    run("sign", publisher)
+    assert "firmware" not in run("--keys", folder / "hers", "sign", publisher, "firmware")
+    assert "The newest set is 1." in run("status", publisher)
+
+
+def test_a_key_of_another_kind_is_replaced_and_what_waits_is_not_signed(folder: Path) -> None:
+    publisher = folder / "p"
+    (folder / "hers").mkdir()
+    (publisher / "keys/firmware-2.pem").rename(folder / "hers/firmware-2.pem")
+    run("add", publisher, "firmware", folder / "metropolis.json")
+    run("sign", publisher, status=1)
+    (folder / "hers/firmware-2.pem").rename(publisher / "keys/firmware-2.pem")
+    said = run("rotate", publisher, "news", status=1)
+    assert "news 2 is published." in said
+    assert "firmware waits: it has 1 of 2 signatures." in said
+
+
+@pytest.mark.parametrize("role", ["timestamp", "news", "firmware", "root"])
+def test_a_wrong_passphrase_makes_no_key(folder: Path, role: str) -> None:
+    publisher = folder / "p"
+    before = {path for path in publisher.rglob("*") if path.name != ".lock"}
+    run("rotate", publisher, role, secret="not what it was", status=1)
+    assert {path for path in publisher.rglob("*") if path.name != ".lock"} == before
+    run("rotate", publisher, role)
+
+
+def test_a_key_is_replaced_once_though_the_command_is_given_twice(folder: Path) -> None:
+    """Else the second time the other person's would go."""
+    publisher = folder / "p"
+    (folder / "hers").mkdir()
+    (publisher / "keys/firmware-2.pem").rename(folder / "hers/firmware-2.pem")
+    run("rotate", publisher, "firmware", status=1)
+    keys = sorted((publisher / "keys").iterdir())
+    said = run("rotate", publisher, "firmware", status=1)
+    assert "firmware's key 1 is being replaced already" in said
+    assert sorted((publisher / "keys").iterdir()) == keys
 
 
 def test_who_signs_at_once_signs_one_after_the_other(folder: Path) -> None:
