@@ -108,7 +108,8 @@ class ManagedChannel:
         if not self.process.alive or self._wish == "pause":
             return False
         wanted = self._is_wanted() and self._has_source()
-        if wanted and not may_start and not self._keeper.running:
+        # Begun without its interface it could go out by another, or blame its files.
+        if wanted and not (may_start and wire) and not self._keeper.running:
             return False
         # A live source that is silent, an interface that is down, a process that loads: it is not
         # to blame.

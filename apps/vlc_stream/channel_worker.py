@@ -44,10 +44,6 @@ TOO_SHORT = 1.0
 """Seconds; a file that is played from its begin and is over sooner is taken for broken, unless that
 is its length."""
 
-TOO_EARLY = 3.0
-"""Seconds before its end at which a file that is played from its begin is over, if it is cut short.
-What libvlc says then may be a second behind."""
-
 OPTIONS = (
     *(
         "--quiet",
@@ -155,7 +151,7 @@ class _Channel:
             return
         self._cut_short.pop(item, None)
         at = self._position()
-        if item.duration - at > TOO_EARLY:
+        if item.duration - at > child.TOO_EARLY:
             name = Path(item.path).name
             self._cut_short[item] = f"{name}: it ended at {at:.0f} of {item.duration:.0f} s"
 

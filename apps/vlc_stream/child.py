@@ -22,6 +22,10 @@ log = logging.getLogger(__name__)
 REPORT_EVERY = 0.5
 """Seconds."""
 
+TOO_EARLY = 3.0
+"""Seconds before its end at which a file is over, if it is cut short. What libvlc says then may be
+a second behind."""
+
 
 class Streams(Protocol):
     """What one kind of process does."""

@@ -48,6 +48,12 @@ _ALL = Selector(all=True)
 TOO_MANY = 429
 """HTTP's status (RFC 6585)."""
 
+HEARD_WITHIN = 1.0
+"""Seconds; the pacer says twice a second where a video is."""
+
+NOTED_FIRST = 0.1
+"""Seconds that seats wait for the disk, before they are told of a video."""
+
 DISK_TIMEOUT = 5.0
 """Seconds that an order waits for the disk, before it goes without being noted."""
 
@@ -132,8 +138,8 @@ class ImposedVideos:
         self._noter = threading.Thread(target=self._note_until_closed, name="notes", daemon=True)
         self._on, self._letting_go = self._load()
         self._untold: set[MediaId] = set()
-        if self._letting_go:
-            self._tell_anew()
+        # Those that are on as well: whether their seats were told nobody knows.
+        self._tell_anew()
         self._waiting = set(self._on)
         """Videos that go on as soon as their file was looked at."""
 
@@ -182,6 +188,8 @@ class ImposedVideos:
             run = self._runs[request.channel]
             # The pictures are on their way; now the seats.
             self._show_on_screens(anew=on.screens)
+        # First: what seat control has taken lasts, and somebody has to let these seats go one day.
+        self._save(within=NOTED_FIRST)
         try:
             command = self._tell_seats(request.channel)
         except RefusedError as error:
@@ -343,7 +351,8 @@ class ImposedVideos:
             return position if on is None or video in self._positions else on.position
         clip = self._library.clip(self._specs[video].files[on.language])
         longest = clip.length / CLOCK if clip else position
-        return min(longest, position + time.monotonic() - at)
+        # No further than what was last heard of it: one that hangs shows nothing.
+        return min(longest, position + min(HEARD_WITHIN, time.monotonic() - at))
 
     def _end(self, video: MediaId, trouble: str | None = None) -> None:
         on = self._on.pop(video)
@@ -503,11 +512,11 @@ class ImposedVideos:
             self._notes.notify_all()
             return self._asked
 
-    def _save(self) -> None:
+    def _save(self, within: float = DISK_TIMEOUT) -> None:
         """Have it written down now: an order is to last. A disk that hangs is not waited for."""
         mine = self._note(sync=True)
         with self._notes:
-            if not self._notes.wait_for(lambda: self._noted >= mine, DISK_TIMEOUT):
+            if not self._notes.wait_for(lambda: self._noted >= mine, within):
                 log.warning("what is imposed cannot be noted", extra={"why": "the disk hangs"})
 
     def _note_until_closed(self) -> None:

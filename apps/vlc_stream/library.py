@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from itertools import zip_longest
 from pathlib import Path
 
+from apps.common.backoff import BackOff
 from apps.vlc_stream import probe, ts
 from apps.vlc_stream.orders import MediaItem
 from apps.vlc_stream.probe import BrokenError
@@ -17,10 +18,20 @@ from apps.vlc_stream.probe import BrokenError
 log = logging.getLogger(__name__)
 
 TRY_AGAIN = 30.0
-"""Seconds after which a file that looked well, but could not be played, is offered again."""
+"""Seconds after which a file that is left out is looked at again.
+
+That it could not be read or played may pass, though it stays the same: the disk hung, or memory ran
+out.
+"""
+
+TRY_AGAIN_AT_MOST = 900.0
+"""Seconds between two looks at a file that is broken each time: a look may take a minute."""
 
 LOOK_EVERY = 2.0
 """Seconds between two looks at the files' size and time."""
+
+_Key = tuple[bool, str]
+"""Whether it is a clip, and its name: a file may be paced and played."""
 
 _Identity = tuple[int, int, int] | None
 """Inode, size, time of change; None: it is not there."""
@@ -50,11 +61,12 @@ class Library:
         for names in zip_longest(*playlists):
             self._names |= dict.fromkeys((False, name) for name in names if name is not None)
         self._on_change = on_change
-        self._seen: dict[tuple[bool, str], _Identity] = {}
+        self._seen: dict[_Key, _Identity] = {}
         self._good_items: dict[str, MediaItem] = {}
         self._good_clips: dict[str, ts.Clip] = {}
-        self._broken: dict[str, str] = {}
-        self._try_again: dict[str, float] = {}
+        self._broken: dict[_Key, str] = {}
+        self._try_again: dict[_Key, float] = {}
+        self._back_offs: dict[_Key, BackOff] = {}
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="library", daemon=True)
         self.looked_at = False
@@ -88,7 +100,11 @@ class Library:
 
     def trouble(self, names: Iterable[str]) -> str | None:
         """What is wrong with some files, for people; the first few of them."""
-        wrong = [f"{name}: {self._broken[name]}" for name in names if name in self._broken]
+        wrong = [
+            f"{name}: {why}"
+            for name in names
+            if (why := self._broken.get((True, name)) or self._broken.get((False, name)))
+        ]
         more = f", and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         return "; ".join(wrong[:3]) + more if wrong else None
 
@@ -102,8 +118,8 @@ class Library:
         if self._good_items.get(name) != item:
             return
         del self._good_items[name]
-        self._broken[name] = "it could not be played"
-        self._try_again[name] = time.monotonic() + TRY_AGAIN
+        self._broken[False, name] = "it could not be played"
+        self._try_again[False, name] = time.monotonic() + TRY_AGAIN
         log.warning("a file could not be played", extra={"file": name})
         self._on_change()
 
@@ -122,8 +138,8 @@ class Library:
         """Look at a file, closely if it has changed; whether it has."""
         identity = self._identity(name)
         key = (clip, name)
-        if time.monotonic() >= self._try_again.get(name, math.inf):
-            del self._try_again[name]
+        if time.monotonic() >= self._try_again.get(key, math.inf):
+            del self._try_again[key]
         elif self._closing.is_set() or (key in self._seen and self._seen[key] == identity):
             return False
         self.looked = time.monotonic()
@@ -133,20 +149,24 @@ class Library:
             else:
                 self._good_items[name] = probe.probe(self._folder / name)
         except BrokenError as error:
-            self._leave_out(clip, name, str(error))
+            self._leave_out(key, str(error))
             log.warning("a file is left out", extra={"file": name, "why": str(error)})
         except Exception:
             # Without this thread no file would be looked at any more.
-            self._leave_out(clip, name, "it cannot be looked at")
+            self._leave_out(key, "it cannot be looked at")
             log.exception("a file cannot be looked at", extra={"file": name})
         else:
-            self._broken.pop(name, None)
+            self._broken.pop(key, None)
+            self._back_offs.pop(key, None)
         self._seen[key] = identity
         return True
 
-    def _leave_out(self, clip: bool, name: str, why: str) -> None:
+    def _leave_out(self, key: _Key, why: str) -> None:
+        clip, name = key
         self._good_clips.pop(name, None) if clip else self._good_items.pop(name, None)
-        self._broken[name] = why
+        self._broken[key] = why
+        back_off = self._back_offs.setdefault(key, BackOff(TRY_AGAIN, TRY_AGAIN_AT_MOST))
+        self._try_again[key] = time.monotonic() + back_off.delay()
 
     def _identity(self, name: str) -> _Identity:
         try:

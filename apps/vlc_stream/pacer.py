@@ -54,6 +54,8 @@ class _Video(threading.Thread):
         self._wake = threading.Condition()
         self._stopping = self._paused = self._ended = False
         self._position = order.position
+        self._clock = clip.first + int(order.position * ts.CLOCK)
+        """Where the clip has come to."""
         self._held = 0.0
         """Seconds that the video was paused, or late."""
         self._sent = time.monotonic()
@@ -91,6 +93,10 @@ class _Video(threading.Thread):
                 self._send_all(
                     ts.blocks(self._order.clip, file, self._order.position, self._order.loop)
                 )
+            left = (self._order.clip.first + self._order.clip.length - self._clock) / ts.CLOCK
+            if self._order.loop or left > child.TOO_EARLY:
+                # It was changed meanwhile, or the disk ended it.
+                trouble = f"{path.name}: it ended {max(left, 0):.0f} s before its end"
         except OSError as error:
             trouble = f"{path.name}: {error.strerror}"
         except Exception:
@@ -123,6 +129,7 @@ class _Video(threading.Thread):
             data = self._restamper.apply(block, int(self._held * ts.CLOCK), self._squeeze)
             self._send(data, clock)
             clip = self._order.clip
+            self._clock = block.clock
             self._position = (block.clock - clip.first) % clip.length / ts.CLOCK
 
     def _wait_until(self, began: float, after: float, clock: float) -> bool:

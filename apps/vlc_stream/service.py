@@ -337,6 +337,9 @@ class VlcStream:
 
     def _publish(self) -> None:
         self._publish_at = time.monotonic() + PUBLISH_EVERY
+        # First: a topic that is too long for the bus is no reason to end all video.
+        self.health.notify()
+        self.health.alive()
         views = self.view()
         for topic, value in (
             ("vlc_stream/channels", _Channels(channels=views.channels)),
@@ -346,8 +349,6 @@ class VlcStream:
             if self._published.get(topic) != value:
                 self._published[topic] = value
                 self._bus.publish(topic, value)
-        self.health.notify()
-        self.health.alive()
 
     def _why_not(self) -> str | None:
         if self._ticker.is_alive() and time.monotonic() - self._ticked > STUCK_AFTER:

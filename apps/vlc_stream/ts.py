@@ -257,11 +257,13 @@ def blocks(clip: Clip, file: BinaryIO, position: float, loop: bool) -> Iterator[
                 break  # what is left are some frames of audio; the clock must not go back
             clock = block.clock
             yield block
-        if not loop or clock is None:
+        # From a position behind the last key frame on there is nothing: it goes on from the begin.
+        if not loop or (clock is None and not again):
             return
+        if clock is not None:
+            # In whole pictures; but where a part of the file was missing, on from where it came to.
+            shift = min(shift + clip.length, clock - clip.first + CLOCK // 10)
         offset, again = 0, False
-        # In whole pictures; but where a part of the file was missing, on from where it came to.
-        shift = min(shift + clip.length, clock - clip.first + CLOCK // 10)
 
 
 def _offset(clip: Clip, file: BinaryIO, position: float) -> int:

@@ -284,7 +284,41 @@ def test_a_video_whose_file_is_gone_when_it_is_to_go_on_has_ended(
         assert (imposed.view("boarding").state, imposed.view("boarding").trouble) == ("idle", why)
         assert imposed.view("safety").state == "playing"
         wait_until(lambda: not imposed.letting_go, "its seats are let go")
-        assert cabin.told[0] == ("ben", seats("fore", but=("aft",)), None)
+        assert ("ben", seats("fore", but=("aft",)), None) in cabin.told
     finally:
         imposed.close()
     assert list(json.loads(kept.read_bytes())["on"]) == ["safety"]
+
+
+def test_whoever_begins_anew_tells_the_seats_of_what_is_on(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one before may have been killed before seat control was there."""
+    clip = ts.examine(clips / "short.ts")
+    monkeypatch.setattr(Library, "clip", lambda *_: clip)
+    told: list[object] = []
+    away = True
+
+    def issue(_: SeatControl, crew: str, request: CommandRequest) -> Accepted:
+        noted = json.loads((tmp_path / FILE).read_bytes())["on"]
+        assert list(noted) == ["safety"], "who is told is on the disk first"
+        if away:
+            raise UnavailableError("seat control is away", maybe_done=False)
+        told.append(request.action)
+        return Accepted(seq=1, targets=1)
+
+    monkeypatch.setattr(SeatControl, "issue", issue)
+    request = ImposeRequest.model_validate(
+        {"channel": "safety", "language": "en", "selector": {"all": True}}
+    )
+    imposed = begin(tmp_path, "safety")
+    try:
+        imposed.impose("anna", request)
+    finally:
+        imposed.close()
+    away = False
+    imposed = begin(tmp_path, "safety")
+    try:
+        wait_until(lambda: told == [Impose(channel="safety")], "the seats are told")
+    finally:
+        imposed.close()

@@ -35,11 +35,13 @@ def media(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 FFPROBE = """#!/bin/sh
 for file; do :; done
+if [ -e "${file#file:}.kill" ]; then rm "${file#file:}.kill"; kill -9 $$; fi
 while [ -e "${file#file:}.wait" ]; do sleep 0.05; done
 echo '{"streams": [{"codec_type": "video", "codec_name": "h264"}],
        "format": {"format_name": "mpegts", "duration": "60"}}'
 """
-"""It takes its time for a file as long as there is one of that name and ``.wait``."""
+"""It takes its time for a file as long as there is one of that name and ``.wait``, and is killed
+once if there is one with ``.kill``."""
 
 
 def test_a_file_that_breaks_the_look_is_broken_and_the_others_are_looked_at(
@@ -210,3 +212,25 @@ def test_a_channel_that_is_over_is_there_again_at_its_next_time(
     finally:
         library.close()
         channel.close()
+
+
+@pytest.mark.parametrize("clips", [[], ["film.ts"]], ids=["alone", "paced, too"])
+def test_a_look_that_fails_or_a_film_that_does_is_not_for_ever(
+    media: Path, monkeypatch: pytest.MonkeyPatch, clips: list[str]
+) -> None:
+    """The disk may have hung, or memory run out; the file stays as it is."""
+    monkeypatch.setattr("apps.vlc_stream.library.TRY_AGAIN", 0.1)
+    monkeypatch.setattr("apps.vlc_stream.library.LOOK_EVERY", 0.1)
+    for name in ("film.ts", "film.ts.kill"):
+        (media / name).touch()
+    library = Library(media, [["film.ts"]], clips, lambda: None)
+    library.start()
+    try:
+        wait_until(lambda: library.trouble(["film.ts"]), "it is left out")
+        wait_until(lambda: library.items(["film.ts"]), "it was looked at again")
+        (item,) = library.items(["film.ts"])
+        library.report_broken(item)
+        assert library.items(["film.ts"]) == ()
+        wait_until(lambda: library.items(["film.ts"]) == (item,), "it is offered again")
+    finally:
+        library.close()

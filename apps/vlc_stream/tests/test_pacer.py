@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -77,3 +79,23 @@ def test_a_video_of_which_nothing_goes_out_says_so_until_it_goes_on(
     finally:
         answers.set()
         pacer.handle(Control(do="stop", id="safety"))
+
+
+@pytest.mark.parametrize("loop", [False, True])
+def test_a_video_that_is_cut_short_while_it_is_on_says_so(
+    clips: Path, tmp_path: Path, loop: bool
+) -> None:
+    path = tmp_path / "safety.ts"
+    shutil.copy(clips / "one.ts", path)
+    clip = ts.examine(path)
+    reports: list[Report] = []
+    pacer = Pacer(Output("lo", IPv4Address("127.0.0.1"), 1), reports.append)
+    order = StartClip(
+        id="safety", run=7, group="239.192.95.9", port=5004, clip=clip, loop=loop, position=0.0
+    )
+    pacer.handle(order)
+    os.truncate(path, 0)
+    wait_until(lambda: reports, "it is told", 20)
+    (report,) = reports
+    assert report.state == "ended"
+    assert "s before its end" in str(report.trouble)

@@ -91,6 +91,13 @@ def test_a_place_in_the_middle_begins_with_tables_and_a_key_frame(clips: Path) -
         assert position - 0.7 < begins < position + 1.1
 
 
+def test_a_loop_goes_on_from_behind_its_last_key_frame(clips: Path) -> None:
+    clip = ts.examine(clips / "one.ts")
+    blocks = read(clip, clip.length / ts.CLOCK - 0.05, loop=True, count=50)
+    assert len(blocks) == 50
+    assert blocks[0].clock - clip.first < ts.CLOCK
+
+
 def test_held_stamps_move_together(clips: Path) -> None:
     clip = ts.examine(clips / "one.ts")
     block = next(block for block in read(clip) if any(ts.stamps(p) for p in packets([block])))
