@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TypeVar
 from uuid import UUID
@@ -39,6 +40,7 @@ from apps.hangar.store import (
     OtherBatchError,
     Store,
     StoreError,
+    Waiting,
 )
 
 log = logging.getLogger(__name__)
@@ -117,7 +119,7 @@ class Hangar:
         self._logs = Logs(settings.state_directory / "logs")
         self._database: str | None = "it was not asked yet"
         self._lock = threading.Lock()
-        self._heard: dict[str, str] = {}
+        self._heard: dict[str, Waiting] = {}
         """The newest heartbeat of each aircraft that the database does not have yet."""
         self._requests: dict[str, tuple[Request, ...]] = {}
         self._ticked_at = time.monotonic()
@@ -164,8 +166,10 @@ class Hangar:
             self._stored(lambda: self._store.take_outcomes(certificate, heartbeat.outcomes))
             self._look_for_requests()
         told = heartbeat.model_dump_json(exclude={"outcomes"}, exclude_defaults=True)
+        now = time.monotonic()
         with self._lock:
-            self._heard[certificate] = told
+            before = self._heard.get(certificate)
+            self._heard[certificate] = Waiting(told, now, before.since if before else now)
         return HeartbeatAnswer(at=usage.now(), requests=self._requests.get(certificate, ()))
 
     def take(self, certificate: str, number: int, body: bytes) -> BatchTaken:
@@ -365,7 +369,9 @@ class Hangar:
             self._store.heard(told, gate.OFFLINE_AFTER)
         except StoreError:
             with self._lock:
-                self._heard = told | self._heard
+                for name, one in told.items():
+                    newer = self._heard.get(name)
+                    self._heard[name] = replace(newer, since=one.since) if newer else one
             raise
 
     # -- by the clock -----------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,19 +33,27 @@ _MIGRATING = 4_738_211
 """An advisory lock's number: workers that start at once migrate one after the other."""
 
 # All that were heard since the last time, in one statement. A JSON object's members come in one
-# order, so that two workers wait for each other's rows in turn.
+# order, so that two workers wait for each other's rows in turn. While this database was away an
+# aircraft was not: it counts from the first of its heartbeats that waited (online_since), and
+# another worker may have written a later one.
 _HEARD = text("""
 INSERT INTO heard AS was (registration, heard_at, online_since, heartbeat)
-SELECT key, now(), now(), value FROM jsonb_each(CAST(:told AS jsonb))
+SELECT key, now() - CAST(value->>0 AS float) * interval '1 second',
+    now() - CAST(value->>1 AS float) * interval '1 second', value->2
+FROM jsonb_each(CAST(:told AS jsonb))
 ON CONFLICT (registration) DO UPDATE SET
-    heard_at = now(),
+    heard_at = excluded.heard_at,
     heartbeat = excluded.heartbeat,
-    online_since = CASE WHEN was.heard_at < now() - :offline_after * interval '1 second'
-        THEN now() ELSE was.online_since END,
-    flight_from = CASE WHEN was.heard_at < now() - :flight_after * interval '1 second'
+    online_since = CASE
+        WHEN was.heard_at < excluded.online_since - :offline_after * interval '1 second'
+        THEN excluded.online_since ELSE was.online_since END,
+    flight_from = CASE
+        WHEN was.heard_at < excluded.online_since - :flight_after * interval '1 second'
         THEN was.heard_at ELSE was.flight_from END,
-    flight_to = CASE WHEN was.heard_at < now() - :flight_after * interval '1 second'
-        THEN now() ELSE was.flight_to END
+    flight_to = CASE
+        WHEN was.heard_at < excluded.online_since - :flight_after * interval '1 second'
+        THEN excluded.online_since ELSE was.flight_to END
+WHERE excluded.heard_at >= was.heard_at OR was.heard_at > now()
 """)
 
 # PostgreSQL takes the lines apart in half the time that Python takes to hand them over one by one.
@@ -67,6 +76,19 @@ SELECT record->>'media', count(*), sum((record->>'seconds')\:\:bigint) FROM usag
 WHERE registration = :registration AND at BETWEEN :start AND :end AND kind = 'play'
 GROUP BY 1 ORDER BY 3 DESC LIMIT 10
 """)
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """An aircraft's newest heartbeat, as JSON, that is to be written.
+
+    `came` is when it did, on the monotonic clock, and `since` when the first did that is not
+    written.
+    """
+
+    heartbeat: str
+    came: float
+    since: float
 
 
 class StoreError(Exception):
@@ -124,9 +146,13 @@ class Store:
 
     # -- heartbeats and requests ------------------------------------------------------------
 
-    def heard(self, told: Mapping[str, str], offline_after: float) -> None:
-        """Take the newest heartbeat of each aircraft, as JSON, by registration."""
-        members = ",".join(f'"{name}":{heartbeat}' for name, heartbeat in told.items())
+    def heard(self, told: Mapping[str, Waiting], offline_after: float) -> None:
+        """Take the newest heartbeat of each aircraft, by registration."""
+        now = time.monotonic()
+        members = ",".join(
+            f'"{name}":[{now - one.came},{now - one.since},{one.heartbeat}]'
+            for name, one in told.items()
+        )
         with _errors(), self._soft.connect() as connection:
             connection.execute(
                 _HEARD,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+import time
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -35,6 +36,7 @@ from apps.hangar import aircraft, logs
 from apps.hangar.app import create_app
 from apps.hangar.service import Hangar
 from apps.hangar.settings import HangarSettings
+from apps.hangar.store import Store, Waiting
 from apps.hangar.tests.conftest import ANNA, EC_LAB, KEYS, batch, fleet_file, heartbeat, publish
 
 ONE = UUID(int=1)
@@ -143,6 +145,44 @@ def test_presence_follows_the_heartbeats_and_a_long_silence_is_a_flight(
     flight = shown()
     assert flight["flight_from"] == left
     assert flight["flight_to"] == flight["since"]
+
+
+def test_an_outage_of_the_database_is_no_flight(
+    client: FlaskClient, postgres: PostgresServer, database: str
+) -> None:
+    """What came meanwhile waited, and the newest of it is written after that."""
+
+    def write(came: float, since: float, told: str) -> None:
+        body = heartbeat().model_copy(update={"boot_id": told * 32}).model_dump_json()
+        now = time.monotonic()
+        store = Store(postgres.url(database, "ife-hangar"))
+        try:
+            store.heard({"EC-LAB": Waiting(body, now - came, now - since)}, gate.OFFLINE_AFTER)
+        finally:
+            store.close()
+
+    def shown() -> dict[str, Any]:
+        found: dict[str, Any] = _get(client, "/api/v1/fleet")["aircraft"][0]
+        return found
+
+    _beat(client)
+    before = shown()
+    past = "heard_at = heard_at - interval '20 minutes', online_since = now() - interval '1 day'"
+    postgres.run(database, f"UPDATE heard SET {past}")  # noqa: S608
+    write(0, 1180, "a")
+    after = shown()
+    assert after["flight_from"] is None
+    assert after["since"] < before["since"]
+    # Another worker's, that is older, takes nothing back.
+    write(60, 60, "b")
+    assert shown()["heard_at"] == after["heard_at"]
+    # Who was silent as long is known to have flown, until its first heartbeat.
+    postgres.run(database, "UPDATE heard SET heard_at = heard_at - interval '40 minutes'")
+    left = shown()["heard_at"]
+    write(0, 600, "c")
+    flight = shown()
+    assert flight["flight_from"] == left
+    assert flight["flight_to"] == flight["since"] < flight["heard_at"]
 
 
 def test_usage_of_the_last_flight_is_told(
