@@ -322,3 +322,22 @@ def test_whoever_begins_anew_tells_the_seats_of_what_is_on(
         wait_until(lambda: told == [Impose(channel="safety")], "the seats are told")
     finally:
         imposed.close()
+
+
+def test_a_video_that_nothing_is_heard_of_is_not_taken_to_go_on(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pacer that hangs shows nothing; the next goes on from where it was seen."""
+    clip = ts.examine(clips / "one.ts")
+    monkeypatch.setattr(Library, "clip", lambda *_: clip)
+    imposed = begin(tmp_path, "safety")
+    request = ImposeRequest.model_validate({"channel": "safety", "language": "en", "screens": True})
+    try:
+        imposed.impose("anna", request)
+        imposed.take(Report(id="safety", run=1, state="playing", position=0.2, trouble=None))
+        time.sleep(1.6)
+        imposed.process_is_new()
+        noted = imposed._on["safety"].position
+        assert 1.1 < noted < 1.3
+    finally:
+        imposed.close()

@@ -326,6 +326,19 @@ def test_an_interface_that_goes_and_comes(served: Served) -> None:
     served.wait_for(f"c{COUNT}", "playing")
 
 
+def test_what_begins_without_its_interface_blames_no_file(served: Served) -> None:
+    served.cabin.set_link(False)
+    wait_until(lambda: served.channel("c1").trouble == "the interface is down", "it is told", 5)
+    for pid in workers(served):
+        os.kill(pid, signal.SIGKILL)
+    time.sleep(4)  # in which the next ones load, and could begin
+    assert {channel.trouble for channel in served.view().channels} == {"the interface is down"}
+    served.cabin.set_link(True)
+    served.wait_for("c1", "playing", 10)
+    served.wait_for(f"c{COUNT}", "playing", 10)
+    assert {channel.trouble for channel in served.view().channels} == {None}
+
+
 def is_relayed(camera: RtpSender, ear: Ear) -> bool:
     camera.send(b"G" + bytes(ts.PACKET - 1), time.monotonic())
     return not ear.is_silent(0.1)
