@@ -14,7 +14,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -262,8 +261,9 @@ class Repository:
         What somebody left behind who was killed goes as well.
         """
         for path in self.folder.glob(f"{STAGE}*"):
-            with suppress(OSError), _held(path):
-                shutil.rmtree(path)
+            with suppress(OSError), _lock_of(path) as lock:
+                if take_lock(lock, 0):
+                    shutil.rmtree(path)
         for path in (self.published / OBJECTS).glob(".*.new"):
             path.unlink()
         needed = {file.digest for file in self.files().values()}
@@ -277,11 +277,18 @@ class Repository:
 
     @contextmanager
     def stage(self) -> Iterator[Path]:
-        """A folder of one's own beside the repository, which is gone after the block."""
-        with tempfile.TemporaryDirectory(dir=self.folder, prefix=STAGE) as name:
-            path = Path(name)
-            with _held(path):
-                yield path
+        """A folder of one's own beside the repository, which is gone after the block.
+
+        Raises:
+            PublishError: somebody takes it for one that was left behind.
+        """
+        with (
+            tempfile.TemporaryDirectory(dir=self.folder, prefix=STAGE) as name,
+            _lock_of(Path(name)) as lock,
+        ):
+            if not take_lock(lock, 0):
+                raise PublishError(f"somebody prunes {self.folder}: try again in a minute")
+            yield Path(name)
 
     def _write_draft(
         self, former: Catalogue, entries: tuple[Entry, ...], files: dict[FileName, SetFile]
@@ -775,18 +782,13 @@ def _time_of(role: str) -> timedelta:
 
 
 @contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Hold a folder during the block.
-
-    Raises:
-        OSError: somebody else does.
-    """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _lock_of(folder: Path) -> Iterator[int]:
+    """What `take_lock` takes to hold a folder during the block."""
+    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
+        yield lock
     finally:
-        os.close(descriptor)
+        os.close(lock)
 
 
 def _parent(role: str) -> str:

@@ -189,16 +189,18 @@ class ImposedVideos:
             # The pictures are on their way; now the seats.
             self._show_on_screens(anew=on.screens)
         # First: what seat control has taken lasts, and somebody has to let these seats go one day.
-        self._save(within=NOTED_FIRST)
+        note = self._note(sync=True)
+        self._is_noted(note, NOTED_FIRST)
         try:
             command = self._tell_seats(request.channel)
         except RefusedError as error:
             with self._lock:
                 if request.channel in self._on and self._runs[request.channel] == run:
                     self._take_back(request.channel, before, position)
+            note = self._note(sync=True)
             raise Problem(error.status, error.slug, error.detail) from error
         finally:
-            self._save()
+            self._wait_for(note)
             self._on_change()
         if before is not None and before.selector not in (None, on.selector):
             with self._lock:
@@ -512,12 +514,18 @@ class ImposedVideos:
             self._notes.notify_all()
             return self._asked
 
-    def _save(self, within: float = DISK_TIMEOUT) -> None:
-        """Have it written down now: an order is to last. A disk that hangs is not waited for."""
-        mine = self._note(sync=True)
+    def _save(self) -> None:
+        """Have it written down now: an order is to last."""
+        self._wait_for(self._note(sync=True))
+
+    def _wait_for(self, note: int) -> None:
+        """Wait until it is written down. A disk that hangs is not waited for."""
+        if not self._is_noted(note, DISK_TIMEOUT):
+            log.warning("what is imposed cannot be noted", extra={"why": "the disk hangs"})
+
+    def _is_noted(self, note: int, within: float) -> bool:
         with self._notes:
-            if not self._notes.wait_for(lambda: self._noted >= mine, within):
-                log.warning("what is imposed cannot be noted", extra={"why": "the disk hangs"})
+            return self._notes.wait_for(lambda: self._noted >= note, within)
 
     def _note_until_closed(self) -> None:
         while True:

@@ -54,8 +54,6 @@ class _Video(threading.Thread):
         self._wake = threading.Condition()
         self._stopping = self._paused = self._ended = False
         self._position = order.position
-        self._clock = clip.first + int(order.position * ts.CLOCK)
-        """Where the clip has come to."""
         self._held = 0.0
         """Seconds that the video was paused, or late."""
         self._sent = time.monotonic()
@@ -90,10 +88,9 @@ class _Video(threading.Thread):
         path = Path(self._order.clip.path)
         try:
             with path.open("rb") as file:
-                self._send_all(
+                left = self._send_all(
                     ts.blocks(self._order.clip, file, self._order.position, self._order.loop)
                 )
-            left = (self._order.clip.first + self._order.clip.length - self._clock) / ts.CLOCK
             if self._order.loop or left > child.TOO_EARLY:
                 # It was changed meanwhile, or the disk ended it.
                 trouble = f"{path.name}: it ended {max(left, 0):.0f} s before its end"
@@ -118,19 +115,22 @@ class _Video(threading.Thread):
         self._sender.send(data, clock + self._held)
         self._sent = time.monotonic()
 
-    def _send_all(self, blocks: Iterable[ts.Block]) -> None:
+    def _send_all(self, blocks: Iterable[ts.Block]) -> float:
+        """Returns the seconds that the clip would have gone on."""
         began, origin = time.monotonic(), None
+        clip = self._order.clip
+        left = clip.length - int(self._order.position * ts.CLOCK)
         for block in blocks:
             clock = self._squeeze(block.clock) / ts.CLOCK
             if origin is None:
                 origin = clock
             if not self._wait_until(began, clock - origin, clock):
-                return
+                break
             data = self._restamper.apply(block, int(self._held * ts.CLOCK), self._squeeze)
             self._send(data, clock)
-            clip = self._order.clip
-            self._clock = block.clock
+            left = clip.first + clip.length - block.clock
             self._position = (block.clock - clip.first) % clip.length / ts.CLOCK
+        return left / ts.CLOCK
 
     def _wait_until(self, began: float, after: float, clock: float) -> bool:
         """Wait until a block is due, `after` seconds and what was held; False: it is stopped."""
