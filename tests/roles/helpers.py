@@ -108,6 +108,33 @@ def ansible_playbook(
     )
 
 
+def told_by_preflight(folder: Path, hosts: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """What the role `checked` of each host tells of its variables, where they are wrong.
+
+    In one run, where none stops the others; `folder` is for its files.
+    """
+    include = {"name": "{{ checked }}", "tasks_from": "preflight"}
+    play = {
+        "hosts": "aircraft",
+        "gather_facts": False,
+        "tasks": [{"ansible.builtin.include_role": include}],
+    }
+    (folder / "play.json").write_text(json.dumps([play]))
+    (folder / "hosts.json").write_text(json.dumps({"aircraft": {"hosts": hosts}}))
+    done = ansible_playbook(
+        folder / "play.json",
+        f"--inventory={folder / 'hosts.json'}",
+        ANSIBLE_STDOUT_CALLBACK="ansible.posix.json",
+    )
+    told: dict[str, list[str]] = {}
+    for task in json.loads(done.stdout)["plays"][0]["tasks"]:
+        for host, result in task["hosts"].items():
+            for one in (result, *result.get("results", ())):
+                if one.get("failed"):
+                    told.setdefault(host, []).append(str(one["msg"]))
+    return {host: " ".join(" ".join(messages).split()) for host, messages in told.items()}
+
+
 def load_module(name: str) -> ModuleType:
     """One of the role's own Ansible modules, to call its functions."""
     for package, folder, file in (

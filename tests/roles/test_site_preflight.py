@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.roles.helpers import AIRLINE, AUTHORITY, ROOT, Pki, ansible_playbook
+from tests.roles.helpers import AIRLINE, AUTHORITY, ROOT, Pki, ansible_playbook, told_by_preflight
 
 CREW = [{"id": "anna", "name": "Anna", "pin_hash": "$argon2id$v=19$m=65536,t=3,p=4$c2FsdA$aGFzaA"}]
 NETWORKS = [
@@ -21,8 +20,6 @@ NETWORKS = [
     {"name": "ground", "mac": "52:54:00:00:00:04", "address": "dhcp"},
 ]
 
-
-SITE = ROOT / "playbooks/site.yml"
 
 PORT = "pci-0000:00:14.0-usb-0:2"
 
@@ -76,26 +73,19 @@ def right(pki: Pki, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     }
 
 
-def _run(
-    playbook: Path, folder: Path, hosts: dict[str, Any], *arguments: str, **environment: str
-) -> subprocess.CompletedProcess[str]:
+def _site(folder: Path, hosts: dict[str, Any], *arguments: str) -> tuple[int, str]:
     """`hosts` have the variables of each."""
     inventory = folder / "hosts.json"
     inventory.write_text(json.dumps({"aircraft": {"hosts": hosts}}))
-    return ansible_playbook(
-        playbook,
+    done = ansible_playbook(
+        ROOT / "playbooks/site.yml",
         f"--inventory={inventory}",
         # No task of a role has it, so only what is checked always runs, and nothing changes.
         "--tags=nothing",
         "--check",
         *arguments,
         ANSIBLE_NOCOLOR="1",
-        **environment,
     )
-
-
-def _site(folder: Path, hosts: dict[str, Any], *arguments: str) -> tuple[int, str]:
-    done = _run(SITE, folder, hosts, *arguments)
     return done.returncode, done.stdout + done.stderr
 
 
@@ -232,37 +222,18 @@ def test_right_inventories_pass(right: dict[str, Any], other_pki: Pki, tmp_path:
 
 
 @pytest.fixture(scope="module")
-def told(right: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """What each of `WRONG` is told, in one run, by its role alone: all roles take long."""
-    folder = tmp_path_factory.mktemp("wrong")
-    playbook = folder / "checks.yml"
-    check = {
-        "ansible.builtin.include_role": {
-            "name": "{{ checked }}",
-            "tasks_from": "preflight",
-            "apply": {"tags": ["always"]},
-        },
-        "tags": ["always"],
-    }
-    playbook.write_text(
-        json.dumps([{"hosts": "aircraft", "gather_facts": False, "tasks": [check]}])
-    )
+def told(right: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What each of `WRONG` is told by its role alone, by its number: all roles take long."""
     hosts = {
-        f"wrong-{number}": right | wrong | {"checked": role}
+        str(number): right | wrong | {"checked": role}
         for number, (role, wrong, _) in enumerate(WRONG)
     }
-    done = _run(playbook, folder, hosts, ANSIBLE_STDOUT_CALLBACK="ansible.posix.json")
-    said: dict[str, list[str]] = {name: [] for name in hosts}
-    for task in json.loads(done.stdout)["plays"][0]["tasks"]:
-        for name, result in task["hosts"].items():
-            for one in (result, *result.get("results", ())):
-                said[name] += [str(one.get("msg"))] if one.get("failed") else []
-    return [" ".join(" ".join(said[name]).split()) for name in hosts]
+    return told_by_preflight(tmp_path_factory.mktemp("wrong"), hosts)
 
 
 @pytest.mark.parametrize("number", range(len(WRONG)), ids=lambda number: WRONG[number][2])
-def test_a_wrong_one_is_told_by_its_variable(told: list[str], number: int) -> None:
-    assert WRONG[number][2] in told[number]
+def test_a_wrong_one_is_told_by_its_variable(told: dict[str, str], number: int) -> None:
+    assert WRONG[number][2] in told[str(number)]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ sshd has the restrictions that roles/tunnel/README.md tells to set.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import shutil
@@ -33,7 +32,7 @@ from apps.common.testing import wait_until
 from bench import units
 from bench.namespace import Namespace
 from tests.roles.ground import write_for_here
-from tests.roles.helpers import ROOT, ansible_playbook, render
+from tests.roles.helpers import ROOT, render, told_by_preflight
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="making namespaces takes root rights")
 
@@ -419,27 +418,9 @@ def checked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     hosts["public"]["tunnel_key"] = str(folder / "engineer.pub")
     off = {"ansible_connection": "local", "tunnel_remote_port": TAKEN}
     hosts |= {"right": right | {"tunnel_remote_port": PORT}, "off": off}
-    (folder / "hosts.json").write_text(json.dumps({"aircraft": {"hosts": hosts}}))
-    play = {
-        "hosts": "all",
-        "gather_facts": False,
-        "tasks": [
-            {"ansible.builtin.include_role": {"name": "tunnel", "tasks_from": "preflight"}},
-        ],
-    }
-    (folder / "play.yml").write_text(json.dumps([play]))
-    done = ansible_playbook(
-        folder / "play.yml",
-        f"--inventory={folder / 'hosts.json'}",
-        ANSIBLE_STDOUT_CALLBACK="ansible.posix.json",
+    return told_by_preflight(
+        folder, {name: host | {"checked": "tunnel"} for name, host in hosts.items()}
     )
-    tasks = json.loads(done.stdout)["plays"][0]["tasks"]
-    return {
-        host: str(result["msg"])
-        for task in tasks
-        for host, result in task["hosts"].items()
-        if result.get("failed")
-    }
 
 
 @pytest.mark.parametrize("name", WRONG)

@@ -128,7 +128,6 @@ def test_a_destroyed_state_is_told_and_made_anew_where_that_is_asked_for(
     assert _state(vm) == "part"
 
 
-@pytest.mark.long
 def test_without_its_state_it_is_silent_unless_somebody_has_come(
     new_vm: StartVm, provisioned: Provisioned, tmp_path: Path
 ) -> None:

@@ -82,6 +82,15 @@ def folder(empty: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def hers(folder: Path) -> Path:
+    """The keys of a second person, who has one of firmware's two."""
+    hers = folder / "hers"
+    hers.mkdir()
+    (folder / "p/keys/firmware-2.pem").rename(hers / "firmware-2.pem")
+    return hers
+
+
 def _objects(folder: Path) -> int:
     return len(list(folder.glob("objects/??/*")))
 
@@ -382,42 +391,40 @@ def test_what_an_aircraft_would_fetch(folder: Path) -> None:
     assert "there is no set 9" in run("plan", publisher, "--has", "9", status=1)
 
 
-def test_two_people_sign_firmware(folder: Path) -> None:
+def test_two_people_sign_firmware(folder: Path, hers: Path) -> None:
     """Each with a folder of keys of her own."""
     publisher = folder / "p"
-    (folder / "hers").mkdir()
-    (publisher / "keys/firmware-2.pem").rename(folder / "hers/firmware-2.pem")
     run("add", publisher, "firmware", folder / "metropolis.json")
     said = run("sign", publisher, status=1)
     assert "firmware waits: it has 1 of 2 signatures." in said
     assert "firmware waits for signatures" in run("status", publisher)
     # Once more the same key is no more.
     run("sign", publisher, "firmware", status=1)
-    said = run("--keys", folder / "hers", "sign", publisher, "firmware", status=1)
+    said = run("--keys", hers, "sign", publisher, "firmware", status=1)
     assert "firmware 2 is published." in said
     assert "snapshot waits" in said
     assert "The newest set is 2." in run("sign", publisher)
 
 
-def test_what_was_retired_before_the_second_signed_is_not_published(folder: Path) -> None:
+def test_what_was_retired_before_the_second_signed_is_not_published(
+    folder: Path, hers: Path
+) -> None:
     publisher = folder / "p"
-    (folder / "hers").mkdir()
-    (publisher / "keys/firmware-2.pem").rename(folder / "hers/firmware-2.pem")
     run("add", publisher, "firmware", folder / "metropolis.json")
     assert "firmware waits" in run("sign", publisher, status=1)
     run("retire", publisher, "firmware", "metropolis")
     run("sign", publisher)
-    assert "firmware" not in run("--keys", folder / "hers", "sign", publisher, "firmware")
+    assert "firmware" not in run("--keys", hers, "sign", publisher, "firmware")
     assert "The newest set is 1." in run("status", publisher)
 
 
-def test_a_key_of_another_kind_is_replaced_and_what_waits_is_not_signed(folder: Path) -> None:
+def test_a_key_of_another_kind_is_replaced_and_what_waits_is_not_signed(
+    folder: Path, hers: Path
+) -> None:
     publisher = folder / "p"
-    (folder / "hers").mkdir()
-    (publisher / "keys/firmware-2.pem").rename(folder / "hers/firmware-2.pem")
     run("add", publisher, "firmware", folder / "metropolis.json")
     run("sign", publisher, status=1)
-    (folder / "hers/firmware-2.pem").rename(publisher / "keys/firmware-2.pem")
+    (hers / "firmware-2.pem").rename(publisher / "keys/firmware-2.pem")
     said = run("rotate", publisher, "news", status=1)
     assert "news 2 is published." in said
     assert "firmware waits: it has 1 of 2 signatures." in said
@@ -432,11 +439,10 @@ def test_a_wrong_passphrase_makes_no_key(folder: Path, role: str) -> None:
     run("rotate", publisher, role)
 
 
+@pytest.mark.usefixtures("hers")
 def test_a_key_is_replaced_once_though_the_command_is_given_twice(folder: Path) -> None:
     """Else the second time the other person's would go."""
     publisher = folder / "p"
-    (folder / "hers").mkdir()
-    (publisher / "keys/firmware-2.pem").rename(folder / "hers/firmware-2.pem")
     run("rotate", publisher, "firmware", status=1)
     keys = sorted((publisher / "keys").iterdir())
     said = run("rotate", publisher, "firmware", status=1)
@@ -490,11 +496,9 @@ def test_keys_are_rotated_and_expiry_is_set(folder: Path) -> None:
     assert "root 4 is published." in said
 
 
-def test_a_key_of_firmware_is_replaced_by_two_people(folder: Path) -> None:
+def test_a_key_of_firmware_is_replaced_by_two_people(folder: Path, hers: Path) -> None:
     """Nothing is published before the other has signed with the new one, too."""
     publisher = folder / "p"
-    (folder / "hers").mkdir()
-    (publisher / "keys/firmware-2.pem").rename(folder / "hers/firmware-2.pem")
     before = {path: path.read_bytes() for path in (publisher / "repository").rglob("*.json")}
     said = run("rotate", publisher, "firmware", status=1)
     assert "firmware waits: it has 1 of 2 signatures." in said
@@ -502,7 +506,7 @@ def test_a_key_of_firmware_is_replaced_by_two_people(folder: Path) -> None:
     assert before == {
         path: path.read_bytes() for path in (publisher / "repository").rglob("*.json")
     }
-    said = run("--keys", folder / "hers", "sign", publisher, status=1)
+    said = run("--keys", hers, "sign", publisher, status=1)
     assert "firmware 2 is published." in said
     assert "targets 2 is published." in said
     assert "The newest set is 2." in run("sign", publisher)

@@ -26,6 +26,10 @@ from apps.vlc_stream.process import SendingProcess
 
 BOOT = "a" * 32
 
+SAFETY = ImposeRequest.model_validate(
+    {"channel": "safety", "language": "en", "selector": {"all": True}}
+)
+
 
 class Cabin(socketserver.ThreadingUnixStreamServer):
     """A seat control whose cabin has the zones `zones`, and notes what it was told."""
@@ -74,6 +78,13 @@ def cabin(tmp_path: Path) -> Iterator[Cabin]:
         yield cabin
         cabin.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def playable(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every file is a clip of four seconds."""
+    clip = ts.examine(clips / "one.ts")
+    monkeypatch.setattr(Library, "clip", lambda *_: clip)
 
 
 @pytest.fixture
@@ -224,33 +235,26 @@ def test_where_it_is_not_known_what_was_imposed_all_are_let_go(
     assert json.loads(kept.read_bytes())["boot_id"] == BOOT
 
 
-def test_the_crew_see_why_a_video_ended_before_its_time(
-    cabin: Cabin, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clip = ts.examine(clips / "short.ts")
-    monkeypatch.setattr(Library, "clip", lambda *_: clip)
+@pytest.mark.usefixtures("playable")
+def test_the_crew_see_why_a_video_ended_before_its_time(cabin: Cabin, tmp_path: Path) -> None:
     imposed = begin(tmp_path, "safety")
-    request = ImposeRequest.model_validate(
-        {"channel": "safety", "language": "en", "selector": {"all": True}}
-    )
     try:
-        imposed.impose("anna", request)
+        imposed.impose("anna", SAFETY)
         why = "safety.ts: it cannot be sent on"
         imposed.take(Report(id="safety", run=1, state="ended", trouble=why))
         assert (imposed.view("safety").state, imposed.view("safety").trouble) == ("idle", why)
         wait_until(lambda: not imposed.letting_go, "its seats are let go")
         assert cabin.told[-1] == ("anna", seats(everyone=True), None)
-        imposed.impose("anna", request)
+        imposed.impose("anna", SAFETY)
         assert imposed.view("safety").trouble is None
     finally:
         imposed.close()
 
 
+@pytest.mark.usefixtures("playable")
 def test_a_video_that_is_stopped_while_seat_control_is_tried_is_not_told_any_more(
-    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clip = ts.examine(clips / "short.ts")
-    monkeypatch.setattr(Library, "clip", lambda *_: clip)
 
     def issue(_: SeatControl, crew: str, request: CommandRequest) -> Accepted:
         if isinstance(request.action, Impose) and request.action.channel == "safety":
@@ -260,11 +264,8 @@ def test_a_video_that_is_stopped_while_seat_control_is_tried_is_not_told_any_mor
 
     monkeypatch.setattr(SeatControl, "issue", issue)
     imposed = begin(tmp_path, "safety")
-    request = ImposeRequest.model_validate(
-        {"channel": "safety", "language": "en", "selector": {"all": True}}
-    )
     try:
-        imposed.impose("anna", request)
+        imposed.impose("anna", SAFETY)
         assert (imposed.view("safety").state, imposed.view("safety").trouble) == ("idle", None)
         wait_until(lambda: not imposed.letting_go, "its seats are let go")
     finally:
@@ -290,12 +291,11 @@ def test_a_video_whose_file_is_gone_when_it_is_to_go_on_has_ended(
     assert list(json.loads(kept.read_bytes())["on"]) == ["safety"]
 
 
+@pytest.mark.usefixtures("playable")
 def test_whoever_begins_anew_tells_the_seats_of_what_is_on(
-    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The one before may have been killed before seat control was there."""
-    clip = ts.examine(clips / "short.ts")
-    monkeypatch.setattr(Library, "clip", lambda *_: clip)
     told: list[object] = []
     away = True
 
@@ -308,12 +308,9 @@ def test_whoever_begins_anew_tells_the_seats_of_what_is_on(
         return Accepted(seq=1, targets=1)
 
     monkeypatch.setattr(SeatControl, "issue", issue)
-    request = ImposeRequest.model_validate(
-        {"channel": "safety", "language": "en", "selector": {"all": True}}
-    )
     imposed = begin(tmp_path, "safety")
     try:
-        imposed.impose("anna", request)
+        imposed.impose("anna", SAFETY)
     finally:
         imposed.close()
     away = False
@@ -324,16 +321,12 @@ def test_whoever_begins_anew_tells_the_seats_of_what_is_on(
         imposed.close()
 
 
-def test_a_video_that_nothing_is_heard_of_is_not_taken_to_go_on(
-    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("playable")
+def test_a_video_that_nothing_is_heard_of_is_not_taken_to_go_on(tmp_path: Path) -> None:
     """A pacer that hangs shows nothing; the next goes on from where it was seen."""
-    clip = ts.examine(clips / "one.ts")
-    monkeypatch.setattr(Library, "clip", lambda *_: clip)
     imposed = begin(tmp_path, "safety")
-    request = ImposeRequest.model_validate({"channel": "safety", "language": "en", "screens": True})
     try:
-        imposed.impose("anna", request)
+        imposed.impose("anna", SAFETY)
         imposed.take(Report(id="safety", run=1, state="playing", position=0.2, trouble=None))
         time.sleep(1.6)
         imposed.process_is_new()
