@@ -42,7 +42,7 @@ def is_right(desk: Ground, aircraft: OnBoard) -> bool:
     ("times", "order", "megabytes"),
     [
         pytest.param(1, QUICK, 6, id="few", marks=pytest.mark.timeout(300)),
-        pytest.param(10, POOR, 30, id="many", marks=[pytest.mark.long, pytest.mark.timeout(1200)]),
+        pytest.param(20, POOR, 40, id="20", marks=[pytest.mark.long, pytest.mark.timeout(2400)]),
     ],
 )
 def test_whatever_is_killed_or_cut_all_of_it_comes_once(

@@ -168,7 +168,9 @@ def test_a_channel_is_seen_in_the_cabin(aircraft: VM, tmp_path: Path) -> None:
     assert len(seen) > PICTURES / 2
     assert len({line[-1] for line in seen}) == len(seen), "no picture comes twice"
     wait_until(
-        lambda: "active" in aircraft.run("systemctl is-active ife-vlc_stream", check=False).stdout,
+        lambda: (
+            aircraft.run("systemctl is-active ife-vlc_stream", check=False).stdout == "active\n"
+        ),
         "it is as it was",
         60,
     )

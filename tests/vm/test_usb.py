@@ -41,6 +41,9 @@ SOON = 90.0
 """Seconds within which something that is plugged in is dealt with, on an emulated machine."""
 
 YANKS = 50
+DAMAGED = 67
+"""Disks of each kind."""
+
 SEED = int(os.environ.get("IFE_SEED", str(time.time_ns() % 1_000_000)))
 
 # What the rest of the software does: asks the API, and reads a disk as content_sync's user.
@@ -353,11 +356,12 @@ def test_disks_that_mean_harm_do_none(usb: VM, tmp_path: Path) -> None:
 
 
 @long
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("kind", images.KINDS)
 def test_damaged_disks_do_no_harm(usb: VM, tmp_path: Path, kind: str) -> None:
     print(f"IFE_SEED={SEED}")
     good = images.make(tmp_path / "good.img", kind, TREE, 24).read_bytes()
-    for number in range(10):
+    for number in range(DAMAGED):
         damaged = bytearray(good)
         damage(damaged, random.Random(f"{SEED} {kind} {number}"))  # noqa: S311
         image = tmp_path / f"damaged{number}.img"
