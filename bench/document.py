@@ -43,6 +43,8 @@ def write(kind: str, results: str) -> None:
     begin, end = f"<!-- {kind}: begin -->\n", f"<!-- {kind}: end -->\n"
     print(results)
     text = DOCUMENT.read_text()
+    if begin not in text or end not in text:
+        raise ValueError(f"{DOCUMENT} has no place for {kind}")
     before, _, rest = text.partition(begin)
     after = rest.partition(end)[2]
     DOCUMENT.write_text(before + begin + results + end + after)

@@ -10,7 +10,9 @@ from image.settings import BUILD, Source
 from image.tools import newest
 
 PACKAGES = ("linux-image-amd64", "openssh-server", "systemd-sysv")
-COMMAND_LINE = "root=/dev/vda rw console=ttyS0"
+COMMAND_LINE = "root=/dev/vda rw console=ttyS0 loglevel=4"
+"""As talkative as the image: each letter on an emulated serial port takes its time."""
+
 TIMEOUT = 900
 
 

@@ -3,7 +3,7 @@
 312 players, each with its certificate, in a network namespace; nftables drops that share of all
 packets, both ways, but for multicast, of which each seat loses that share for itself, as behind
 links of their own. mosquitto's subscribers sit in the same namespace, behind the same rule. Clicks
-are made on the server, where nothing is lost. No process is pinned.
+are made on the server, where nothing is lost. Only mosquitto is bound to a processor of its own.
 """
 
 from __future__ import annotations

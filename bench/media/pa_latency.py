@@ -254,9 +254,7 @@ def _under_load(network: Network, runs: int, seconds: float) -> str:
 
 def _cabin(network: Network, runs: int, seconds: float) -> str:
     times = max(3, int(seconds))
-    title = streaming.STORE / "numbered.mp4"
-    if not title.exists():
-        pa_player.film(title)
+    title = pa_player.film(streaming.STORE / "numbered.mp4")
     found = in_turn(
         runs,
         {

@@ -53,7 +53,7 @@ def test_results_take_the_place_of_those_of_their_kind(
 
 @pytest.mark.parametrize(
     "kind",
-    ["results", "boot", "provisioning", "fleet", "pa", "streaming", "imports", "gate"],
+    ["results", "boot", "provisioning", "fleet", "pa", "streaming", "imports", "gate", "carry"],
 )
 def test_the_document_has_a_place_for_each_kind(kind: str) -> None:
     text = document.DOCUMENT.read_text()
