@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -118,8 +119,16 @@ def _start(playbook: str, configuration: Path, *arguments: str) -> subprocess.Po
 
 
 def result(run: subprocess.Popen[str], timeout: float = TIMEOUT) -> Run:
-    """Wait for its end."""
-    output, errors = run.communicate(timeout=timeout)
+    """Wait for its end.
+
+    Raises:
+        subprocess.TimeoutExpired: it did not come, and the run was killed.
+    """
+    try:
+        output, errors = run.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        os.killpg(run.pid, signal.SIGKILL)
+        raise
     if not output.startswith("{"):
         return Run((), (f"Ansible did not start: {errors}",), output + errors)
     plays: list[dict[str, Any]] = json.loads(output)["plays"]

@@ -254,4 +254,8 @@ def running(
                 yield process
             finally:
                 process.send_signal(signal.SIGINT)
-                process.wait(DOWN_TIMEOUT)
+                try:
+                    process.wait(DOWN_TIMEOUT)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    raise

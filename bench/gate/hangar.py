@@ -153,11 +153,18 @@ class Hangar:
         wait_until(answers, "nginx listens", 20)
 
     def __enter__(self) -> Self:
-        self._start_nginx()
-        self.start()
+        try:
+            self._start_nginx()
+            self.start()
+        except BaseException:
+            self._end()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def _end(self) -> None:
         if self._app is not None:
             end_group(self._app)
             self._app = None

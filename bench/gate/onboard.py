@@ -68,8 +68,12 @@ class OnBoard:
         }
 
     def __enter__(self) -> Self:
-        self._redis.start()
-        self.start()
+        try:
+            self._redis.start()
+            self.start()
+        except BaseException:
+            self._end()
+            raise
         return self
 
     def __exit__(
@@ -78,10 +82,13 @@ class OnBoard:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.kill()
-        self._redis.kill()
+        self._end()
         if error is not None:
             print((self.folder / "log").read_text()[-8000:])
+
+    def _end(self) -> None:
+        self.kill()
+        self._redis.kill()
 
     def start(self) -> None:
         """Start it, and wait until it answers."""

@@ -216,14 +216,21 @@ class Pa:
         return (self.folder / "log").read_text()
 
     def __enter__(self) -> Self:
-        self.start()
-        self.wait()
+        try:
+            self.start()
+            self.wait()
+        except BaseException:
+            self._end()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def _end(self) -> None:
         self.http.close()
-        assert self.process is not None
-        end_group(self.process)
+        if self.process is not None:
+            end_group(self.process)
 
 
 class Keys:
