@@ -33,6 +33,7 @@ from bench import (
 from bench.instance import (
     FIRST_PORT,
     MAX_INSTANCE,
+    MAX_PORT,
     BenchError,
     Instance,
     default_directory,
@@ -149,8 +150,8 @@ def _up(options: Options, arguments: list[str]) -> None:
     layout, _ = layouts.load(options.layout, options.seats)
     directory = options.directory or default_directory(options.instance, os.geteuid())
     port = options.port or FIRST_PORT + 10 * options.instance
-    if not 1 <= port < 65535:
-        raise BenchError(f"PORT can be 1 to 65534, not {port}")
+    if not 1 <= port <= MAX_PORT:
+        raise BenchError(f"PORT can be 1 to {MAX_PORT}, not {port}")
     instance = Instance(
         number=options.instance,
         directory=directory.absolute(),

@@ -45,11 +45,12 @@ if ! {
 fi
 rm -f "$log"
 
-# Not at the next boot either, those that were not here before.
+# Not at the next boot either, those that were not here before; but chrony, which took the place of
+# the one that told the time.
 if [[ -d /run/systemd/system ]]; then
-    for service in nginx redis-server postgresql; do
-        if [[ " ${missing[*]} " == *" $service "* ]]; then
-            systemctl disable --quiet "$service"
+    for package in mosquitto nginx openssh-server postgresql redis-server; do
+        if [[ " ${missing[*]} " == *" $package "* ]]; then
+            systemctl disable --quiet "${package/openssh-server/ssh}"
         fi
     done
 fi

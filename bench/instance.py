@@ -21,6 +21,9 @@ MAX_INSTANCE = 63
 """The highest number of a bench: as many networks fit where they are taken from."""
 
 FIRST_PORT = 8443
+MAX_PORT = 65531
+"""The four above it are taken as well."""
+
 MULTICAST_GROUP = "239.192.73.1"
 FIRST_MULTICAST_PORT = 5773
 REGISTRATION = "EC-LAB"
@@ -50,7 +53,7 @@ class Instance(BaseModel):
 
     number: Annotated[int, Field(ge=0, le=MAX_INSTANCE)]
     directory: Path
-    port: Annotated[int, Field(ge=1, le=65534)]
+    port: Annotated[int, Field(ge=1, le=MAX_PORT)]
     layout: str
     seats: Annotated[int, Field(ge=1)]
     loopback: bool

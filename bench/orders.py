@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from apps.common.commands import SeatName
+from apps.common.protocol import PROTOCOL
 from bench.instance import BenchError
 
 MAX_LINE = 1024 * 1024
@@ -29,7 +30,7 @@ class Order(BaseModel):
 
     order: Literal["cut", "restore", "reboot", "protocol", "call", "drop", "applied"]
     seat: SeatName | None = None
-    protocol: Annotated[int, Field(ge=1, le=2)] | None = None
+    protocol: Annotated[int, Field(ge=1, le=PROTOCOL)] | None = None
     percent: Annotated[int, Field(ge=0, le=100)] = 0
     seq: int | None = None
 

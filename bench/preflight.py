@@ -8,7 +8,7 @@ import socket
 import subprocess
 from pathlib import Path
 
-from bench.instance import BenchError, Instance
+from bench.instance import MAX_PORT, BenchError, Instance
 
 PACKAGES = Path(__file__).with_name("packages.txt")
 TIMEOUT = 10
@@ -87,7 +87,7 @@ def check_port(address: str, port: int) -> None:
 
 
 def _other(port: int) -> int:
-    return port + 1000 if port + 1000 < 65535 else port - 1000
+    return port + 1000 if port + 1000 <= MAX_PORT else port - 1000
 
 
 def _by_whom(port: int) -> str:

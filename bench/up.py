@@ -177,7 +177,7 @@ def _locked(paths: Paths, patience: float = 0.0) -> Iterator[None]:
     """Be the only one in this folder; the lock goes with the process, however it ends."""
     with paths.lock.open("a+") as file:
         if not take_lock(file.fileno(), patience):
-            raise BenchError(f"a bench is up in {paths.directory}: end it with `make demo-down`")
+            raise BenchError(f"a bench is up in {paths.directory}: end it first (`make demo-down`)")
         processes.write_pid_file(paths.lock)
         yield
         file.truncate(0)

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from apps.common.commands import ACTIONS, DeliveryReport
+from apps.common.protocol import PROTOCOL
 from apps.common.testing import wait_until
 from bench.services import postgresql_folder
 from bench.testing import Cabin
@@ -131,7 +132,7 @@ def test_an_older_player_is_served_what_it_understands(cabin: Cabin) -> None:
             told = wait_for_all(cabin, client, issue(client, {"name": "identify"}))
             assert [(r.seat, r.reason) for r in told.refused] == [(seat, "needs protocol 2")]
     finally:
-        cabin.set_protocol(seat, 2)
+        cabin.set_protocol(seat, PROTOCOL)
         cabin.wait_until_healthy(30)
 
 
