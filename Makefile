@@ -87,10 +87,10 @@ test-vm-all: install vm-packages build image-check ## All that takes long: image
 	$(if $(RAW),IFE_VM_IMAGE=$(abspath $(RAW))) $(MOLECULE) default
 	$(if $(RAW),IFE_VM_IMAGE=$(abspath $(RAW))) $(MOLECULE) alternative
 
-clean: demo-down ## Remove all that make has made here
+clean: demo-down ## Remove all that make has made here, but the lab's secrets (build/lab)
 	rm -rf .venv .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	rm -rf apps/crew_web/node_modules apps/crew_web/static/vendor
-	if [[ -d build ]]; then $(AS_ROOT) rm -rf build; fi
+	if [[ -d build ]]; then $(AS_ROOT) find build -mindepth 1 -maxdepth 1 ! -name lab -exec rm -rf {} +; fi
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 packages:

@@ -12,10 +12,8 @@ NOT_HERE = {"hangar", "player"}
 """Apps that run on other machines."""
 
 UNIT_FOLDERS = {
-    "polkit-1": "usr/share/polkit-1/rules.d",
     "system-preset": "usr/lib/systemd/system-preset",
     "sysusers.d": "usr/lib/sysusers.d",
-    "tmpfiles.d": "usr/lib/tmpfiles.d",
     "udev": "usr/lib/udev/rules.d",
 }
 

@@ -178,7 +178,8 @@ def _say(repository: Repository, done: Signed) -> int:
     for role, why in done.unfit.items():
         print(
             f"{role} is signed, but not published: {why}. Aircraft would refuse the whole set.\n"
-            f"Next: have {role} signed anew, as it should be: ife-publish sign {role}."
+            f"Next: have {role} signed anew, as it should be: "
+            f"ife-publish sign {repository.folder} {role}."
         )
     over = _say_late(repository)
     if done.unfit:
