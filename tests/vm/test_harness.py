@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+from operator import ne
 from pathlib import Path
 
 import pytest
@@ -269,15 +270,15 @@ def test_a_device_can_be_plugged_in_and_pulled_out(new_vm: StartVm, blank: Path)
 
 
 def test_a_tpm_remembers_over_a_power_cut(new_vm: StartVm, blank: Path) -> None:
-    """The firmware has measured its boot by then."""
+    """Of its seeds and proofs no byte differs, and a new one would differ in some 400."""
     vm = _shell(new_vm, Machine(blank, tpm=True))
     assert "tpm-crb" in str(vm.execute("query-tpm"))
     memory = vm.files.tpm / "tpm2-00.permall"
-    assert memory.stat().st_size > 0
+    before = memory.read_bytes()
     vm.cut_power()
     vm.boot()
     vm.wait_for_console(SHELL, SHELL_TIMEOUT)
-    assert memory.stat().st_size > 0
+    assert sum(map(ne, before, memory.read_bytes())) < 100
 
 
 def test_it_switches_off_by_itself(new_vm: StartVm, blank: Path) -> None:
@@ -292,6 +293,7 @@ def test_it_switches_off_by_itself(new_vm: StartVm, blank: Path) -> None:
 
 OWNER = """
 import sys, time
+from operator import ne
 from pathlib import Path
 from image.vm.machine import Machine, Network
 from image.vm.vm import VM
