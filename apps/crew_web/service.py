@@ -134,7 +134,7 @@ class CrewWeb:
         while True:
             self.health.notify()
             # Each request needs them too. That they cannot be written is no reason to start anew.
-            self.store.read("SELECT 1", ())
-            self.health.alive()
+            if self.store.is_sound():
+                self.health.alive()
             if self._closing.wait(LOOK_EVERY):
                 return

@@ -50,14 +50,20 @@ class Store:
         self.trouble: str | None = None
         """None while writing works, else what went wrong last."""
         try:
-            self._database = self._open()
+            self._database = self._open_or_begin_anew()
+        except sqlite3.Error as error:
+            raise StoreError(f"{self._path}: {error}") from error
+
+    def _open_or_begin_anew(self) -> sqlite3.Connection:
+        try:
+            return self._open()
         except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError):
-                raise StoreError(f"{self._path}: {error}") from error
+            if not _is_damage(error):
+                raise
             # Nothing in it is worth a crew that cannot log in: begin anew.
             log.exception("the session file is broken, kept aside as *.broken")
             self._set_aside()
-            self._database = self._open()
+            return self._open()
 
     def _open(self) -> sqlite3.Connection:
         database = sqlite3.connect(
@@ -67,6 +73,7 @@ class Store:
             database.execute("PRAGMA journal_mode=WAL")
             database.execute("PRAGMA synchronous=FULL")
             database.executescript(_SCHEMA)
+            _check(database)
         except sqlite3.DatabaseError:
             database.close()
             raise
@@ -113,7 +120,35 @@ class Store:
                 raise StoreError(f"sessions cannot be read: {error}") from error
         return row
 
+    def is_sound(self) -> bool:
+        """Whether every page of the file can be read; if not, another start begins it anew."""
+        with self._lock:
+            try:
+                _check(self._database)
+            except sqlite3.Error as error:
+                self.trouble = f"sessions cannot be read: {error}"
+                return False
+        return True
+
     def close(self) -> None:
         """Close the file."""
         with self._lock:
             self._database.close()
+
+
+def _check(database: sqlite3.Connection) -> None:
+    """Read all of it, a few pages: opening reads the first ones only.
+
+    Raises:
+        sqlite3.DatabaseError: it is damaged.
+    """
+    (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
+    if found != "ok":
+        raise sqlite3.DatabaseError(found)
+
+
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    """Whether the file is at fault: all the others are of the folder, or of a full disk."""
+    if isinstance(error, sqlite3.OperationalError):
+        return error.sqlite_errorcode == sqlite3.SQLITE_IOERR_CORRUPTFS
+    return True

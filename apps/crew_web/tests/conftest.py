@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,6 +34,17 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+def damage_table(file: Path, table: str) -> None:
+    """Write zeros where a table of a SQLite file begins, as a disk may."""
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        ((size,),) = database.execute("PRAGMA page_size")
+        ((page,),) = database.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,))
+    with file.open("r+b") as data:
+        data.seek((page - 1) * size)
+        data.write(bytes(size))
 
 
 @pytest.fixture

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from apps.crew_web.lockout import Lockout
 from apps.crew_web.sessions import LIFETIME, MAX_SESSIONS, Sessions
 from apps.crew_web.store import Store, StoreError
+from apps.crew_web.tests.conftest import damage_table
 
 if TYPE_CHECKING:
     from apps.crew_web.tests.conftest import Clock
@@ -93,11 +96,35 @@ def test_ended_sessions_are_swept(store: Store, clock: Clock) -> None:
     assert row[0] == 1
 
 
-def test_a_broken_file_is_set_aside(tmp_path: Path, clock: Clock) -> None:
-    (tmp_path / "crew_web.sqlite3").write_bytes(b"no database at all, but long enough" * 100)
+def rubbish(file: Path) -> None:
+    file.write_bytes(b"no database at all, but long enough" * 100)
+
+
+def unreadable(file: Path) -> None:
+    # Nothing is at address 0, so the kernel says EIO, as of a bad sector.
+    file.unlink()
+    file.symlink_to("/proc/self/mem")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        rubbish,
+        unreadable,
+        *(partial(damage_table, table=name) for name in ("session", "failure", "device")),
+    ],
+)
+def test_a_broken_file_is_set_aside(
+    tmp_path: Path, clock: Clock, damage: Callable[[Path], None]
+) -> None:
+    file = tmp_path / "crew_web.sqlite3"
+    Store(tmp_path).close()
+    damage(file)
     store = Store(tmp_path)
     sessions = Sessions(store, IDLE, clock)
     assert sessions.get(sessions.begin("anna"), active=True)
+    lockout = Lockout(store, clock)
+    assert lockout.was_right(lockout.begin_try("anna", "198.51.100.7"))
     assert (tmp_path / "crew_web.sqlite3.broken").exists()
     store.close()
 

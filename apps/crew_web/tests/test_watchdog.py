@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import socket
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,9 @@ from flask import Flask
 
 from apps.common.testing import wait_until
 from apps.crew_web import service
+from apps.crew_web.app import create_app
 from apps.crew_web.settings import CrewWebSettings
+from apps.crew_web.tests.conftest import damage_table
 
 
 @pytest.fixture
@@ -40,6 +44,29 @@ def test_the_watchdog_is_told_while_sessions_answer_and_only_then(
             _hear(service_manager, 20)
     service_manager.settimeout(10)
     wait_until(lambda: service_manager.recv(4096) == b"WATCHDOG=1", "it goes on")
+
+
+def test_a_session_file_that_breaks_is_a_reason_to_start_anew(
+    service_manager: socket.socket,
+    settings: CrewWebSettings,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    monkeypatch.setattr(service, "LOOK_EVERY", 0.1)
+    app: Flask = request.getfixturevalue("app")
+    wait_until(lambda: service_manager.recv(4096) == b"WATCHDOG=1", "the watchdog is told")
+    file = settings.state_directory / "crew_web.sqlite3"
+    damage_table(file, "session")
+    with closing(sqlite3.connect(file)) as other, other:
+        # What the app keeps of the file in memory is old with this.
+        other.execute("INSERT INTO failure VALUES ('address 198.51.100.7', 1, 0)")
+    broken = b"STATUS=sessions cannot be read: "
+    wait_until(lambda: service_manager.recv(4096).startswith(broken), "it says so")
+    assert all(service_manager.recv(4096).startswith(broken) for _ in range(10))
+    # It is systemd that does this.
+    app.extensions["crew_web"].close()
+    create_app(settings).extensions["crew_web"].close()
+    assert file.with_name("crew_web.sqlite3.broken").exists()
 
 
 def _hear(service_manager: socket.socket, messages: int) -> None:
