@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import secrets
 import sqlite3
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -73,11 +72,10 @@ class Lockout:
 
     Args:
         store: the file.
-        now: the clock, in seconds of Unix time. Set back, it never makes a wait longer than
-            it was to begin with.
+        now: crew time, in seconds (`apps.crew_web.clock`); it never goes back.
     """
 
-    def __init__(self, store: Store, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, store: Store, now: Callable[[], float]) -> None:
         self._store = store
         self._now = now
 
@@ -158,8 +156,7 @@ class Lockout:
 
 def _wait(failures: int, last: float, tries: int, now: float) -> float:
     """Seconds still to wait; 0 or less for none."""
-    wait = wait_after(failures, tries)
-    return min(wait, last + wait - now)
+    return last + wait_after(failures, tries) - now
 
 
 def _failures(database: sqlite3.Connection, who: str, now: float) -> tuple[int, float]:

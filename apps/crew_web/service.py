@@ -15,6 +15,7 @@ from apps.common.disks import Disks
 from apps.common.health import Degraded, Health
 from apps.common.settings import SettingsError
 from apps.crew_web import cabin_map, crew, languages, selection
+from apps.crew_web.clock import CrewTime
 from apps.crew_web.lockout import Lockout
 from apps.crew_web.media import ContentSync, DemoGate, PaAudio, VlcStream
 from apps.crew_web.seat_picture import SeatPicture
@@ -48,8 +49,10 @@ class CrewWeb:
         self.crew = crew.load(settings.crew_file)
         self.languages = languages.load()
         self.store = Store(settings.state_directory)
-        self.sessions = Sessions(self.store, idle=60.0 * settings.session_idle_minutes)
-        self.lockout = Lockout(self.store)
+        crew_time = CrewTime(self.store, settings.boot_id)
+        idle = 60.0 * settings.session_idle_minutes
+        self.sessions = Sessions(self.store, idle, crew_time.now)
+        self.lockout = Lockout(self.store, crew_time.now)
         self.seat_control = SeatControl(settings.seat_control_socket)
         try:
             self._bus = Bus(settings.redis_url)

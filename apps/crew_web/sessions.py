@@ -1,8 +1,7 @@
 """Sessions, kept on the server. The browser holds 256 random bits, the file only their hash.
 
 A session ends when its owner logs out, does nothing for the idle time, or after 12 hours.
-Times are Unix time, because a session outlives a restart; a clock that is set back makes a
-session no older than it was, never negative.
+Times are crew time (`apps.crew_web.clock`): a clock that is set logs nobody out.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import hashlib
 import hmac
 import logging
 import secrets
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -47,10 +45,10 @@ class Sessions:
     Args:
         store: the file.
         idle: seconds without activity after which a session ends.
-        now: the clock, in seconds of Unix time.
+        now: crew time, in seconds; it never goes back.
     """
 
-    def __init__(self, store: Store, idle: float, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, store: Store, idle: float, now: Callable[[], float]) -> None:
         self._store = store
         self._idle = idle
         self._now = now
@@ -96,7 +94,7 @@ class Sessions:
         now = self._now()
         if now - created > LIFETIME or now - seen > self._idle:
             return None
-        if active and abs(now - seen) > WRITE_EVERY:
+        if active and now - seen > WRITE_EVERY:
             self._write_seen(session_id, now)
         return Session(person, csrf_token)
 

@@ -14,14 +14,16 @@ class CrewWebSettings(Settings):
     """See `apps.common.settings.Settings` for those that every app has.
 
     `crew_file` says who may log in (`apps.crew_web.crew`). Whoever does nothing for
-    `session_idle_minutes` is logged out. `seat_picture` is a seat and the `still_socket` of its
-    player, where that runs on this machine: ``12A:/run/ife/player/still.sock``; the page then shows
-    what that seat sees. With `imports_want_pin` whoever has a crew disk imported gives their PIN.
+    `session_idle_minutes` is logged out. `boot_id` tells one boot of the machine from the next (the
+    unit passes systemd's). `seat_picture` is a seat and the `still_socket` of its player, where
+    that runs on this machine: ``12A:/run/ife/player/still.sock``; the page then shows what that
+    seat sees. With `imports_want_pin` whoever has a crew disk imported gives their PIN.
     `demo_gate_socket` is where a bench opens and closes its gate; no aircraft has one.
     """
 
     layout: Path
     crew_file: Path
+    boot_id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
     state_directory: Path
     seat_control_socket: Path = Path("/run/ife/seat_control.sock")
     pa_audio_socket: Path = Path("/run/ife/pa_audio.sock")

@@ -243,6 +243,7 @@ def stage() -> Iterator[Stage]:
                     "IFE_REGISTRATION": "EC-LAB",
                     "IFE_LAYOUT": layout,
                     "IFE_CREW_FILE": str(folder / "crew.json"),
+                    "IFE_BOOT_ID": "a" * 32,
                     "IFE_STATE_DIRECTORY": str(folder / "page"),
                     "IFE_REDIS_URL": redis.url,
                     "IFE_SEAT_CONTROL_SOCKET": str(folder / "seat_control.sock"),

@@ -28,7 +28,7 @@ PINS = {"anna": "1234", "bruno": "23456789"}
 
 @dataclass
 class Clock:
-    """A clock that a test moves, in seconds of Unix time."""
+    """Crew time that a test moves, in seconds."""
 
     now: float = field(default=1_800_000_000.0)
 
@@ -69,6 +69,7 @@ def settings(tmp_path: Path, crew_file: Path) -> CrewWebSettings:
         registration="EC-LAB",
         layout=ROOT / "inventory/layouts/a330-300.yml",
         crew_file=crew_file,
+        boot_id="a" * 32,
         state_directory=tmp_path,
         seat_control_socket=tmp_path / "seat_control.sock",
         pa_audio_socket=tmp_path / "pa_audio.sock",
