@@ -14,7 +14,7 @@ from apps.common.content import ContentState
 from apps.common.disks import Disks
 from apps.common.health import Degraded, Health
 from apps.common.settings import SettingsError
-from apps.crew_web import cabin_map, crew, languages, selection
+from apps.crew_web import cabin_map, crew, languages, pins, selection
 from apps.crew_web.clock import CrewTime
 from apps.crew_web.lockout import Lockout
 from apps.crew_web.media import ContentSync, DemoGate, PaAudio, VlcStream
@@ -37,7 +37,7 @@ class CrewWeb:
         LayoutError: the cabin layout is wrong.
         CrewFileError: the crew file is wrong.
         CatalogueError: a language's file is wrong.
-        StoreError: sessions cannot be stored.
+        StoreError: sessions cannot be stored, or those of a PIN that has changed not ended.
         SettingsError: the bus cannot have such an address.
     """
 
@@ -49,6 +49,7 @@ class CrewWeb:
         self.crew = crew.load(settings.crew_file)
         self.languages = languages.load()
         self.store = Store(settings.state_directory)
+        pins.end_of_changed(self.store, self.crew.members)
         crew_time = CrewTime(self.store, settings.boot_id)
         idle = 60.0 * settings.session_idle_minutes
         self.sessions = Sessions(self.store, idle, crew_time.now)

@@ -34,6 +34,10 @@ CREATE TABLE IF NOT EXISTS device (
     logged_in REAL NOT NULL,
     PRIMARY KEY (id_hash, person)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS pin (
+    person TEXT PRIMARY KEY,
+    mark BLOB NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS boot (
     boot_id TEXT PRIMARY KEY,
     offset REAL NOT NULL

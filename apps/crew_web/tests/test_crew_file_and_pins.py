@@ -14,6 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apps.crew_web.crew import Crew, CrewFileError, CrewMember, hash_pin, load
+from apps.crew_web.pins import end_of_changed
+from apps.crew_web.store import Store, StoreError
 
 HASH = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash("1234")
 ANNA = {"id": "anna", "name": "Anna", "pin_hash": HASH}
@@ -71,6 +73,19 @@ def test_a_wrong_file_is_refused_and_said_why(
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(CrewFileError, match=r"nowhere\.json cannot be read"):
         load(tmp_path / "nowhere.json")
+
+
+def test_a_disk_that_cannot_be_written_matters_where_a_pin_is_new(
+    tmp_path: Path, crew_file: Path
+) -> None:
+    people = load(crew_file).members
+    store = Store(tmp_path)
+    end_of_changed(store, people)
+    store._database.execute("PRAGMA query_only=1")
+    end_of_changed(store, people)
+    with pytest.raises(StoreError):
+        end_of_changed(store, [people[0].model_copy(update={"pin_hash": HASH})])
+    store.close()
 
 
 def run_hash_pin(text: str) -> subprocess.CompletedProcess[str]:

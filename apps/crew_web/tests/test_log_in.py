@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import threading
@@ -13,9 +14,11 @@ from flask.testing import FlaskClient
 
 from apps.common.testing import wait_until
 from apps.crew_web import crew
+from apps.crew_web.app import create_app
 from apps.crew_web.guard import COOKIE, CSRF_HEADER, DEVICE_COOKIE
 from apps.crew_web.lockout import PERSON_TRIES
 from apps.crew_web.settings import CrewWebSettings
+from apps.crew_web.tests.conftest import CHEAP
 
 PIN = "1234"
 
@@ -227,6 +230,35 @@ def test_who_left_the_crew_file_is_out(
     settings.crew_file.write_text(text)
     app.extensions["crew_web"].crew = crew.load(settings.crew_file)
     assert anna.get("/session/check").status_code == 401
+
+
+def test_a_pin_that_is_changed_ends_what_was_begun_with_it(
+    settings: CrewWebSettings, app: Flask, anna: FlaskClient
+) -> None:
+    bruno = app.test_client()
+    log_in(bruno, "bruno", "23456789")
+    app.extensions["crew_web"].close()
+    # A change takes a restart; one without a change ends nothing.
+    assert [status_after_restart(settings, browser) for browser in (anna, bruno)] == [204, 204]
+    people = json.loads(settings.crew_file.read_text())
+    people[0]["pin_hash"] = CHEAP.hash("8642")
+    settings.crew_file.write_text(json.dumps(people))
+    assert [status_after_restart(settings, browser) for browser in (anna, bruno)] == [401, 204]
+    # Nor do tries from her old browser count apart.
+    device = anna.get_cookie(DEVICE_COOKIE)
+    assert device
+    web = create_app(settings).extensions["crew_web"]
+    assert not web.lockout.begin_try("anna", "198.51.100.7", device.value).trusted
+    web.close()
+
+
+def status_after_restart(settings: CrewWebSettings, browser: FlaskClient) -> int:
+    """What nginx hears of a browser from an app that is started anew."""
+    app = create_app(settings)
+    browser.application = app
+    status = browser.get("/session/check").status_code
+    app.extensions["crew_web"].close()
+    return status
 
 
 @pytest.mark.parametrize("path", ["/", "/nowhere", "/session/check", "/static/style.css"])
