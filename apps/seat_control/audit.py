@@ -41,7 +41,8 @@ class Auditor:
         """A sentence while the audit log cannot be written."""
         if self._error is None:
             return None
-        waiting = self._journal.count_unaudited()
+        count = self._journal.count_unaudited()
+        waiting = "nobody knows how many" if count is None else count
         return f"commands work, {waiting} wait to be written to the audit log: {self._error}"
 
     def start(self) -> None:

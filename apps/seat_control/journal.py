@@ -250,12 +250,15 @@ class Journal:
             ).fetchall()
         return [AuditRow(seq, version, json.loads(r), json.loads(o)) for seq, version, r, o in rows]
 
-    def count_unaudited(self) -> int:
-        """How many there are of those."""
+    def count_unaudited(self) -> int | None:
+        """How many there are of those; None where the journal is damaged."""
         with self._lock:
-            (count,) = self._db.execute(
-                "SELECT count(*) FROM command WHERE audited_version < version"
-            ).fetchone()
+            try:
+                (count,) = self._db.execute(
+                    "SELECT count(*) FROM command WHERE audited_version < version"
+                ).fetchone()
+            except sqlite3.Error:
+                return None
         return int(count)
 
     def audited(self, rows: Iterable[AuditRow]) -> bool:

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from apps.common.commands import Pause, SetVolume
-from apps.common.testing import small_disk
+from apps.common.testing import small_disk, wait_until
 from apps.seat_control import journal as journals
+from apps.seat_control.audit import Auditor
 from apps.seat_control.commands import KEPT, CommandLog
 from apps.seat_control.journal import Journal, JournalError
 from apps.seat_control.tests.test_command_log import EPOCH, SEATS, issue, status
@@ -193,6 +194,26 @@ def test_a_journal_that_is_damaged_further_back_says_what_to_do(tmp_path: Path) 
     journal = Journal(tmp_path, BOOT)
     with pytest.raises(JournalError, match="move the file away"):
         journal.load(log.frame, SEATS)
+
+
+def test_a_journal_that_breaks_while_it_is_used_is_told(tmp_path: Path) -> None:
+    """Health is asked each second by the thread that watches the seats: nothing may stop that."""
+    log = CommandLog(SEATS, EPOCH, 0)
+    journal = Journal(tmp_path, BOOT)
+    journal.update([issue(log, SetVolume(volume=1), SEATS) for _ in range(200)])
+    with closing(sqlite3.connect(tmp_path / "journal.db")) as other, other:
+        other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with (tmp_path / "journal.db").open("r+b") as file:
+            file.seek(16 * 4096)
+            file.write(b"\xff" * 64 * 4096)
+        # What the journal keeps of the file in memory is old with this.
+        other.execute("INSERT INTO meta VALUES ('test', 1)")
+    auditor = Auditor(journal, "postgresql+psycopg://nowhere", "EC-LAB")
+    auditor.start()
+    wait_until(lambda: "malformed" in (auditor.trouble or ""), "the auditor says so")
+    journal.add(issue(log, SetVolume(volume=1), SEATS))
+    auditor.close()
+    journal.close()
 
 
 def test_a_journal_without_a_folder_says_what_to_do(tmp_path: Path) -> None:
