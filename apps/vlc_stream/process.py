@@ -34,7 +34,12 @@ QUIET = 1.0
 """Seconds without a word, after which it hangs if nothing of it is on the wire, either."""
 
 LOADING = 30.0
-"""Seconds that it has for its first word: on a slow machine libvlc takes its time to load."""
+LOADING_MAX = 300.0
+"""Seconds that it has for its first word: on a slow machine libvlc takes its time to load.
+
+Twice as long after each try that was too short, up to the longest: or else one that starts anew
+for ever would keep the machine as slow as it is.
+"""
 
 MAX_ORDERS = 1000
 """Orders that wait for a process; one that leaves so many is ended."""
@@ -76,6 +81,7 @@ class SendingProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._orders: queue.Queue[bytes | None] = queue.Queue(MAX_ORDERS)
         self._back_off = BackOff(RETRY_FIRST, RETRY_MAX)
+        self._loading = LOADING
         self._started = 0.0
         self._next_start = 0.0
         self._heard = 0.0
@@ -109,8 +115,9 @@ class SendingProcess:
         """
         now = time.monotonic()
         if self.alive:
-            if now - self._heard > (FROZEN if self._speaks else LOADING):
+            if now - self._heard > (FROZEN if self._speaks else self._loading):
                 log.warning("a process hangs", extra={"child": self._module})
+                self._loading = LOADING if self._speaks else min(2 * self._loading, LOADING_MAX)
                 self.kill()
             elif now - self._started > STEADY:
                 self._back_off.reset()

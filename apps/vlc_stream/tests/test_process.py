@@ -18,12 +18,14 @@ from apps.vlc_stream.orders import Control, Output, StartClip
 from apps.vlc_stream.process import MAX_ORDERS, SendingProcess
 
 
+def _new() -> SendingProcess:
+    output = Output("lo", IPv4Address("127.0.0.1"), 1)
+    return SendingProcess("apps.vlc_stream.pacer", output, lambda _: None, lambda: None, "WARNING")
+
+
 @pytest.fixture
 def process() -> Iterator[SendingProcess]:
-    output = Output("lo", IPv4Address("127.0.0.1"), 1)
-    process = SendingProcess(
-        "apps.vlc_stream.pacer", output, lambda _: None, lambda: None, "WARNING"
-    )
+    process = _new()
     assert process.tend()
     yield process
     process.close()
@@ -44,6 +46,21 @@ def test_one_that_takes_no_orders_keeps_nobody_waiting(process: SendingProcess) 
     wait_until(process.tend, "there is another")
     process.tell(order)
     wait_until(lambda: process.speaks, "it has loaded", 20)
+
+
+def test_one_that_loads_slowly_gets_longer_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("apps.vlc_stream.process.LOADING", 0.02)
+    slow = _new()
+
+    def speaks() -> bool:
+        slow.tend()
+        return slow.speaks
+
+    try:
+        wait_until(speaks, "it has loaded", 40)
+        assert slow.starts > 1, "once it did not have the time"
+    finally:
+        slow.close()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a disk takes root rights")
