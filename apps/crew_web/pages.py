@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from flask import Blueprint, Response, abort, make_response, render_template, request, url_for
 
-from apps.common.cabin import SeatView
+from apps.common.cabin import CabinView, SeatView
 from apps.common.calls import RefusedError, UnavailableError
-from apps.common.commands import ArmRequest, CommandRequest, DeliveryReport
+from apps.common.commands import ArmRequest, CommandRequest
 from apps.crew_web import actions, guard, onboard, selection, texts
 from apps.crew_web.guard import service
 from apps.crew_web.login import login_page
@@ -70,36 +70,36 @@ def command() -> Response:
     token = request.form.get("arm_token") or None
     seats = service().layout.resolve(chosen)
     if action.destructive and len(seats) > 1 and token is None:
-        armed = service().seat_control.arm(_crew(), ArmRequest(selector=chosen, action=action))
+        wanted = ArmRequest(selector=chosen, action=action)
+        armed = service().seat_control.call(lambda seats: seats.arm(_crew(), wanted))
         page = render_template(
             "_arm.html", armed=armed, action=action, selector=chosen, seats=seats
         )
         return for_htmx(page, "armed", target="#arm", swap="innerHTML")
-    accepted = service().seat_control.issue(
-        _crew(), CommandRequest(selector=chosen, action=action, arm_token=token)
-    )
+    order = CommandRequest(selector=chosen, action=action, arm_token=token)
+    accepted = service().seat_control.call(lambda seats: seats.issue(_crew(), order))
     try:
-        report = service().seat_control.report(_crew(), accepted.seq)
+        report = _report(accepted.seq)
     except UnavailableError as error:
         # The command itself was accepted.
         raise UnavailableError(str(error), maybe_done=True) from error
-    return for_htmx(_report(report), "sent")
+    return for_htmx(report, "sent")
 
 
 @pages.get("/commands/<int:seq>")
 def command_report(seq: int) -> str:
     """A delivery report; while it is not final it asks for itself again."""
-    return _report(service().seat_control.report(_crew(), seq))
+    return _report(seq)
 
 
 @pages.get("/reports")
 def reports() -> str:
     """The last few delivery reports, newest first: for a page that was just opened."""
-    last = service().seat_control.cabin(_crew()).seq
+    last = _cabin().seq
     found = []
     for seq in range(last, max(0, last - LAST_REPORTS), -1):
         try:
-            found.append(_report(service().seat_control.report(_crew(), seq)))
+            found.append(_report(seq))
         except RefusedError:
             break
     return "".join(found)
@@ -117,7 +117,7 @@ def seat(seat: str) -> str:
     place = service().layout.seats.get(seat)
     if place is None:
         abort(404)
-    view = service().seat_control.cabin(_crew()).seats.get(seat, SeatView())
+    view = _cabin().seats.get(seat, SeatView())
     return render_template("_seat.html", seat=place, view=view, layout=service().layout)
 
 
@@ -139,7 +139,12 @@ def _crew() -> str:
     return guard.current().person
 
 
-def _report(report: DeliveryReport) -> str:
+def _cabin() -> CabinView:
+    return service().seat_control.call(lambda seats: seats.cabin(_crew()))
+
+
+def _report(seq: int) -> str:
+    report = service().seat_control.call(lambda seats: seats.report(_crew(), seq))
     return render_template("_report.html", report=report)
 
 
@@ -162,7 +167,7 @@ def for_htmx(
 
 def _attention() -> dict[str, dict[str, SeatView]]:
     """Seats that want someone to look, by why; a seat may be there more than once."""
-    seats = service().seat_control.cabin(_crew()).seats
+    seats = _cabin().seats
     wanted: dict[str, Callable[[SeatView], bool]] = {
         "call": lambda seat: bool(seat.attendant_call),
         "lost": lambda seat: seat.presence == "lost",

@@ -54,13 +54,12 @@ class CrewWeb:
         idle = 60.0 * settings.session_idle_minutes
         self.sessions = Sessions(self.store, idle, crew_time.now)
         self.lockout = Lockout(self.store, crew_time.now)
-        self.seat_control = SeatControl(settings.seat_control_socket)
         try:
             self._bus = Bus(settings.redis_url)
         except ValueError as error:
             raise SettingsError(f"IFE_REDIS_URL: {error}") from error
         self.pa = Followed(self._bus, pa.TOPIC, pa.PaState, pa.STATE_GOOD_FOR)
-        self._seat_control = Watched("seat_control", self.seat_control)
+        self.seat_control = Watched("seat_control", SeatControl(settings.seat_control_socket))
         self.pa_audio = Watched("pa_audio", PaAudio(settings.pa_audio_socket))
         video = VlcStream(settings.vlc_stream_socket)
         self.vlc_stream = Watched("vlc_stream", video, lambda: self._look_at_video(video))
@@ -79,13 +78,13 @@ class CrewWeb:
         self.health = Health("crew_web")
         self.health.need(lambda: self.store.trouble)
         self.health.part("redis", lambda: self._bus.trouble)
-        for app in (self._seat_control, self.pa_audio, self.vlc_stream, self.content_sync):
+        for app in (self.seat_control, self.pa_audio, self.vlc_stream, self.content_sync):
             self.health.part(app.name, app.trouble)
 
     def start(self) -> None:
         """Connect to the bus, and begin to watch the other apps."""
         self._bus.start()
-        for app in (self._seat_control, self.pa_audio, self.vlc_stream, self.content_sync):
+        for app in (self.seat_control, self.pa_audio, self.vlc_stream, self.content_sync):
             app.start()
         self._watcher.start()
         log.info("the crew's page is up", extra={"seats": len(self.layout.seats)})
@@ -94,7 +93,7 @@ class CrewWeb:
         """Stop everything."""
         self._closing.set()
         self._watcher.join(timeout=5)
-        for app in (self._seat_control, self.pa_audio, self.vlc_stream, self.content_sync):
+        for app in (self.seat_control, self.pa_audio, self.vlc_stream, self.content_sync):
             app.close()
         self._bus.close()
         self.store.close()
@@ -105,7 +104,7 @@ class CrewWeb:
         The parts of pa_audio and vlc_stream have the app's name before their own.
         """
         report = self.health.report()
-        parts = [*self._seat_control.degraded, *report.degraded]
+        parts = [*self.seat_control.degraded, *report.degraded]
         for app in (self.pa_audio, self.vlc_stream):
             parts += [
                 Degraded(part=f"{app.name} {part.part}", why=part.why) for part in app.degraded

@@ -16,6 +16,9 @@ LOOK_EVERY = 2.0
 MOST_CALLS = 3
 """To one app at a time. Each may hang for seconds, and holds a thread of the page's few."""
 
+PATIENCE = 0.5
+"""Seconds for one of these calls to end: those of an app that is well take milliseconds."""
+
 C = TypeVar("C", bound=Client)
 T = TypeVar("T")
 
@@ -63,7 +66,7 @@ class Watched(Generic[C]):
         """
         if self._silent is not None:
             raise UnavailableError(self._silent, maybe_done=False)
-        if not self._places.acquire(blocking=False):
+        if not self._places.acquire(timeout=PATIENCE):
             raise UnavailableError("others wait for it already", maybe_done=False)
         try:
             return what(self._client)

@@ -82,6 +82,15 @@ def test_only_a_few_wait_for_an_app_that_hangs(path: Path) -> None:
     assert took[MOST_CALLS] >= TIMEOUT
 
 
+def test_an_app_that_is_well_answers_all(path: Path) -> None:
+    """Each panel asks at the same event."""
+    health = Health("app")
+    health.need(lambda: time.sleep(0.02))
+    app = Watched("app", Client(path))
+    with served(path, health), ThreadPoolExecutor(2 * MOST_CALLS) as pool:
+        assert all(pool.map(lambda _: app.call(lambda client: client.health()), range(20)))
+
+
 def test_nobody_waits_for_an_app_that_did_not_answer(
     path: Path, app_watched: Watched[Client]
 ) -> None:
@@ -112,6 +121,23 @@ def test_an_app_comes_goes_and_says_what_it_does_without(
         assert app_watched.look(lambda client: client.health()) is not None
     wait_until(lambda: "connection" in (app_watched.trouble() or ""), "it has gone")
     assert app_watched.degraded == []
+
+
+def test_a_seat_control_that_hangs_takes_no_threads(
+    settings: CrewWebSettings,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(watched, "LOOK_EVERY", 0.05)
+    with hung(settings.seat_control_socket):
+        anna: FlaskClient = request.getfixturevalue("anna")
+        wait_until(lambda: "broke off" in anna.get("/status").text, "it is told")
+        for path in ("/attention", "/reports", "/seats/12C", "/commands/7"):
+            began = time.monotonic()
+            answer = anna.get(path)
+            assert time.monotonic() - began < TIMEOUT / 2, path
+            assert answer.status_code == 503
+            assert "Nothing was sent" in answer.text
 
 
 def test_the_page_says_what_pa_and_video_do_without(
