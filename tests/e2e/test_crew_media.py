@@ -19,7 +19,7 @@ from typing import Any
 
 import argon2
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from apps.common.pa import Line
 from apps.common.testing import RedisServer, end_group, listens, wait_until
@@ -565,6 +565,26 @@ def test_the_time_to_confirm_runs_out(page: Page, on_stage: Stage) -> None:
     expect(page.locator("#arm")).to_be_hidden()
     expect(page.locator("#media-notes")).to_contain_text("Nothing was sent")
     assert on_stage.video.video("safety").state == "idle"
+
+
+def test_a_step_that_is_on_its_way_is_not_disarmed(page: Page, on_stage: Stage) -> None:
+    page.clock.install()
+    go(page, "video")
+    button(page, "English …: Safety").click()
+    arm = page.locator("#arm")
+    expect(arm).to_be_visible()
+    page.clock.fast_forward(11_000)
+    held: list[Route] = []
+    page.route("**/video/imposed", lambda route: held.append(route))
+    with page.expect_request("**/video/imposed"):
+        button(arm, "Show at 312 seats now").click()
+    page.clock.fast_forward(4_000)
+    expect(arm).to_be_visible()
+    held[0].continue_()
+    expect(arm).to_be_hidden()
+    expect(page.locator("#media-notes")).to_contain_text("Safety: sent to 312 seats")
+    button(page, "Stop: Safety").click()
+    expect(button(page, "English …: Safety")).to_be_visible(timeout=SOON)
 
 
 def test_screens_one_by_one_and_all(page: Page) -> None:

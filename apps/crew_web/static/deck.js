@@ -130,6 +130,9 @@ document.body.addEventListener("armed", () => {
   (arm.querySelector("#pin") ?? arm.querySelector("[data-disarm]")).focus();
 });
 
+// What is on its way cannot be disarmed: its answer closes the dialog.
+arm.addEventListener("htmx:before:request", () => clearInterval(disarming));
+
 arm.addEventListener("close", () => {
   clearInterval(disarming);
   if (arm.returnValue === "expired") note(gettext("Disarmed: the time was up. Nothing was sent."));
