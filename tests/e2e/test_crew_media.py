@@ -21,6 +21,8 @@ import argon2
 import pytest
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
+from apps.common.calls import SeatControl
+from apps.common.commands import CommandRequest, Mute, Selector
 from apps.common.pa import Line
 from apps.common.testing import RedisServer, end_group, listens, wait_until
 from apps.pa_audio.tests import cabin as pa_cabin
@@ -603,6 +605,47 @@ def test_screens_one_by_one_and_all(page: Page) -> None:
     for screen in (one, other):
         expect(screen).to_contain_text("stowed · off", timeout=SOON)
     button(one, "1: Forward left").click()
+
+
+# -- deliveries -------------------------------------------------------------------------------
+
+
+def test_a_page_that_only_watches_keeps_few_deliveries_and_asks_seldom(
+    page: Page, on_stage: Stage
+) -> None:
+    asked: list[str] = []
+    page.on("request", lambda it: asked.append(it.url) if "/commands/" in it.url else None)
+    # No seat is there to confirm them.
+    numbers = [mute(on_stage, f"crew-{n}") for n in range(16)]
+    expect(page.locator(f"#command-{numbers[-1]}")).to_be_visible(timeout=3 * SOON)
+    expect(page.locator("#reports > article")).to_have_count(12)
+    asked.clear()
+    page.wait_for_timeout(6_000)
+    assert len(asked) <= 12
+
+
+def test_what_comes_while_a_delivery_is_asked_for_is_not_missed(
+    page: Page, on_stage: Stage
+) -> None:
+    number = mute(on_stage, "crew-x")
+    expect(page.locator(f"#command-{number}")).to_be_visible(timeout=SOON)
+    page.wait_for_timeout(500)
+    held: list[Route] = []
+    page.route(f"**/commands/{number}", lambda route: held.append(route))
+    progress = f"new CustomEvent('command-progress', {{detail: {{seq: {number}}}}})"
+    for _ in range(2):
+        page.evaluate(f"document.body.dispatchEvent({progress})")
+        page.wait_for_timeout(500)
+    assert len(held) == 1
+    with page.expect_request(f"**/commands/{number}", timeout=5_000):
+        held[0].continue_()
+
+
+def mute(stage: Stage, crew: str) -> int:
+    """Have a seat muted, not by the page: the number of the command."""
+    client = SeatControl(stage.folder / "seat_control.sock")
+    order = CommandRequest(selector=Selector(seats=("12C",)), action=Mute(name="mute", muted=True))
+    return client.issue(crew, order).seq
 
 
 # -- when something is wrong ------------------------------------------------------------------

@@ -71,6 +71,11 @@ const asked = new Set();
 /** One card after the other: of many requests for the same target htmx drops some. */
 let asking = Promise.resolve();
 
+/** Each that is not final asks for itself again, and that of a lost seat may never be. */
+function dropOldest() {
+  for (const old of [...reports.children].slice(MOST_REPORTS)) old.remove();
+}
+
 /** A command got further. Whose it is does not matter: the crew see each other's too. */
 document.body.addEventListener("command-progress", ({ detail }) => {
   const card = document.getElementById(`command-${detail.seq}`);
@@ -83,20 +88,21 @@ document.body.addEventListener("command-progress", ({ detail }) => {
       if (document.getElementById(`command-${detail.seq}`)) return;
       const fetchCard = () =>
         htmx.ajax("GET", `/commands/${detail.seq}`, { target: "#reports", swap: "afterbegin" });
-      asking = asking.then(fetchCard, fetchCard);
+      asking = asking.then(fetchCard, fetchCard).finally(dropOldest);
     }, 400);
   }
 });
 
-/** The stream has begun anew. Were there no reports to be had when the page was opened? */
+/** The stream has begun anew. What have we missed, or were there no reports to be had at first? */
 document.body.addEventListener("snapshot", () => {
+  for (const card of reports.querySelectorAll(".refresh")) htmx.trigger(card, "progress");
   if (!reports.querySelector("article")) htmx.trigger(reports, "wanted");
 });
 
 document.body.addEventListener("sent", () => {
   open("reports");
   reports.parentElement.scrollTop = 0;
-  for (const old of [...reports.children].slice(MOST_REPORTS)) old.remove();
+  dropOldest();
   // Where the page is too small for both, the actions make way.
   reports.closest(".panels").scrollIntoView({ block: "nearest" });
 });
