@@ -95,6 +95,7 @@ MESSAGES = {
         "seat-belts": {
             "languages": {"en": {"title": "Fasten your seat belts", "file": "long.wav"}}
         },
+        "chime": {"languages": {"en": {"title": "A chime", "file": "short.wav"}}},
     },
 }
 
@@ -211,6 +212,7 @@ def stage() -> Iterator[Stage]:
         (folder / "pram").mkdir()
         (folder / "music").mkdir()
         pa_cabin.write_wav(folder / "pram/long.wav", pa_cabin.tone(12))
+        pa_cabin.write_wav(folder / "pram/short.wav", pa_cabin.tone(0.5))
         pa_cabin.write_wav(folder / "music/one.wav", pa_cabin.tone(5, 300))
         (folder / "pram/announcements.json").write_text(json.dumps(MESSAGES))
         network = stack.enter_context(pa_cabin.Network())
@@ -369,6 +371,20 @@ def test_a_handset_is_shown_and_comes_first(page: Page, on_stage: Stage) -> None
     expect(page.locator("#pa-now")).to_have_text("Crew · Business", timeout=SOON)
     on_stage.keys.set()
     expect(page.locator("#area-business")).to_contain_text("Recorded message", timeout=SOON)
+
+
+def test_a_queue_that_is_full_says_what_to_do(page: Page, on_stage: Stage) -> None:
+    go(page, "pa")
+    message = button(page, "A chime")
+    expect(message).to_be_visible(timeout=SOON)
+    on_stage.keys.set(pram_pause=True)
+
+    def full() -> bool:
+        return on_stage.pa.http.post("/api/v1/pram", json={"message": "chime"}).status_code == 429
+
+    wait_until(full, "it is full", 60)
+    message.click()
+    expect(page.locator("#media-notes")).to_contain_text("Too many messages wait already")
 
 
 def test_music_plays_where_it_is_wanted(page: Page, on_stage: Stage) -> None:

@@ -993,6 +993,8 @@ def _page_of_nginx(page: Answer) -> str:
     """The text of a page that is nginx's own, and needs nothing else."""
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     assert page.headers["cache-control"] == "no-store"
+    # By this the crew's page tells it from an answer of crew_web's.
+    assert "x-content-type-options" not in page.headers
     text = page.body.decode()
     assert "src=" not in text
     assert "href=" not in text

@@ -206,7 +206,8 @@ document.body.addEventListener("htmx:before:response", (event) => {
   const { response, request } = event.detail.ctx;
   // What nginx says in the server's place is no part of this page.
   const away = response.status === 502 || response.status === 504;
-  const busy = response.status === 429;
+  // Of the page's own answers each has this header: theirs say what to do.
+  const busy = response.status === 429 && !response.headers.has("X-Content-Type-Options");
   // A refresh that fails leaves what is there; a banner says what is wrong.
   if (away || busy || (response.status >= 500 && request.method === "GET")) event.preventDefault();
   if (away) noAnswer(request.method);
