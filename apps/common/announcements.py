@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from apps.common.channels import Language, View
-from apps.common.commands import AreaName, Strict
+from apps.common.commands import AreaName, Flag, Strict
 from apps.common.pa import PaState
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
@@ -31,8 +31,12 @@ class PramRequest(Strict):
 
 
 class MusicRequest(Strict):
-    """`PUT /api/v1/music`: where boarding music is to play. No areas: all of them."""
+    """`POST /api/v1/music`: boarding music in some areas. In the others it stays as it is.
 
+    No areas: all of them.
+    """
+
+    on: Flag
     areas: Areas = ()
 
 

@@ -54,13 +54,9 @@ class PaAudio(Client):
         """Stop all messages."""
         self.ask(_Done, "DELETE", "/api/v1/pram", crew)
 
-    def play_music(self, crew: str, request: MusicRequest) -> None:
-        """Let boarding music play there, and nowhere else."""
-        self.ask(_Done, "PUT", "/api/v1/music", crew, request)
-
-    def stop_music(self, crew: str) -> None:
-        """End it."""
-        self.ask(_Done, "DELETE", "/api/v1/music", crew)
+    def switch_music(self, crew: str, request: MusicRequest) -> None:
+        """Let boarding music play there, or no longer."""
+        self.ask(_Done, "POST", "/api/v1/music", crew, request)
 
     def announcements(self, crew: str) -> RecordingsView:
         """The recorded announcements."""

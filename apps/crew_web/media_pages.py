@@ -119,12 +119,11 @@ def stop_message(ident: int) -> Response:
 
 @media_pages.post("/pa/music")
 def music() -> Response:
-    """Let boarding music play in these areas alone; without one it ends."""
-    areas = tuple(request.form.getlist("area"))
-    if areas:
-        service().pa_audio.call(lambda pa: pa.play_music(_crew(), MusicRequest(areas=areas)))
-    else:
-        service().pa_audio.call(lambda pa: pa.stop_music(_crew()))
+    """Let boarding music play in an area, or everywhere, or no longer."""
+    order = MusicRequest.model_validate(
+        {"on": FLAGS.get(request.form.get("on", "")), "areas": request.form.getlist("area")}
+    )
+    service().pa_audio.call(lambda pa: pa.switch_music(_crew(), order))
     return _done("pa-changed")
 
 

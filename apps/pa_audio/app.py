@@ -116,16 +116,10 @@ def _take_orders_of_the_crew(app: Flask, pa: PaAudio) -> None:
             raise Problem(404, "not-queued", f"no message {ident} waits")
         return Response(status=204)
 
-    @app.put("/api/v1/music")
-    def play_music() -> Response:
+    @app.post("/api/v1/music")
+    def switch_music() -> Response:
         web.crew()
-        pa.play_music(web.parsed(MusicRequest).areas)
-        return Response(status=204)
-
-    @app.delete("/api/v1/music")
-    def stop_music() -> Response:
-        web.crew()
-        pa.stop_music()
+        pa.switch_music(web.parsed(MusicRequest))
         return Response(status=204)
 
 

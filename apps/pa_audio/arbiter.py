@@ -158,15 +158,20 @@ class Arbiter:
         """Where boarding music plays, if nobody speaks there."""
         return self._music
 
-    def play_music(self, groups: Groups) -> None:
-        """Let it play there; nowhere: end it.
+    def switch_music(self, groups: Groups, *, on: bool) -> None:
+        """Let it play there, or no longer; elsewhere it stays as it is.
 
         Raises:
             DecompressionError: not now.
         """
-        if groups and self._decompression:
+        if on and self._decompression:
             raise DecompressionError
-        self._music = groups
+        if not on:
+            self._music = self.areas_of(self._music) - self.areas_of(groups)
+        elif ALL_AREAS in groups:
+            self._music = groups
+        elif ALL_AREAS not in self._music:
+            self._music |= groups
 
     def decide(self, calls: Calls) -> tuple[OnAir, ...]:
         """Who is heard now, the highest first."""

@@ -63,13 +63,12 @@ def _paths() -> dict[str, Any]:
             "delete": _crew("removeMessage", "Stop one message", {**_DONE, **problems(404)}),
         },
         "/api/v1/music": {
-            "put": _crew(
-                "playMusic",
-                "Play boarding music",
+            "post": _crew(
+                "switchMusic",
+                "Play boarding music in some areas, or no longer",
                 {**_DONE, **problems(400, 409, 413, 422)},
                 MusicRequest,
             ),
-            "delete": _crew("stopMusic", "Stop boarding music", _DONE),
         },
         "/api/v1/announcements": {
             "get": {

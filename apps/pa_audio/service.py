@@ -17,12 +17,19 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from apps.common import layout as layouts
-from apps.common.announcements import MessageView, PaView, PramRequest, PramView, QueuedView
+from apps.common.announcements import (
+    MessageView,
+    MusicRequest,
+    PaView,
+    PramRequest,
+    PramView,
+    QueuedView,
+)
 from apps.common.bus import Bus
 from apps.common.health import Health
 from apps.common.pa import ALL_AREAS, LEVELS_TOPIC, STATE_EVERY, TOPIC, Signer, Source
 from apps.common.settings import SettingsError
-from apps.pa_audio.arbiter import NOWHERE, Groups, PramItem
+from apps.pa_audio.arbiter import Groups, PramItem
 from apps.pa_audio.cabin import Cabin
 from apps.pa_audio.clock import PaTime
 from apps.pa_audio.engine import Engine
@@ -240,25 +247,18 @@ class PaAudio:
         self.engine.do(lambda arbiter: arbiter.add(item))
         return self._queued(item)
 
-    def play_music(self, areas: tuple[str, ...]) -> None:
-        """Let boarding music play, in these areas.
+    def switch_music(self, request: MusicRequest) -> None:
+        """Let boarding music play in some areas, or no longer.
 
         Raises:
             DecompressionError: not now.
             UnknownAreaError: the cabin has no such area.
             StuckError: the real-time thread does not answer.
         """
-        groups = self.groups_of(areas)
-        self._music.want()
-        self.engine.do(lambda arbiter: arbiter.play_music(groups))
-
-    def stop_music(self) -> None:
-        """End it.
-
-        Raises:
-            StuckError: the real-time thread does not answer.
-        """
-        self.engine.do(lambda arbiter: arbiter.play_music(NOWHERE))
+        groups = self.groups_of(request.areas)
+        if request.on:
+            self._music.want()
+        self.engine.do(lambda arbiter: arbiter.switch_music(groups, on=request.on))
 
     def pram(self) -> PramView:
         """The messages.

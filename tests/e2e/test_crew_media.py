@@ -308,7 +308,7 @@ def page(chromium: Browser, on_stage: Stage) -> Iterator[Page]:
     page.context.close()
     on_stage.keys.set()
     on_stage.pa.http.delete("/api/v1/pram")
-    on_stage.pa.http.delete("/api/v1/music")
+    on_stage.pa.http.post("/api/v1/music", json={"on": False})
     assert violations == []
     assert errors == []
 
@@ -404,6 +404,23 @@ def test_music_plays_where_it_is_wanted(page: Page, on_stage: Stage) -> None:
     button(music, "Business").click()
     expect(button(music, "Play everywhere")).to_be_visible(timeout=SOON)
     assert playing() == []
+
+
+def test_two_panels_do_not_undo_each_others_music(
+    page: Page, chromium: Browser, on_stage: Stage
+) -> None:
+    other = open_page(chromium, on_stage)
+    for panel in (page, other):
+        go(panel, "pa")
+        expect(button(panel.locator("#pa-music"), "Economy")).to_be_visible(timeout=SOON)
+    # It does not see what the first one does.
+    other.route("**/pa", lambda _: None)
+    button(page.locator("#pa-music"), "Business").click()
+    expect(button(page, "Stop the music")).to_be_visible(timeout=SOON)
+    with other.expect_response("**/pa/music"):
+        button(other.locator("#pa-music"), "Economy").click()
+    assert on_stage.pa.http.get("/api/v1/pa").json()["music"] == ["business", "economy"]
+    other.context.close()
 
 
 def test_listening_in_ends_by_itself_and_with_the_view(page: Page) -> None:

@@ -15,7 +15,6 @@ from apps.pa_audio.arbiter import (
     MAX_QUEUE,
     MAX_QUEUED,
     NO_CALLS,
-    NOWHERE,
     Arbiter,
     Calls,
     DecompressionError,
@@ -65,7 +64,7 @@ def test_in_each_area_the_highest_that_calls_is_heard(
     pilot: Groups, crew: Groups, music: Groups, message: Groups
 ) -> None:
     arbiter = Arbiter(AREAS)
-    arbiter.play_music(music)
+    arbiter.switch_music(music, on=True)
     if message:
         arbiter.add(item(groups=message))
     heard = arbiter.decide(Calls(pilot=pilot, crew=crew))
@@ -141,10 +140,26 @@ def test_an_interrupted_message_is_played_again_as_its_kind_says(
 def test_a_paused_message_goes_on_where_it_was() -> None:
     arbiter = Arbiter(AREAS)
     arbiter.add(item())
-    arbiter.play_music(ALL)
+    arbiter.switch_music(ALL, on=True)
     played(arbiter, 5)
     assert sources(arbiter.decide(Calls(pram_pause=True))) == {Source.MUSIC: EVERY}
     assert played(arbiter, 1) == [PACKETS[5]]
+
+
+@given(st.lists(st.tuples(groups, st.booleans())))
+def test_music_is_switched_where_it_is_told_and_nowhere_else(
+    orders: list[tuple[Groups, bool]],
+) -> None:
+    arbiter = Arbiter(AREAS)
+    plays: frozenset[int] = frozenset()
+    for where, on in orders:
+        arbiter.switch_music(where, on=on)
+        areas = arbiter.areas_of(where)
+        plays = plays | areas if on else plays - areas
+        heard = arbiter.decide(NO_CALLS)
+        assert sources(heard) == ({Source.MUSIC: plays} if plays else {})
+        # Each seat hears one group of it.
+        assert all(one.groups in (ALL, plays) for one in heard)
 
 
 def test_ent_pause_is_nobody_speaking() -> None:
@@ -154,14 +169,14 @@ def test_ent_pause_is_nobody_speaking() -> None:
 def test_decompression_ends_messages_and_music_but_neither_pilot_nor_crew() -> None:
     arbiter = Arbiter(AREAS)
     arbiter.add(item())
-    arbiter.play_music(ALL)
+    arbiter.switch_music(ALL, on=True)
     played(arbiter, 3)
     calls = Calls(pilot=frozenset({1}), crew=frozenset({2}), decompression=True)
     assert sources(arbiter.decide(calls)) == {Source.PILOT: {1}, Source.CREW: {2}}
     with pytest.raises(DecompressionError):
         arbiter.add(item())
     with pytest.raises(DecompressionError):
-        arbiter.play_music(ALL)
+        arbiter.switch_music(ALL, on=True)
     # They do not come back by themselves.
     assert arbiter.decide(NO_CALLS) == ()
     arbiter.add(item())
@@ -234,10 +249,10 @@ class Cabin(RuleBasedStateMachine):
     def release(self) -> None:
         self.calls = NO_CALLS
 
-    @rule(where=groups | st.just(NOWHERE))
-    def set_music(self, where: Groups) -> None:
+    @rule(where=groups, on=st.booleans())
+    def switch_music(self, where: Groups, on: bool) -> None:
         with contextlib.suppress(DecompressionError):
-            self.arbiter.play_music(where)
+            self.arbiter.switch_music(where, on=on)
 
     @rule(count=st.integers(1, 12))
     def play(self, count: int) -> None:

@@ -269,7 +269,7 @@ def test_disks_that_hang_leave_the_crew_their_orders(
         for thread in threads:
             thread.start()
         wait_until(lambda: sum(thread.is_alive() for thread in threads) == 2, "others get one", 30)
-        assert pa.http.delete("/api/v1/music", timeout=2).status_code == 204
+        assert pa.http.post("/api/v1/music", json={"on": False}, timeout=2).status_code == 204
         pram = pa.http.get("/api/v1/pram", timeout=2).json()
         assert pram["trouble"] == "the disk of the messages does not answer"
 

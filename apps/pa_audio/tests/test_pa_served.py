@@ -82,7 +82,7 @@ def keys(pa: Pa) -> Iterator[Keys]:
     with Keys(pa.folder / "keylines.sock") as keys:
         yield keys
         pa.http.delete("/api/v1/pram")
-        pa.http.delete("/api/v1/music")
+        pa.http.post("/api/v1/music", json={"on": False})
         keys.set()
         wait_until(lambda: state(pa)["state"] == "idle", "nobody speaks")
 
@@ -243,7 +243,7 @@ def test_music_holds_while_others_speak_and_goes_on_where_it_was(
 ) -> None:
     keys.set()
     at = time.monotonic()
-    assert pa.http.put("/api/v1/music", json={"areas": ["economy"]}).status_code == 204
+    assert pa.http.post("/api/v1/music", json={"on": True, "areas": ["economy"]}).status_code == 204
     wait_until(lambda: hears(economy, 300, at), "music is heard")
     with Speaker(pa.folder / "crew", tone(1.0, 800)):
         at = keys.set(crew=EVERYWHERE)
@@ -478,7 +478,7 @@ def test_what_is_wrong_is_a_problem_document(pa: Pa) -> None:
         ("POST", "/api/v1/pram", {"message": "goodbye"}, 422, "cannot-play"),
         ("POST", "/api/v1/pram", {"message": "../welcome"}, 400, "malformed"),
         ("POST", "/api/v1/pram", {"message": "welcome", "areas": ["attic"]}, 422, "unknown-area"),
-        ("PUT", "/api/v1/music", {"areas": ["attic"]}, 422, "unknown-area"),
+        ("POST", "/api/v1/music", {"on": True, "areas": ["attic"]}, 422, "unknown-area"),
         ("GET", "/api/v1/nothing", None, 404, "not-found"),
     ):
         answer = pa.http.request(method, path, json=body)
@@ -491,8 +491,7 @@ def test_what_is_wrong_is_a_problem_document(pa: Pa) -> None:
         ("GET", "/api/v1/pram"),
         ("POST", "/api/v1/pram"),
         ("DELETE", "/api/v1/pram"),
-        ("PUT", "/api/v1/music"),
-        ("DELETE", "/api/v1/music"),
+        ("POST", "/api/v1/music"),
     ):
         answer = pa.http.request(method, path, headers={"Ife-Crew": ""})
         assert (answer.status_code, answer.json()["title"]) == (401, "no crew")
