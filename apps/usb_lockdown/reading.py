@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from errno import EACCES
 from itertools import islice
 from pathlib import Path
 from socket import AF_UNIX, SHUT_RDWR, SOCK_CLOEXEC, SOCK_STREAM, send_fds, socket
@@ -21,7 +22,8 @@ from apps.usb_lockdown.sysfs import Unit
 log = logging.getLogger(__name__)
 
 READY_WITHIN = 90.0
-"""Seconds until a reader has said whether it can read; it gives up by itself after 60."""
+"""Seconds until a disk is open, and from then on until its reader has said whether it can read; it
+gives up by itself after 60."""
 
 BACKLOG = 8
 MAX_LINE = 4096
@@ -32,6 +34,9 @@ WHY_LENGTH = 200
 class DiskReader:
     """One disk with its reader, from its start on; see `apps.usb_lockdown.keeper.Reader`.
 
+    The kernel asks a disk whether it is ready before it is open, and nothing ends that but the disk
+    or half a minute and more of the kernel's patience. So that is done in a thread of its own.
+
     Args:
         starter: the socket at which a reader is had.
         disk: the disk's file.
@@ -40,7 +45,7 @@ class DiskReader:
         on_change: called when `state` has changed, in a thread.
 
     Raises:
-        OSError: the disk's file cannot be opened (yet), or is another disk's, or `at` not be made.
+        OSError: the disk's file is not ours to read (yet), or `at` cannot be made.
     """
 
     def __init__(
@@ -51,14 +56,17 @@ class DiskReader:
         self.socket = str(at)
         self._on_change = on_change
         self._closed = False
-        opened = _open(disk, unit)
-        try:
-            with _listen(at) as listener:
-                self._control = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
-                self._hand_over(starter, unit, opened, listener)
-        finally:
-            os.close(opened)
-        self._thread = threading.Thread(target=self._follow, name=f"reader-{at.stem}", daemon=True)
+        disk.stat()
+        if not os.access(disk, os.R_OK):
+            raise PermissionError(EACCES, os.strerror(EACCES), str(disk))
+        listener = _listen(at)
+        self._control = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
+        self._thread = threading.Thread(
+            target=self._read,
+            args=(starter, disk, unit, listener),
+            name=f"reader-{at.stem}",
+            daemon=True,
+        )
         self._thread.start()
 
     def close(self) -> None:
@@ -68,6 +76,28 @@ class DiskReader:
             self._control.shutdown(SHUT_RDWR)
         self._control.close()
         Path(self.socket).unlink(missing_ok=True)
+
+    def _read(self, starter: Path, disk: Path, unit: Unit, listener: socket) -> None:
+        why = f"it did not answer within {READY_WITHIN:.0f} s"
+        late = threading.Timer(READY_WITHIN, self._set, ("unreadable", why))
+        late.daemon = True
+        late.start()
+        with listener:
+            try:
+                opened = _open(disk, unit)
+            except OSError as error:
+                self._set("unreadable", f"it cannot be opened: {error.strerror or error}")
+                return
+            finally:
+                late.cancel()
+            try:
+                # It was too late, or was pulled out meanwhile.
+                if self.state == "unreadable" or self._closed:
+                    return
+                self._hand_over(starter, unit, opened, listener)
+            finally:
+                os.close(opened)
+        self._follow()
 
     def _hand_over(self, starter: Path, unit: Unit, disk: int, listener: socket) -> None:
         order = json.dumps({"bytes": unit.bytes}).encode()
@@ -115,7 +145,7 @@ class DiskReader:
 
 def _open(path: Path, unit: Unit) -> int:
     """Open a disk for reading alone, if it is the one that sysfs tells of."""
-    opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     number = os.fstat(opened).st_rdev
     if f"{os.major(number)}:{os.minor(number)}" != unit.device:
         os.close(opened)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +21,12 @@ from apps.common.bus import Bus, Followed
 from apps.common.disks import Disk, Disks
 from apps.common.testing import PostgresServer, RedisServer, wait_until
 from apps.common.usage import Bite, parse
+from apps.usb_lockdown import reading
 from apps.usb_lockdown.app import create_app
 from apps.usb_lockdown.openapi import document
 from apps.usb_lockdown.service import MAX_AN_HOUR, UsbLockdown
 from apps.usb_lockdown.settings import UsbLockdownSettings
-from apps.usb_lockdown.testing import DISK, KEYBOARD, PORTS, Kernel
+from apps.usb_lockdown.testing import DISK, HUB, KEYBOARD, PORTS, Kernel
 from apps.usb_lockdown.tests import images
 from apps.usb_lockdown.tests.reading import get
 
@@ -213,6 +217,39 @@ def test_a_reader_that_is_killed_is_told(server: Server, stick: Path) -> None:
     # Its end of the connection is gone with it.
     tracked.reader._control.shutdown(2)  # type: ignore[union-attr]
     assert "has ended" in (server.disk("unreadable").why or "")
+
+
+def test_a_disk_that_does_not_answer_keeps_no_other_waiting(
+    server: Server, stick: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pipe stands for it: to open it takes until somebody writes to it."""
+    monkeypatch.setattr(reading, "READY_WITHIN", 3.0)
+    mute = tmp_path / "mute"
+    os.mkfifo(mute)
+    server.kernel.plug("1-1", DISK, medium=mute)
+    with ExitStack() as stack:
+        stack.callback(lambda: os.close(os.open(mute, os.O_RDWR)))
+        sizes = "devices/*/*/*/*/*/host0/*/*/block/*/size"
+        wait_until(lambda: server.state() and [*server.kernel.root.glob(sizes)], "it is a disk")
+        (size,) = server.kernel.root.glob(sizes)
+        size.write_text("99\n")
+        wait_until(lambda: server.state().disks[0].bytes, "it is opened")
+        server.kernel.plug("1-4", HUB, shows=((9, 0, 0),))
+        wait_until(lambda: server.state() and server.kernel.is_driven("1-4"), "the hub is in")
+        server.kernel.plug("1-4.1", DISK, medium=stick)
+
+        def states() -> dict[str, str]:
+            return {disk.port: disk.state for disk in server.state().disks}
+
+        wait_until(lambda: states().get("aft") == "ready", "the other is read", 20)
+        wait_until(lambda: states()["front"] == "unreadable", "it is told", 20)
+        assert states()["aft"] == "ready"
+        (why,) = (disk.why for disk in server.state().disks if disk.port == "front")
+        assert why == "it did not answer within 3 s"
+    # When it answers after all, it is left alone until it is plugged in again.
+    time.sleep(0.5)
+    assert states()["front"] == "unreadable"
+    assert server.degraded().keys().isdisjoint({"devices"})
 
 
 # -- the API ----------------------------------------------------------------------------------
