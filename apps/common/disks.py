@@ -34,6 +34,8 @@ class Disk(View):
         why: for people, of the last two.
         socket: where `metadata/` and `objects/` are had by HTTP GET, with Range; of `ready` alone.
         bytes: the size of the whole disk, once that is known.
+        insertion: another one whenever something is plugged in, so two disks of one model that were
+            changed while nobody listened are told apart.
     """
 
     port: PortName
@@ -42,6 +44,7 @@ class Disk(View):
     why: Words | None = None
     socket: str | None = None
     bytes: Annotated[int, Field(ge=0)] | None = None
+    insertion: Annotated[str, StringConstraints(max_length=64)] = ""
 
 
 class Blocked(View):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from apps.common.disks import MAX_BLOCKED, Blocked, Disk, Disks
@@ -289,22 +290,25 @@ def _stop_reader(tracked: _Tracked) -> None:
 
 def _disk(tracked: _Tracked, now: float) -> Disk | None:
     """What is told of a device in a port for crew disks."""
-    port, name = tracked.decision.port, tracked.device.label
+    port, device = tracked.decision.port, tracked.device
     if port is None:
         return None
+    # By the kernel's numbers, which outlive this process.
+    insertion = f"{device.name} {device.number}"
+    told = partial(Disk, port=port, name=device.label, insertion=insertion)
     if tracked.refused is not None:
-        return Disk(port=port, name=name, state="refused", why=tracked.refused)
+        return told(state="refused", why=tracked.refused)
     reader, size = tracked.reader, None if tracked.unit is None else tracked.unit.bytes
     if reader is None and now - tracked.since > SHOWN_AFTER:
         why = "no disk has shown up in it: is there a card in its slot?"
-        return Disk(port=port, name=name, state="unreadable", why=why)
+        return told(state="unreadable", why=why)
     if reader is None:
-        return Disk(port=port, name=name, state="reading")
+        return told(state="reading")
     if reader.state == "ready":
-        return Disk(port=port, name=name, state="ready", socket=reader.socket, bytes=size)
+        return told(state="ready", socket=reader.socket, bytes=size)
     if reader.state == "unreadable":
-        return Disk(port=port, name=name, state="unreadable", why=reader.why, bytes=size)
-    return Disk(port=port, name=name, state="reading", bytes=size)
+        return told(state="unreadable", why=reader.why, bytes=size)
+    return told(state="reading", bytes=size)
 
 
 def _blocked(device: UsbDevice, decision: Decision, why: str) -> Blocked:

@@ -188,6 +188,20 @@ def test_a_second_disk_waits_for_its_turn(
         assert "on board already" in aboard.wait_for_disk("rear", "done")
 
 
+def test_another_disk_of_the_same_model_is_loaded_though_nobody_told_of_the_change(
+    ground: Ground, board: Callable[..., Aboard], short_tmp: Path
+) -> None:
+    """The bus was away while one was taken out and the other put in."""
+    ground.publish("news", "today", {"today.pdf": b"news"})
+    aboard = board()
+    with DiskReader(ground.published, short_tmp / "front"):
+        aboard.insert("front", insertion="1-1 2")
+        assert "set 2" in aboard.wait_for_disk("front", "done")
+        ground.publish("news", "today", {"today.pdf": b"later news"})
+        aboard.insert("front", insertion="1-1 3")
+        aboard.wait(lambda state: "set 3" in state.disks[0].says, "the other is loaded")
+
+
 def test_a_disk_that_is_pulled_out_goes_on_when_it_is_back(
     ground: Ground, board: Callable[..., Aboard], short_tmp: Path
 ) -> None:

@@ -71,7 +71,8 @@ def test_a_disk_is_let_in_and_read(bench: Bench, descriptors: bytes) -> None:
     bench.keeper.look(bench.now)
     assert bench.kernel.is_in("1-1")
     assert not bench.kernel.is_driven("1-1")
-    assert bench.disk() == Disk(port="front", name="Stick", state="reading")
+    disk = bench.disk()
+    assert disk == Disk(port="front", name="Stick", state="reading", insertion=disk.insertion)
     bench.kernel.settle()
     bench.keeper.look(bench.now)
     bench.kernel.settle()
@@ -98,6 +99,7 @@ def test_what_is_plugged_in_before_the_start_is_judged_too(bench: Bench) -> None
 def test_a_disk_that_is_pulled_out_is_forgotten(bench: Bench) -> None:
     bench.kernel.plug("1-1", DISK, medium=bench.medium)
     bench.look()
+    first = bench.disk()
     bench.kernel.pull("1-1")
     bench.look()
     assert bench.readers[0].is_closed
@@ -105,6 +107,7 @@ def test_a_disk_that_is_pulled_out_is_forgotten(bench: Bench) -> None:
     bench.kernel.plug("1-1", DISK, medium=bench.medium)
     bench.look()
     assert len(bench.readers) == 2
+    assert first.insertion != bench.disk().insertion, "it may be another of the same model"
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -250,11 +253,13 @@ def test_what_was_let_in_by_somebody_else_is_shut_out_when_it_is_seen(bench: Ben
 def test_a_process_that_comes_after_another_takes_over(bench: Bench) -> None:
     bench.kernel.plug("1-1", DISK, medium=bench.medium)
     bench.look()
+    before = bench.disk()
     bench.keeper.close()
     assert bench.readers[0].is_closed
     assert bench.kernel.is_in("1-1")
     bench.keeper = bench.new_keeper()
     bench.look()
+    assert bench.disk() == before, "it is the same"
     assert len(bench.readers) == 2
     assert bench.kernel.is_driven("1-1")
 
