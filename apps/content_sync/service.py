@@ -318,7 +318,10 @@ class ContentSync:
     def _freshness(self, trusted: Offer | None) -> Freshness:
         sure = self._clock.is_sure()
         if trusted is None:
-            return Freshness(state="none", clock_is_sure=sure, says="There is no content yet.")
+            says = "There is no content yet."
+            if self.trust.trouble:
+                says = "How fresh it is has been lost. It plays on; load the newest disk."
+            return Freshness(state="none", clock_is_sure=sure, says=says)
         day = trusted.expires.date().isoformat()
         if trusted.expires <= self.trust.reference:
             return Freshness(
@@ -338,8 +341,10 @@ class ContentSync:
         return None
 
     def _content_trouble(self) -> str | None:
+        if trouble := self.worker.trouble or self.trust.trouble:
+            return trouble
         freshness = self._freshness(self.trust.trusted)
-        return self.worker.trouble or (freshness.says if freshness.state == "expired" else None)
+        return freshness.says if freshness.state == "expired" else None
 
     def _tick_until_closed(self) -> None:
         while not self._closing.is_set():

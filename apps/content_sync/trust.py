@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -129,13 +130,16 @@ class Trust:
         self._clock = clock
         self.trusted: Offer | None = None
         """The newest that was ever accepted; older ones are refused from then on."""
+        self.trouble: str | None = None
+        """What of it has been lost, for people; None once something was accepted again."""
         self._cache = folder / "cache"
         self._load()
+        self._made = _made(self._cache)
 
     @property
     def reference(self) -> datetime:
         """The moment by which it is judged whether something has expired."""
-        return self._clock.surely_passed(self.trusted.made if self.trusted else None)
+        return self._clock.surely_passed(self._made)
 
     @property
     def root_version(self) -> int:
@@ -154,12 +158,13 @@ class Trust:
         shutil.rmtree(work, ignore_errors=True)
         shutil.copytree(self._cache, work, symlinks=True)
         offer, catalogues = self._read(source, work, self.reference)
-        if offer != self.trusted or _root_version(work) != self.root_version:
+        is_known = offer == self.trusted and _root_version(work) == self.root_version
+        if not is_known or self.trouble:
             self._keep(work, offer, catalogues)
             log.info("content is trusted", extra={"set": offer.version})
         shutil.rmtree(self._cache)
         work.rename(self._cache)
-        self.trusted = offer
+        self.trusted, self._made, self.trouble = offer, offer.made, None
         return offer
 
     # -- how ----------------------------------------------------------------------------------
@@ -167,25 +172,54 @@ class Trust:
     def _load(self) -> None:
         """What was trusted before. It was fresh then, so its age is no matter.
 
+        Of what cannot be read whole any more, each part that can still is what nothing may be older
+        than. The other place has the state before, for parts that cannot.
+        """
+        self._begin()
+        link = self._folder / TRUSTED
+        if not link.is_symlink():
+            return
+        kept = self._folder / link.readlink().name
+        try:
+            self._recall(kept)
+        except (RefusedError, SourceError) as error:
+            if not self._was_by_this_root():
+                log.warning("another root is configured", extra={"error": str(error)})
+                self._begin()
+                return
+            log.error("what was trusted is not whole", extra={"error": str(error)})  # noqa: TRY400
+            self.trouble = f"what was trusted is not whole, load the newest disk: {error}"
+            self._begin()
+            for place in (self._other(kept), kept):
+                self.trusted = None
+                with suppress(RefusedError, SourceError):
+                    self._recall(place)
+
+    def _begin(self) -> None:
+        """Know the configuration's root alone.
+
         python-tuf's own folder is filled anew each time: it does not outlive a power cut for sure.
         """
         shutil.rmtree(self._cache, ignore_errors=True)
         self._cache.mkdir(parents=True)
-        kept = self._folder / TRUSTED
-        if kept.exists():
-            source = FolderSource(kept, "what is trusted")
-            try:
-                self.trusted, _ = self._read(source, self._cache, _BEGINNING)
-                return
-            except (RefusedError, SourceError) as error:
-                # The aircraft was given another root, say. What is in the slots plays on.
-                log.error("what was trusted is so no more", extra={"error": str(error)})  # noqa: TRY400
-                shutil.rmtree(self._cache)
-                self._cache.mkdir()
         try:
-            self._updater(FolderSource(kept, "nothing"), self._cache, _BEGINNING)
+            self._updater(FolderSource(self._folder, "nothing"), self._cache, _BEGINNING)
         except RepositoryError as error:
             raise RefusedError("root", f"the airline's root metadata is none: {error}") from error
+
+    def _recall(self, place: Path) -> None:
+        source = FolderSource(place, "what is trusted")
+        self.trusted, _ = self._read(source, self._cache, _BEGINNING)
+
+    def _was_by_this_root(self) -> bool:
+        for path in self._folder.glob(f"[{''.join(PLACES)}]/{METADATA}/*.root.json"):
+            with suppress(OSError):
+                if path.read_bytes() == self._root:
+                    return True
+        return False
+
+    def _other(self, place: Path | None) -> Path:
+        return next(self._folder / name for name in PLACES if place != self._folder / name)
 
     def _updater(self, source: Source, folder: Path, reference: datetime) -> Updater:
         updater = Updater(
@@ -251,8 +285,7 @@ class Trust:
     def _keep(self, folder: Path, offer: Offer, catalogues: dict[Kind, bytes]) -> None:
         """Write down what is trusted now, as a repository of its own, in one step."""
         link = self._folder / TRUSTED
-        former = link.readlink().name if link.is_symlink() else None
-        place = self._folder / next(name for name in PLACES if name != former)
+        place = self._other(self._folder / link.readlink().name if link.is_symlink() else None)
         shutil.rmtree(place, ignore_errors=True)
         for path, data in _kept(folder, offer, catalogues):
             (place / path).parent.mkdir(parents=True, exist_ok=True)
@@ -289,17 +322,25 @@ def _signed(folder: Path, role: str) -> Signed:
 
 
 def _offer(folder: Path, kinds: dict[Kind, OfferedKind]) -> Offer:
-    timestamp = _signed(folder, "timestamp")
-    try:
-        made = _MOMENT.validate_python(timestamp.unrecognized_fields.get(MADE))
-    except ValidationError as error:
-        raise RefusedError("malformed", f"timestamp.json has no right {MADE}") from error
-    signed = [timestamp, *(_signed(folder, role) for role in ("root", "snapshot", "targets"))]
+    made = _made(folder)
+    if made is None:
+        raise RefusedError("malformed", f"timestamp.json has no right {MADE}")
+    signed = [_signed(folder, role) for role in ("timestamp", "root", "snapshot", "targets")]
     signed += [_signed(folder, kind) for kind in kinds]
     expires = min(one.expires for one in signed)
     if expires <= made:
         raise RefusedError("expired", "part of it was too old already when it was signed")
     return Offer(_signed(folder, "snapshot").version, made, expires, kinds)
+
+
+def _made(folder: Path) -> datetime | None:
+    """When the ground signed the timestamp that is there."""
+    if not (folder / "timestamp.json").exists():
+        return None
+    try:
+        return _MOMENT.validate_python(_signed(folder, "timestamp").unrecognized_fields.get(MADE))
+    except ValidationError:
+        return None
 
 
 def _file(target: TargetFile) -> SetFile:

@@ -264,6 +264,29 @@ def test_what_is_wrong_with_a_disk_is_told_in_words(
     assert [part["part"] for part in health["degraded"]] == ["content"]
 
 
+def test_what_was_trusted_and_has_decayed_is_told_until_a_disk_mends_it(
+    ground: Ground, board: Callable[..., Aboard], short_tmp: Path
+) -> None:
+    ground.publish("news", "today", {"today.pdf": b"news"})
+    aboard = board()
+    with DiskReader(ground.published, short_tmp / "front"):
+        aboard.insert("front")
+        aboard.wait_for_disk("front", "done")
+    aboard.close()
+    (timestamp,) = (short_tmp / "store/tuf/trusted").resolve().rglob("timestamp.json")
+    timestamp.write_bytes(timestamp.read_bytes()[:-20])
+    aboard = board()
+    health = aboard.client.get("/healthz").get_json()
+    assert health["ready"]
+    assert "is not whole" in {part["part"]: part["why"] for part in health["degraded"]}["content"]
+    assert "has been lost" in aboard.service.view().freshness.says
+    with DiskReader(ground.published, short_tmp / "front"):
+        aboard.insert("front")
+        aboard.wait_for_disk("front", "done")
+        wait_until(lambda: aboard.service.trust.trouble is None, "it is mended")
+    assert "content" not in str(aboard.client.get("/healthz").get_json()["degraded"])
+
+
 def test_a_disk_waits_for_the_crew_where_that_is_so(
     ground: Ground, board: Callable[..., Aboard], short_tmp: Path
 ) -> None:

@@ -19,6 +19,7 @@ import pytest
 from tuf.api.metadata import DelegatedRole, Delegations, Metadata, TargetFile, Targets
 
 from apps.common.content import KINDS, MAX_KIND, METADATA, object_path
+from apps.content_sync import trust
 from apps.content_sync.source import (
     FolderSource,
     GoneError,
@@ -608,6 +609,83 @@ def test_recovery_from_a_stolen_timestamp_key(ground: Ground, flying: Aircraft) 
     ground.repository.rotate("timestamp", 1)
     flying.load(ground.source())
     assert flying.shows("news/today.pdf") == b"more"
+
+
+# -- what is kept of what was trusted decays ------------------------------------------------------
+
+
+def _decay(path: Path) -> None:
+    whole = bytearray(path.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    path.write_bytes(whole)
+
+
+@pytest.mark.parametrize(
+    "lost", ["catalogue", "news", "targets", "snapshot", "timestamp", "root", "all"]
+)
+def test_what_decays_on_board_opens_no_way_back(
+    ground: Ground, flying: Aircraft, tmp_path: Path, lost: str
+) -> None:
+    """One part of it, or all in that place: the other has the state before, and that is older."""
+    oldest = shutil.copytree(ground.published, tmp_path / "oldest")
+    (stolen,) = ground.keys.of("timestamp")
+    ground.repository.rotate("timestamp", 1)
+    flying.load(ground.source())
+    older = shutil.copytree(ground.published, tmp_path / "older")
+    ground.publish("news", "today", {"today.pdf": b"second"})
+    former = shutil.copytree(ground.published, tmp_path / "former")
+    flying.load(ground.source())
+    ground.publish("news", "today", {"today.pdf": b"third"})
+    flying.load(ground.source())
+
+    kept = (flying.folder / "tuf" / "trusted").resolve()
+    if lost == "catalogue":
+        _decay(kept / object_path(ground.repository.files()["news/catalogue.json"].digest))
+    elif lost == "all":
+        shutil.rmtree(kept)
+        kept.mkdir()
+    else:
+        (path,) = [
+            path
+            for path in (kept / METADATA).glob(f"*{lost}.json")
+            if path.name != "1.root.json"  # that of the configuration
+        ]
+        _decay(path)
+    flying.start()
+    assert flying.trust.trouble is not None
+    assert flying.trust.root_version == 2
+    assert _refused(flying, FolderSource(oldest, "an old disk")) == "unsigned"
+    assert _refused(flying, FolderSource(older, "an old disk")) == "older"
+    if lost not in {"timestamp", "all"}:
+        assert _refused(flying, FolderSource(former, "an old disk")) == "older"
+    flying.told = False
+    assert flying.trust.reference == ground.now
+    timestamp = Metadata.from_file(str(former / METADATA / "timestamp.json"))
+    timestamp.signed.version += 10
+    timestamp.sign(stolen)
+    (former / METADATA / "timestamp.json").write_bytes(timestamp.to_bytes())
+    assert _refused(flying, FolderSource(former, "the thief's")) == "unsigned"
+
+    # The newest disk mends it.
+    flying.load(ground.source())
+    assert not flying.trust.trouble
+    flying.start()
+    assert not flying.trust.trouble
+    assert flying.trust.trusted is not None
+    assert flying.trust.trusted.version == ground.repository.version
+
+
+def test_what_a_newer_image_does_not_understand_opens_no_way_back(
+    ground: Ground, flying: Aircraft, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = shutil.copytree(ground.published, tmp_path / "older")
+    ground.publish("news", "today", {"today.pdf": b"second"})
+    flying.load(ground.source())
+    with monkeypatch.context() as patch:
+        patch.setattr(trust, "MAX_CATALOGUE", 1)
+        flying.start()
+    assert "too long" in (flying.trust.trouble or "")
+    assert _refused(flying, FolderSource(older, "an old disk")) == "older"
 
 
 # -- who has a kind's keys, and would keep the others from coming ---------------------------------
