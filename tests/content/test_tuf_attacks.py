@@ -611,6 +611,28 @@ def test_recovery_from_a_stolen_timestamp_key(ground: Ground, flying: Aircraft) 
     assert flying.shows("news/today.pdf") == b"more"
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_recovery_from_a_day_far_ahead_that_a_stolen_timestamp_key_has_signed(
+    ground: Ground, flying: Aircraft, restarted: bool
+) -> None:
+    """It would lock out what is fresh, where nobody tells the clock the time."""
+    flying.told = False
+    flying.start()
+    ground.now = NOW + timedelta(days=55)  # the snapshot is good for 60
+    ground.repository.expire("timestamp", 30)
+    flying.load(ground.source())
+    assert flying.trust.reference == ground.now
+    ground.now = NOW + timedelta(days=1)
+    ground.publish("news", "today", {"today.pdf": b"more"})
+    assert _refused(flying, ground.source()) == "expired"
+    ground.repository.rotate("timestamp", 1)
+    if restarted:
+        flying.start()
+    flying.load(ground.source())
+    assert flying.shows("news/today.pdf") == b"more"
+    assert flying.trust.reference == ground.now
+
+
 # -- what is kept of what was trusted decays ------------------------------------------------------
 
 
