@@ -40,12 +40,13 @@ class Clock:
     def surely_passed(self, made: datetime | None) -> datetime:
         """The latest moment that is surely over.
 
+        A clock that was told a time before `made` was told a wrong one.
+
         Args:
             made: when the ground signed what is trusted here; None: nothing is.
         """
-        if self.is_sure():
-            return self.now()
-        return made or datetime.min.replace(tzinfo=UTC)
+        made = made or datetime.min.replace(tzinfo=UTC)
+        return max(self.now(), made) if self.is_sure() else made
 
 
 def _is_told() -> bool:

@@ -240,6 +240,20 @@ def test_a_clock_that_nobody_told_the_time_learns_from_what_is_signed(
     assert _refused(aircraft, ground.source()) == "expired"
 
 
+def test_who_tells_the_clock_a_day_of_long_ago_lets_nothing_in(
+    ground: Ground, aircraft: Aircraft
+) -> None:
+    """Who plays the time server at a gate: what the ground has signed shows that it is later."""
+    ground.publish("news", "today", {"today.pdf": GOOD})
+    aircraft.load(ground.source())
+    aircraft.now = NOW - timedelta(days=365)
+    aircraft.start()
+    assert aircraft.trust.reference == NOW
+    ground.now = NOW - timedelta(days=31)
+    ground.publish("news", "today", {"today.pdf": b"of a day that is over"})
+    assert _refused(aircraft, ground.source()) == "expired"
+
+
 # -- mix and match: parts that never were together ---------------------------------------------
 
 
