@@ -95,7 +95,7 @@ def _paths() -> dict[str, Any]:
                 "responses": {
                     "200": content("It had been taken before", BatchTaken),
                     "201": content("It is taken, and on the disk", BatchTaken),
-                    **problems(400, 403, 409, 413, 422, 503),
+                    **problems(400, 403, 409, 413, 422, 429, 503),
                 },
             },
         },

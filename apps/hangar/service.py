@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TypeVar
 from uuid import UUID
@@ -50,7 +50,21 @@ TICK = 1.0
 
 STUCK_AFTER = 60.0
 
+DAY = 86400.0
+
+MAX_USAGE_A_DAY = 2 << 30
+"""Bytes, as they came and unpacked, that a worker takes of one aircraft in a day: some ten million
+records. No aircraft flies as much, and one whose key is stolen does not fill the disk of all."""
+
 T = TypeVar("T")
+
+
+@dataclass
+class _Day:
+    """What was taken of an aircraft since when."""
+
+    began: float
+    bytes: int = 0
 
 
 class AskRequest(Strict):
@@ -122,6 +136,8 @@ class Hangar:
         self._heard: dict[str, Waiting] = {}
         """The newest heartbeat of each aircraft that the database does not have yet."""
         self._requests: dict[str, tuple[Request, ...]] = {}
+        now = time.monotonic()
+        self._days = {name: _Day(now) for name in self.fleet}
         self._ticked_at = time.monotonic()
         self._closing = threading.Event()
         self._ticker = threading.Thread(target=self._tick_until_closed, name="tick", daemon=True)
@@ -181,6 +197,7 @@ class Hangar:
             body: at most `usage.MAX_BATCH` bytes, else it is refused.
         """
         self._known(certificate)
+        day = self._day_with_room(certificate)
         try:
             batch = usage.open_batch(body, self._keys[certificate])
             if batch.head.registration != certificate:
@@ -188,7 +205,11 @@ class Hangar:
             if batch.head.number != number:
                 raise BatchError("other-number", f"the batch has the number {batch.head.number}")
             records = [usage.parse(batch.head.kind, line) for line in batch.lines]
-            return self._stored(lambda: self._store.take(body, batch, records))
+            taken = self._stored(lambda: self._store.take(body, batch, records))
+            if not taken.again:
+                with self._lock:
+                    day.bytes += len(body) + sum(map(len, batch.lines))
+            return taken
         except BatchError as error:
             status = {"too-large": 413, "forged": 403, "other-aircraft": 403}.get(error.reason, 400)
             problem = Problem(status, error.reason, error.detail)
@@ -341,6 +362,24 @@ class Hangar:
                 certificate,
                 Problem(403, "unknown-aircraft", f"the fleet file has no {certificate}"),
             )
+
+    def _day_with_room(self, certificate: str) -> _Day:
+        now = time.monotonic()
+        with self._lock:
+            day = self._days[certificate]
+            if now - day.began >= DAY:
+                day = self._days[certificate] = _Day(now)
+        if day.bytes >= MAX_USAGE_A_DAY:
+            raise self._refused(
+                certificate,
+                Problem(
+                    429,
+                    "too-much-usage",
+                    f"over {MAX_USAGE_A_DAY} bytes of usage in a day: keep it, and try again later",
+                    retry_after=int(day.began + DAY - now) + 1,
+                ),
+            )
+        return day
 
     def _refused(self, source: str, problem: Problem) -> Problem:
         self.refusals.add(problem.slug, source, problem.detail)

@@ -32,7 +32,7 @@ from apps.common.gate import (
 from apps.common.settings import SettingsError
 from apps.common.testing import PostgresServer, wait_until
 from apps.common.usage import BatchHead, Play, Sale, Stat
-from apps.hangar import aircraft, logs
+from apps.hangar import aircraft, logs, service
 from apps.hangar.app import create_app
 from apps.hangar.service import Hangar
 from apps.hangar.settings import HangarSettings
@@ -320,6 +320,24 @@ def test_the_same_batch_at_the_same_time_is_taken_once(
         thread.join(timeout=20)
     assert sorted(answer.again for answer in answers) == [False, *[True] * 7]
     assert len(_records(postgres, database)) == 500
+
+
+def test_an_aircraft_that_sends_without_end_is_told_to_keep_it(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One whose key is stolen cannot fill the disk on which all of the fleet's usage is."""
+    first, second = batch(_sale(), number=1), batch(_sale(), number=2)
+    monkeypatch.setattr(service, "MAX_USAGE_A_DAY", len(first))
+    assert _put(client, first, 1) == (201, "")
+    answer = client.put(f"{gate.BATCHES_PATH}/2", data=second, headers=EC_LAB)
+    assert answer.status_code == 429
+    assert _slug(answer) == "too-much-usage"
+    assert 86000 < int(answer.headers["Retry-After"]) <= 86401
+    # The others are not hindered, and it goes on the next day.
+    two = {AIRCRAFT_HEADER: "EC-TWO"}
+    assert _put(client, batch(_sale(), registration="EC-TWO"), 1, **two) == (201, "")
+    monkeypatch.setattr(service, "DAY", 0.0)
+    assert _put(client, second, 2) == (201, "")
 
 
 def test_batches_come_in_any_order_and_with_gaps(
