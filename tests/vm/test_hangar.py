@@ -190,6 +190,19 @@ def test_an_aircraft_reads_content_and_does_nothing_else(ground: Ground, tmp_pat
     assert asked.returncode != 0
     assert "root:" not in asked.stdout
 
+    # What it takes is bounded, a connection that asks for nothing among it.
+    idle = subprocess.Popen([*ground.vm.entering, *ssh.split(), "-N", there])
+    try:
+        uid = ground.vm.run("id -u ife-ec-lab").stdout.strip()
+        tasks = f"/sys/fs/cgroup/user.slice/user-{uid}.slice/pids"
+        ground.vm.run(f"timeout 30 sh -c 'until grep -qx 64 {tasks}.max; do sleep 1; done'")
+        ground.vm.run(f"test $(cat {tasks}.current) -ge 2")
+        bounds = ground.vm.run(f"systemctl show --property=MemoryMax user-{uid}.slice")
+        assert bounds.stdout.strip() == f"MemoryMax={1 << 30}"
+    finally:
+        idle.kill()
+        idle.wait()
+
 
 def test_it_is_back_after_it_was_killed(ground: Ground) -> None:
     for unit in ("ife-hangar", "nginx", "postgresql@17-main"):
