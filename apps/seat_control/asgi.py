@@ -57,6 +57,8 @@ class Front:
         self._service: SeatControl
         self._flask: Any
         self._streams: Counter[str] = Counter()
+        self._clients: set[asyncio.Future[None]] = set()
+        """Of the streams; each is done when its client has gone."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or the worker's own start and stop."""
@@ -74,6 +76,11 @@ class Front:
         """The answer to a request that `is_status` and is whole."""
         seat = scope["path"][len(_PREFIX) : -len(_SUFFIX)]
         return self._service.receive_status(seat, _header(scope, _SEAT), body)
+
+    def end_streams(self) -> None:
+        """End all streams of events, as if their clients had gone."""
+        for client in self._clients:
+            client.cancel()
 
     def giving(self, answer: HttpAnswer) -> ASGIApp:
         """An app that gives this answer, once it may be given."""
@@ -141,6 +148,7 @@ class Front:
         news = asyncio.Event()
         stop = self._service.events.listen(partial(loop.call_soon_threadsafe, news.set))
         gone = asyncio.ensure_future(_disconnected(receive))
+        self._clients.add(gone)
         try:
             await send(
                 {
@@ -173,6 +181,7 @@ class Front:
         finally:
             stop()
             gone.cancel()
+            self._clients.discard(gone)
 
     async def _next(self, position: int | None) -> tuple[int, bytes]:
         """What a client at `position` gets next: a snapshot, or the events since."""

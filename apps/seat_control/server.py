@@ -21,6 +21,9 @@ from apps.seat_control.service import HttpAnswer
 
 log = logging.getLogger(__name__)
 
+END_WITHIN = 1
+"""Seconds that requests which are under way have when it ends: a seat is lost after 3 s."""
+
 
 class StatusProtocol(HttpToolsProtocol):
     """Answers a seat's status in the moment in which it is whole.
@@ -67,6 +70,13 @@ class StatusProtocol(HttpToolsProtocol):
         self.on_response_complete()
 
 
+class _Server(Server):
+    async def shutdown(self, sockets: list[Any] | None = None) -> None:
+        """Wait for what is under way, but not for pages, which ask for their events anew."""
+        self.config.app.end_streams()  # type: ignore[union-attr]  # `apps.seat_control.asgi.Front`
+        await super().shutdown(sockets)
+
+
 def serve(
     app: Any,
     sockets: list[Any],
@@ -100,9 +110,10 @@ def serve(
         date_header=False,
         server_header=False,
         timeout_keep_alive=keep_alive,
+        timeout_graceful_shutdown=END_WITHIN,
         callback_notify=notify,
         timeout_notify=int(notify_every),
     )
-    server = Server(config)
+    server = _Server(config)
     server.run(sockets)
     return server.started
