@@ -11,6 +11,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Annotated, Literal
 
 from nacl.exceptions import BadSignatureError
@@ -242,18 +243,15 @@ def address(targets: Iterable[str], everyone: Iterable[str]) -> tuple[int, Addre
     letters_of: dict[int, str] = {}
     for seat in sorted(wanted, key=lambda seat: (int(seat[:-1]), seat[-1])):
         letters_of[int(seat[:-1])] = letters_of.get(int(seat[:-1]), "") + seat[-1]
+    # Some rows are left out, 13 often.
+    next_row = dict(pairwise(sorted({int(seat[:-1]) for seat in everyone})))
     blocks: list[tuple[int, int, str]] = []
     for row, letters in letters_of.items():
-        if blocks and blocks[-1][2] == letters and not _rows_between(everyone, blocks[-1][1], row):
+        if blocks and blocks[-1][2] == letters and next_row.get(blocks[-1][1]) == row:
             blocks[-1] = (blocks[-1][0], row, letters)
         else:
             blocks.append((row, row, letters))
     return 2, tuple(blocks)
-
-
-def _rows_between(everyone: Iterable[str], first: int, last: int) -> bool:
-    """Whether the cabin has a row strictly between these two (13 is often left out)."""
-    return any(first < int(seat[:-1]) < last for seat in everyone)
 
 
 def _b64(data: bytes) -> bytes:

@@ -111,7 +111,6 @@ class SeatControl:
         self._journal = Journal(settings.state_directory, settings.boot_id)
         self._lock = threading.Lock()
         self._issuing = threading.Lock()
-        self._seats = SeatTable(self.layout.seats, time.monotonic())
         self._log = CommandLog(self.layout.seats, self._journal.epoch, self._journal.last_seq())
         for issued in self._journal.load(self._log.frame, self.layout.seats):
             self._log.add(issued)
@@ -149,6 +148,8 @@ class SeatControl:
 
     def start(self) -> None:
         """Begin to send beacons, to copy to the audit log, and to watch the seats."""
+        # Not before: what came until here, the journal above all, may have taken seconds.
+        self._seats = SeatTable(self.layout.seats, time.monotonic())
         self._bus.start()
         self._pa = Followed(
             self._bus, pa.TOPIC, pa.PaState, pa.STATE_GOOD_FOR, self._tell_of_announcements

@@ -15,7 +15,14 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from apps.common.protocol import BEACON_EVERY, PROTOCOL, Command, FrameSigner, FrameVerifier
+from apps.common.protocol import (
+    BEACON_EVERY,
+    LOST_AFTER,
+    PROTOCOL,
+    Command,
+    FrameSigner,
+    FrameVerifier,
+)
 from apps.common.testing import wait_until
 from apps.seat_control import service as services
 from apps.seat_control.app import create_app
@@ -311,6 +318,22 @@ def test_commands_survive_a_restart(settings: SeatControlSettings) -> None:
         assert len(answer["frames"]) == 2
     finally:
         again.close()
+
+
+def test_seats_have_their_time_from_the_start_however_long_the_journal_took(
+    settings: SeatControlSettings,
+) -> None:
+    service = SeatControl(settings)
+    time.sleep(LOST_AFTER)  # as a thousand commands may take where the processor is slow
+    service.start()
+    try:
+        began = service.events.position()
+        report(create_app(service).test_client(), "12C")
+        wait_until(lambda: (service.events.since(began) or (0, b""))[1], "something is told")
+        shown = {seat.presence for seat in service.cabin().seats.values()}
+        assert shown == {"waiting", "live"}
+    finally:
+        service.close()
 
 
 def test_events_tell_what_happened(service: SeatControl, client: FlaskClient) -> None:
