@@ -41,7 +41,9 @@ say that it applied it in time. Until then it is not told to go past the command
 applies or refuses it by itself: only a seat knows what it heard while its report was under way."""
 
 VERDICTS_AFTER_MS = 3_000
-"""How long after the start nothing is called expired for a seat that was not heard of."""
+"""How long after the start nothing is called expired or superseded for a seat that was not heard
+of, and nothing superseded after the next command for its setting: in that time each seat that is
+not lost says what it did."""
 
 SINCE_PROTOCOL: dict[type[Action], int] = {ReadingLight: 2, Identify: 2, Impose: 3}
 """The protocol version that brought an action; all others are as old as the protocol."""
@@ -340,12 +342,17 @@ class CommandLog:
             self._settle(issued, seat)
 
     def tick(self, now: int) -> None:
-        """Close what expired, forget what is old; call it a few times a second."""
+        """Close what is over for a seat, forget what is old; call it a few times a second."""
         self._began = now if self._began is None else self._began
         # After a start, each seat first gets the time to say what it had done before.
         verdicts = now - self._began >= VERDICTS_AFTER_MS
-        for issued in list(self._open.values()):
-            if verdicts and issued.exp is not None and issued.over(now):
+        for issued in list(self._open.values()) if verdicts else ():
+            if issued.action.retained is not None:
+                for seat in [seat for seat in issued.targets if seat in issued.open]:
+                    ended = self._ended(issued, self._in_force[seat], now)
+                    if ended is not None and now - ended > VERDICTS_AFTER_MS:
+                        self._close(issued, seat, issued.superseded)
+            elif issued.over(now):
                 for seat in [seat for seat in issued.targets if seat in issued.open]:
                     self._close(issued, seat, issued.expired)
         if len(self._log) > KEPT:

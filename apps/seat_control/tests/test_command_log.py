@@ -32,6 +32,7 @@ from apps.seat_control.commands import (
     KEPT,
     MAX_ARMED_BY_ONE,
     PER_SECOND,
+    VERDICTS_AFTER_MS,
     Arming,
     CommandLog,
     CommandRate,
@@ -104,6 +105,23 @@ def test_only_the_newest_of_a_setting_is_sent_and_the_older_is_superseded() -> N
     assert told(log, "1A", status(0), now=GRACE_MS + 1) == [2, 3]
     assert old.superseded == ["1A"]
     assert old.open == {"1B"}
+
+
+def test_a_setting_that_was_replaced_is_final_though_its_seat_is_lost() -> None:
+    log = CommandLog(SEATS, EPOCH, 0)
+    old = issue(log, SetVolume(volume=10), ["1A", "1B"])
+    log.tick(0)
+    replaced = 10_000
+    issue(log, SetVolume(volume=20), ["1A"], now=replaced)
+    log.tick(replaced + VERDICTS_AFTER_MS)
+    assert old.superseded == []  # until then a seat that is not lost has told what it did
+    log.tick(replaced + VERDICTS_AFTER_MS + 1)
+    assert (old.superseded, old.open) == (["1A"], {"1B"})
+    again = 20_000
+    issue(log, SetVolume(volume=30), ["1B"], now=again)
+    log.tick(again + VERDICTS_AFTER_MS + 1)
+    assert old.report(EPOCH, again + VERDICTS_AFTER_MS + 1).final
+    assert old.superseded == ["1A", "1B"]
 
 
 def test_a_momentary_command_is_not_sent_after_its_expiry_and_the_report_says_so() -> None:
