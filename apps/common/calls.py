@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import socket
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from apps.common.cabin import CabinView
 from apps.common.commands import Accepted, Armed, ArmRequest, CommandRequest, DeliveryReport
 from apps.common.health import HealthReport
-from apps.common.protocol import CREW_HEADER
+from apps.common.protocol import ASKED_HEADER, CREW_HEADER
 
 CONNECT_TIMEOUT = 0.5
 TIMEOUT = 2.0
@@ -103,7 +104,9 @@ class Client:
             UnavailableError: there is no answer, or none that is understood.
             RefusedError: the app says no.
         """
-        headers = {"Content-Type": "application/json"} if body else {}
+        headers = {ASKED_HEADER: f"{time.time():.3f} {self._timeout:g}"}
+        if body:
+            headers["Content-Type"] = "application/json"
         if crew is not None:
             headers[CREW_HEADER] = crew
         content = body.model_dump_json(exclude_none=True).encode() if body else None

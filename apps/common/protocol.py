@@ -57,6 +57,9 @@ SEAT_HEADER = "Ife-Seat"
 """Set by nginx, from the client certificate, and by nobody else."""
 CREW_HEADER = "Ife-Crew"
 """Set by nginx and crew_web, from the crew member's session, and by nobody else."""
+ASKED_HEADER = "Ife-Asked"
+"""When a request was made, in Unix time, and for how many seconds its answer is waited for:
+``1722222222.123 2``. Set by nginx and apps.common.calls, and by nobody else."""
 
 EXPLICIT_SEATS = 16
 """Up to this many seats are listed one by one, which every protocol version understands."""

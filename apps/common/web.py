@@ -6,6 +6,7 @@ import contextlib
 import json
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 
@@ -14,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import HTTPException
 
 from apps.common.health import Health
-from apps.common.protocol import CREW_HEADER
+from apps.common.protocol import ASKED_HEADER, CREW_HEADER
 from apps.common.settings import SettingsError
 
 CANNOT_LOAD = 4
@@ -24,6 +25,9 @@ CONTENT_TYPE = "application/problem+json"
 
 MAX_BODY = 64 * 1024
 """Bytes of a request's body, where an app says nothing else."""
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+"""RFC 9110, section 9.2.1, of which TRACE is never let through."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -62,6 +66,7 @@ def make_app(
     app = Flask(f"apps.{name}.app")
     app.config["MAX_CONTENT_LENGTH"] = max_body
     app.extensions[name] = service
+    app.before_request(check_in_time)
     answer_problems(app)
     app.register_blueprint(health_blueprint(service.health))
 
@@ -119,6 +124,32 @@ def answer_problems(app: Flask) -> None:
             if name.lower() not in {"content-type", "content-length"}:
                 response.headers[name] = value
         return response
+
+
+def is_too_late(asked: str) -> bool:
+    """Whether whoever made a request has given it up, by its `ASKED_HEADER`; without one: no.
+
+    By the wall clock, for nginx tells no other. If that is set in just these seconds, a request may
+    be refused that came in time.
+    """
+    at, _, waited_for = asked.partition(" ")
+    try:
+        return time.time() > float(at) + float(waited_for)
+    except ValueError:
+        return False
+
+
+def check_in_time() -> None:
+    """See that this request is still waited for, where it is to change something.
+
+    It may have waited at our socket while we were away, or for a thread, and whoever made it was
+    told that nobody knows: they look, and ask again.
+
+    Raises:
+        Problem: it is not. 412, for browsers send anew what is answered by 408.
+    """
+    if request.method not in SAFE_METHODS and is_too_late(request.headers.get(ASKED_HEADER, "")):
+        raise Problem(412, "too-late", "nothing was done, for it was not waited for any more")
 
 
 def check_crew(crew: str) -> str:

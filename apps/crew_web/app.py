@@ -8,7 +8,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from apps.common import log, manhole
 from apps.common.layout import LayoutError
-from apps.common.web import health_blueprint, loading
+from apps.common.web import Problem, check_in_time, health_blueprint, loading
 from apps.crew_web import actions, content_pages, guard, login, media_pages, onboard, pages, texts
 from apps.crew_web.crew import CrewFileError
 from apps.crew_web.languages import CatalogueError
@@ -37,6 +37,7 @@ def create_app(settings: CrewWebSettings | None = None) -> Flask:
     app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=0)  # type: ignore[method-assign]
     _teach_templates(app, web)
     app.before_request(login.choose_language)
+    app.before_request(check_in_time)
     app.after_request(guard.harden)
     app.register_blueprint(health_blueprint(web.health))
     app.register_blueprint(login.pages)
@@ -80,9 +81,15 @@ def _answer_errors(app: Flask) -> None:
         # What nginx shows while we do not answer asks again by GET, also where a form was sent.
         if error.code == 405 and request.method == "GET":
             return login.go_home()
+        return say(error.code or 500)
+
+    @app.errorhandler(Problem)
+    def refuse_late(problem: Problem) -> Response:
+        return say(problem.status)
+
+    def say(code: int) -> Response:
         page = "_note.html" if request.headers.get("HX-Request") else "error.html"
-        text = texts.error(error.code or 500)
-        return make_response(render_template(page, text=text), error.code or 500)
+        return make_response(render_template(page, text=texts.error(code)), code)
 
     @app.errorhandler(StoreError)
     def cannot_store(_: StoreError) -> Response:

@@ -8,6 +8,7 @@ import re
 from flask import Blueprint, Response, g, make_response, render_template, request, url_for
 
 from apps.common.protocol import CREW_HEADER
+from apps.common.web import SAFE_METHODS
 from apps.crew_web import guard
 from apps.crew_web.crew import PIN_PATTERN, BusyError
 from apps.crew_web.guard import service
@@ -109,7 +110,7 @@ def check() -> Response:
     session = guard.session_of_request(active=False)
     if session is None:
         return Response(status=401)
-    unsafe = request.headers.get("X-Original-Method", "GET") not in guard.SAFE_METHODS
+    unsafe = request.headers.get("X-Original-Method", "GET") not in SAFE_METHODS
     if unsafe and not session.csrf_token_is(request.headers.get(guard.CSRF_HEADER, "")):
         return Response(status=403)
     return Response(status=204, headers={CREW_HEADER: session.person})

@@ -9,6 +9,7 @@ from flask import Blueprint, Response, abort, make_response, render_template, re
 from apps.common.cabin import CabinView, SeatView
 from apps.common.calls import RefusedError, UnavailableError
 from apps.common.commands import ArmRequest, CommandRequest
+from apps.common.web import SAFE_METHODS
 from apps.crew_web import actions, guard, onboard, selection, texts
 from apps.crew_web.guard import service
 from apps.crew_web.login import login_page
@@ -29,7 +30,7 @@ def let_in() -> Response | None:
             return login_page()
         # htmx follows it, so the page becomes the log-in.
         return Response(status=401, headers={"HX-Redirect": url_for("pages.home")})
-    if request.method not in guard.SAFE_METHODS and guard.is_forged(session):
+    if request.method not in SAFE_METHODS and guard.is_forged(session):
         return note(texts.gettext("The page is out of date: reload it."), 403)
     guard.enter(session)
     return None

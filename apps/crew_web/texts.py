@@ -443,6 +443,7 @@ def error(code: int) -> str:
     """What an HTTP error means to the crew."""
     words = {
         404: _("There is no such page."),
+        412: _("That came too late, and nothing was done: look, then press again."),
         413: _("That was too much for one request."),
     }
     return words.get(code, _("Something went wrong here: reload the page."))

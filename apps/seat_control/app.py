@@ -36,7 +36,7 @@ def create_app(service: SeatControl) -> Flask:
     @app.post("/api/v1/commands")
     def command() -> tuple[Response, int, dict[str, str]]:
         crew = web.crew()
-        accepted = service.issue(crew, web.parsed(CommandRequest))
+        accepted = service.issue(crew, web.parsed(CommandRequest), web.check_in_time)
         return web.answer(accepted), 202, {"Location": f"/api/v1/commands/{accepted.seq}"}
 
     @app.get("/api/v1/commands/<int:seq>")

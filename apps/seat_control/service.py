@@ -280,12 +280,20 @@ class SeatControl:
             token = self._arming.arm(crew, request.action, targets)
         return Armed(arm_token=token, expires_in=ARM_SECONDS, targets=len(targets))
 
-    def issue(self, crew: str, request: CommandRequest) -> Accepted:
+    def issue(
+        self, crew: str, request: CommandRequest, check_in_time: Callable[[], None]
+    ) -> Accepted:
         """Journal a command and send it.
+
+        Args:
+            crew: who gives it.
+            request: what they ask for.
+            check_in_time: raises a Problem when they have given it up, for commands that are
+                before it may have waited for the disk.
 
         Raises:
             Problem: it is not armed, does not fit a datagram, means no seat, is a setting with
-                an expiry, or one of too many.
+                an expiry, one of too many, or too late.
         """
         targets = self.resolve(request.selector)
         expires_in = request.expires_in
@@ -300,6 +308,7 @@ class SeatControl:
         self._check_rate(crew)
         self._check_armed(crew, request, targets)
         with self._issuing:
+            check_in_time()
             issued = self._new(crew, request.selector, request.action, targets, expires_in)
             try:
                 datagram = self._signer.sign(issued.frame)

@@ -39,7 +39,14 @@ certificates = load_module("pki_certificates")
 
 STATUS = "/api/v1/seats/1A/status"
 REVOKED_SEAT = "2A"
-SPOOFED = {"Ife-Seat": "3C", "Ife-Crew": "mallory", "Ife_Seat": "3C", "Ife_Crew": "mallory"}
+SPOOFED = {
+    "Ife-Seat": "3C",
+    "Ife-Crew": "mallory",
+    "Ife-Asked": "9999999999.000 600",
+    "Ife_Seat": "3C",
+    "Ife_Crew": "mallory",
+    "Ife_Asked": "9999999999.000 600",
+}
 SESSION = {"Cookie": "session=anna"}
 
 SHORT, LONG = "/api/v1/announcements/30/audio", "/api/v1/announcements/1800/audio"
@@ -390,7 +397,8 @@ def test_a_seat_comes_in_as_itself_whatever_it_says(gateway: Gateway) -> None:
     asked = answer.json
     assert (asked["method"], asked["path"], asked["body"]) == ("POST", STATUS, "{}")
     assert asked["headers"]["ife-seat"] == "1A"
-    assert not {"ife-crew", "ife_seat", "ife_crew"} & set(asked["headers"])
+    made_up = {"ife-crew", "ife-asked", "ife_seat", "ife_crew", "ife_asked"}
+    assert not made_up & set(asked["headers"])
 
 
 def test_a_seat_keeps_its_connection(gateway: Gateway) -> None:
@@ -618,7 +626,7 @@ def test_a_seat_asks_for_channels_and_announcements(gateway: Gateway, path: str)
     answer = ask(gateway.cabin(gateway.seat("1A")), path, headers=SPOOFED)
     assert answer.json["path"] == path
     assert answer.json["headers"]["ife-seat"] == "1A"
-    assert "ife-crew" not in answer.json["headers"]
+    assert not {"ife-crew", "ife-asked"} & set(answer.json["headers"])
 
 
 @pytest.mark.parametrize("path", SEATS_ASK_FOR)
@@ -857,6 +865,27 @@ def test_the_crews_page_is_told_nothing_that_its_reader_made_up(gateway: Gateway
     assert not {"ife-seat", "ife-crew", "ife_seat", "ife_crew"} & set(asked["headers"])
 
 
+@pytest.mark.parametrize(
+    ("path", "seconds"), [("/commands", 4), ("/session", 60), ("/api/v1/commands", 60)]
+)
+def test_it_is_told_when_the_crew_asked_and_how_long_they_wait(
+    gateway: Gateway, path: str, seconds: int
+) -> None:
+    """Their patience begins when nginx has the request, not when it passes it on."""
+    connection = gateway.crew()
+    began = time.time()
+    connection.putrequest("POST", path)
+    for name, value in (SPOOFED | SESSION | {"Content-Length": "2"}).items():
+        connection.putheader(name, value)
+    connection.endheaders(b"{")
+    time.sleep(1)
+    connection.send(b"}")
+    asked, waited_for = answer_of(connection).json["headers"]["ife-asked"].split(" ")
+    connection.close()
+    assert abs(float(asked) - began) < 0.9
+    assert waited_for == str(seconds)
+
+
 def test_the_crews_api_needs_a_session(gateway: Gateway) -> None:
     assert ask(gateway.crew(), "/api/v1/cabin", headers=SPOOFED).problem == (401, "no-crew")
     assert ask(gateway.crew(), "/api/v1/events", headers=SPOOFED).problem == (401, "no-crew")
@@ -872,10 +901,10 @@ def test_seat_control_is_told_who_of_the_crew_asks(gateway: Gateway) -> None:
     assert (asked["method"], asked["path"], asked["body"]) == ("POST", path, '{"all":true}')
     assert asked["headers"]["ife-crew"] == "anna"
     # Neither a seat, nor anybody else, nor the secret of the session.
-    assert not {"ife-seat", "ife_seat", "ife_crew", "cookie"} & set(asked["headers"])
+    assert not {"ife-seat", "ife_seat", "ife_crew", "ife_asked", "cookie"} & set(asked["headers"])
     (check,) = gateway.crew_web.session_checks
     assert (check["X-Original-Method"], check["X-Original-URI"]) == ("POST", path)
-    assert not {"Content-Length", "Ife-Crew", "Ife-Seat"} & set(check)
+    assert not {"Content-Length", "Ife-Crew", "Ife-Seat", "Ife-Asked"} & set(check)
 
 
 def test_the_session_check_cannot_be_asked_by_its_inner_name(gateway: Gateway) -> None:

@@ -5,15 +5,17 @@ The end-to-end tests have it there and well.
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from apps.common import calls
+from apps.common import calls, web
 from apps.common.calls import RefusedError, SeatControl, UnavailableError
 from apps.common.commands import CommandRequest, Mute, Selector
 
@@ -97,6 +99,26 @@ def test_one_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.Mo
             control.report("anna", 1)
         done.set()
     assert caught.value.maybe_done
+
+
+def test_the_other_app_knows_when_a_call_was_given_up(
+    tmp_path: Path,
+) -> None:
+    """It may get to it late: the request waits at its socket while it is away."""
+    path = tmp_path / "sock"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        began = time.time()
+        with pytest.raises(UnavailableError):
+            SeatControl(path, timeout=0.5).issue("anna", COMMAND)
+        connection, _ = listening.accept()
+        with connection:
+            (asked,) = re.findall(r"\r\nIfe-Asked: (.*)\r\n", connection.recv(65536).decode())
+    assert abs(float(asked.split()[0]) - began) < 0.4
+    assert web.is_too_late(asked)
+    assert not web.is_too_late(f"{time.time():.3f} 30")
+    assert not any(map(web.is_too_late, ("", "1.000", "one 2", "nan 2")))
 
 
 def test_a_problem_document_is_a_refusal(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socketserver
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -111,6 +112,16 @@ def test_an_order_reaches_content_sync_in_the_name_of_who_gave_it(
     response = anna.post("/content/disks/front/import", headers=token(anna))
     assert (response.status_code, response.headers["HX-Trigger"]) == (204, "content-changed")
     assert neighbour.asked == [("/api/v1/disks/front/import", "anna", "")]
+
+
+def test_a_press_that_the_page_gave_up_is_not_carried_out(
+    anna: FlaskClient, neighbour: Neighbour
+) -> None:
+    late = {"Ife-Asked": f"{time.time() - 5:.3f} 4", "HX-Request": "true"}
+    response = anna.post("/content/disks/front/import", headers=token(anna) | late)
+    assert response.status_code == 412
+    assert "That came too late, and nothing was done" in response.text
+    assert neighbour.asked == []
 
 
 def test_going_back_takes_two_steps_and_the_number_that_was_shown(

@@ -6,6 +6,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -318,6 +319,26 @@ def test_commands_survive_a_restart(settings: SeatControlSettings) -> None:
         assert len(answer["frames"]) == 2
     finally:
         again.close()
+
+
+def test_what_was_given_up_meanwhile_is_not_done(service: SeatControl, client: FlaskClient) -> None:
+    body = {"selector": {"seats": ["12C"]}, "action": {"name": "mute", "muted": True}}
+
+    def press(asked: str) -> tuple[int, str]:
+        answer = client.post("/api/v1/commands", json=body, headers=CREW | {"Ife-Asked": asked})
+        return answer.status_code, answer.get_json().get("type", "")
+
+    too_late = (412, "urn:ife:problem:too-late")
+    assert press(f"{time.time() - 3:.3f} 2") == too_late
+    assert press(f"{time.time():.3f} 60")[0] == 202
+    with ThreadPoolExecutor() as threads:
+        with service._issuing:  # as while another one's command waits for the disk
+            waiting = threads.submit(press, f"{time.time():.3f} 1")
+            time.sleep(1.5)
+        assert waiting.result(10) == too_late
+    assert service.cabin().seq == 1
+    asked = client.get("/api/v1/cabin", headers=CREW | {"Ife-Asked": "1.000 2"})
+    assert asked.status_code == 200  # to look does no harm
 
 
 def test_seats_have_their_time_from_the_start_however_long_the_journal_took(
