@@ -29,9 +29,9 @@ from apps.common.content import (
     object_path,
     target_name,
 )
-from apps.content_sync.source import GoneError, NotThereError, Source
-from apps.content_sync.store import CHUNK, Store, StoreError, size_of
-from apps.content_sync.trust import Offer, OfferedKind, RefusedError, Trust
+from apps.content_sync.source import FolderSource, GoneError, NotThereError, Source
+from apps.content_sync.store import CHUNK, TUF, Store, StoreError, size_of
+from apps.content_sync.trust import TRUSTED, Offer, OfferedKind, RefusedError, Trust
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +66,7 @@ class Outcome:
         missing: files of the set that are not on board yet.
         wrong: digests of which the source has other bytes.
         absent: digests that it does not have.
+        older: whether the source is older than that set, of which it could only help with files.
     """
 
     version: int
@@ -74,6 +75,7 @@ class Outcome:
     missing: int = 0
     wrong: tuple[str, ...] = field(default=(), repr=False)
     absent: tuple[str, ...] = field(default=(), repr=False)
+    older: bool = False
 
 
 @dataclass
@@ -116,6 +118,8 @@ class Importer:
             source: to import from.
             kinds: only these; the others stay what they are.
             partly: put in force what is whole of them, entry by entry, though files are missing.
+                So it is, too, where the source is older than the set that is known: whoever made
+                it cannot have put on it what was signed since.
 
         Raises:
             RefusedError: the source is not to be believed.
@@ -123,7 +127,7 @@ class Importer:
             StoreError: there is no room for some kinds, which stay what they are; the others came.
             OSError: the disk refuses; what has come is kept.
         """
-        offer = self._offer(source)
+        offer, is_older = self._offer(source)
         if not self._store.wants(offer):
             return Outcome(offer.version)
         kinds = [kind for kind in KINDS if kind in kinds and kind in offer.kinds]
@@ -141,13 +145,15 @@ class Importer:
         self._store.make_room(0 if source.ours else needed, offer)
         in_force = False
         try:
+            if is_older:
+                self._bring_catalogues(offer, kinds)
             for kind in kinds:
                 copy.fetch_all(wanted[kind])
                 if kind in AHEAD and self._is_new(offer, kind):
                     in_force |= self._put_in_force(offer, [kind], partly=False)
         finally:
             copy.close()
-        in_force |= self._put_in_force(offer, kinds, partly=partly)
+        in_force |= self._put_in_force(offer, kinds, partly=partly or is_older)
         files = offer.files().values()
         self._store.collect({file.digest for file in files})
         if too_large:
@@ -160,12 +166,13 @@ class Importer:
             missing=len(self._store.missing(files)),
             wrong=tuple(copy.wrong),
             absent=tuple(copy.absent),
+            older=is_older,
         )
 
-    def _offer(self, source: Source) -> Offer:
-        """The set to import: the source's, or a newer one that is known and can use its files."""
+    def _offer(self, source: Source) -> tuple[Offer, bool]:
+        """The set to import: the source's, or (then True) a newer one that can use its files."""
         try:
-            return self._trust.look(source)
+            return self._trust.look(source), False
         except RefusedError as error:
             known = self._trust.trusted
             if error.slug != "older" or known is None or not self._store.wants(known):
@@ -173,7 +180,18 @@ class Importer:
             if known.expires <= self._trust.reference:
                 raise
             log.info("an older source helps a newer set", extra={"set": known.version})
-            return known
+            return known, True
+
+    def _bring_catalogues(self, offer: Offer, kinds: Collection[Kind]) -> None:
+        """Those of a known set were kept when it was looked at; an older source has others."""
+        kept = FolderSource(self._store.folder / TUF / TRUSTED, "what is trusted")
+        copy = _Copy(self._store, kept, lambda _: None, self._stop)
+        try:
+            for kind in kinds:
+                catalogue = offer.kinds[kind].files[target_name(kind, CATALOGUE)]
+                copy.fetch_all([_Wanted(catalogue, "", catalogue.length)])
+        finally:
+            copy.close()
 
     def _is_new(self, offer: Offer, kind: Kind) -> bool:
         current = self._store.current
@@ -181,8 +199,10 @@ class Importer:
 
     def _put_in_force(self, offer: Offer, kinds: Collection[Kind], *, partly: bool) -> bool:
         files = [file for kind in kinds for file in offer.kinds[kind].files.values()]
-        if not partly and self._store.missing(files):
-            return False
+        if self._store.missing(files):
+            kinds = [kind for kind in kinds if partly and self._store.adds(offer.kinds[kind])]
+            if not kinds:
+                return False
         return self._store.put_in_force(offer, kinds)
 
     def _wanted(self, kind: OfferedKind) -> list[_Wanted]:

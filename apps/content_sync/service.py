@@ -39,7 +39,7 @@ from apps.content_sync.source import (
     TooSlowError,
 )
 from apps.content_sync.spool import bound_what_is_left
-from apps.content_sync.store import Store, StoreError
+from apps.content_sync.store import TUF, Store, StoreError
 from apps.content_sync.trust import Offer, RefusedError, Trust
 from apps.content_sync.worker import JobFailed, Tell, Worker
 
@@ -81,7 +81,7 @@ class ContentSync:
             root = settings.content_root.read_bytes()
             self.store = Store(settings.content_directory, settings.content_reserve * 1024 * 1024)
             self.trust = Trust(
-                settings.content_directory / "tuf", root, settings.airline, self._clock
+                settings.content_directory / TUF, root, settings.airline, self._clock
             )
         except OSError as error:
             raise SettingsError(f"{error.filename}: {error.strerror}") from error
@@ -295,6 +295,11 @@ class ContentSync:
         with self.turn:
             outcome = Importer(self.store, self.trust, tell, self.worker.stop).run(source)
         current = self.store.current
+        if outcome.older and outcome.missing and not outcome.wrong:
+            return (
+                f"It is older than set {outcome.version}, which the ground has signed since. What "
+                f"it has of that is on board; {outcome.missing} files are still to come."
+            )
         if outcome.missing:
             raise JobFailed(
                 f"{len(outcome.wrong)} files are damaged and {len(outcome.absent)} missing on it: "

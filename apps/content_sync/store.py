@@ -52,7 +52,13 @@ SlotName = Literal["a", "b", "c"]
 SLOTS: tuple[SlotName, ...] = ("a", "b", "c")
 """The current one, the former one, and one to build the next in."""
 
+TUF = "tuf"
+"""The folder beside these of what is trusted (`trust.py`)."""
+
 SLOT_FILE = "slot.json"
+TUF = "tuf"
+"""The folder of what is trusted (`trust.py`), beside the others."""
+
 CURRENT = "current"
 CHUNK = 1024 * 1024
 
@@ -335,6 +341,19 @@ class Store:
             if all(self.has(file.digest) for file in files.values()):
                 here |= files
         return here
+
+    def adds(self, offered: OfferedKind) -> bool:
+        """Whether what is on board of a kind shows anything that the current set does not.
+
+        A new catalogue of things that are missing does not: by it alone the passengers would lose
+        what they have, and get nothing for it.
+        """
+        current, here = self.current, self._here(offered)
+        shown = current.files if current else {}
+        new = {name for name, file in here.items() if shown.get(name) != file}
+        if len(here) < len(offered.files):
+            new.discard(target_name(offered.catalogue.kind, CATALOGUE))
+        return bool(new)
 
     def put_in_force(self, offer: Offer, kinds: Collection[Kind]) -> bool:
         """Put in force what is on board of these kinds of an offer; whether anything has changed.

@@ -502,10 +502,44 @@ def test_an_older_disk_helps_a_newer_set(
     ground.publish("news", "today", {"today.pdf": b"today"})
     aircraft.trust.look(ground.source())
     outcome = aircraft.load(disk)
-    assert not outcome.in_force
     assert len(outcome.absent) == 1
+    assert set(aircraft.tree()) == {"films/catalogue.json", "films/film.mp4"}
     ground.object("films/film.mp4").unlink()
     assert aircraft.load(ground.source()).in_force
+    assert aircraft.tree() == _signed(ground)
+
+
+def test_a_glimpse_of_a_newer_set_does_not_make_a_disk_useless(
+    ground: Ground, aircraft: Aircraft, tmp_path: Path
+) -> None:
+    """What the newer one has changed is missing on it, and the rest of it comes in force."""
+    ground.add("maps", "map", {"map.db": b"a map"})
+    ground.publish("news", "today", {"today.pdf": b"yesterday"})
+    aircraft.load(ground.source())
+    first = aircraft.tree()
+    ground.add("films", "film", {"film.mp4": b"a film"})
+    ground.add("maps", "map", {"map.db": b"a new map"})
+    ground.publish("news", "today", {"today.pdf": b"today"})
+    disk = ground.disk(tmp_path / "disk")
+    ground.add("films", "other", {"other.mp4": b"another film"})
+    ground.publish("news", "today", {"today.pdf": b"tomorrow"})
+    newest = ground.source()
+    aircraft.trust.look(newest)
+    # The next station is reached after a restart.
+    aircraft.start()
+    outcome = aircraft.load(disk)
+    assert (outcome.older, outcome.in_force, outcome.wrong) == (True, True, ())
+    assert aircraft.shows("films/film.mp4") == b"a film"
+    assert aircraft.shows("maps/map.db") == b"a new map"
+    # The former newspaper is better than none, and than what the ground no longer stands by.
+    assert aircraft.shows("news/today.pdf") == b"yesterday"
+    assert not aircraft.load(disk).in_force
+    with pytest.raises(RefusedError, match="older"):
+        aircraft.trust.look(disk)
+    aircraft.store.rollback()
+    assert aircraft.tree() == first
+    aircraft.store.rollback()
+    assert aircraft.load(newest).in_force
     assert aircraft.tree() == _signed(ground)
 
 

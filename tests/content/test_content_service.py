@@ -287,6 +287,23 @@ def test_what_was_trusted_and_has_decayed_is_told_until_a_disk_mends_it(
     assert "content" not in str(aboard.client.get("/healthz").get_json()["degraded"])
 
 
+def test_a_disk_that_is_older_than_what_is_known_is_not_called_faulty(
+    ground: Ground, board: Callable[..., Aboard], short_tmp: Path, tmp_path: Path
+) -> None:
+    ground.publish("films", "film", {"film.mp4": b"a film"})
+    ground.disk(tmp_path / "old")
+    ground.publish("films", "other", {"other.mp4": b"another film"})
+    aboard = board()
+    aboard.service.trust.look(ground.source())
+    with DiskReader(tmp_path / "old", short_tmp / "front"):
+        aboard.insert("front")
+        says = aboard.wait_for_disk("front", "done")
+        assert "older than set 3" in says
+        assert "1 files are still to come" in says
+    assert shown(short_tmp / "store").keys() == {"films/catalogue.json", "films/film.mp4"}
+    aboard.wait(lambda state: state.trouble is None, "nothing is wrong")
+
+
 def test_a_disk_waits_for_the_crew_where_that_is_so(
     ground: Ground, board: Callable[..., Aboard], short_tmp: Path
 ) -> None:
