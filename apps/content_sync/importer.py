@@ -50,6 +50,9 @@ RATE_OVER = 10.0
 AHEAD: tuple[Kind, ...] = ("news",)
 """Kinds that are put in force as soon as they are whole, while the rest is still coming."""
 
+WHOLE: tuple[Kind, ...] = ("configuration", "firmware")
+"""Kinds that are never put in force entry by entry: parts of two versions may not fit together."""
+
 
 class WrongBytesError(Exception):
     """A source gave other bytes for a file than those that were signed."""
@@ -200,10 +203,15 @@ class Importer:
     def _put_in_force(self, offer: Offer, kinds: Collection[Kind], *, partly: bool) -> bool:
         files = [file for kind in kinds for file in offer.kinds[kind].files.values()]
         if self._store.missing(files):
-            kinds = [kind for kind in kinds if partly and self._store.adds(offer.kinds[kind])]
+            kinds = [kind for kind in kinds if partly and self._may_be_partly(offer.kinds[kind])]
             if not kinds:
                 return False
         return self._store.put_in_force(offer, kinds)
+
+    def _may_be_partly(self, kind: OfferedKind) -> bool:
+        if kind.catalogue.kind in WHOLE and self._store.missing(kind.files.values()):
+            return False
+        return self._store.adds(kind)
 
     def _wanted(self, kind: OfferedKind) -> list[_Wanted]:
         """What of a kind is not on board, the catalogue first, then what is small."""

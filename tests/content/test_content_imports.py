@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from apps.common.content import METADATA, object_path
+from apps.common.content import METADATA, Kind, object_path
 from apps.common.testing import small_disk
 from apps.content_sync.importer import verify
 from apps.content_sync.source import (
@@ -481,6 +481,28 @@ def test_part_of_a_kind_is_whole_entries(ground: Ground, aircraft: Aircraft) -> 
     outcome = aircraft.load(ground.source(), kinds={"films"}, partly=True)
     assert (outcome.in_force, len(outcome.absent)) == (True, 1)
     assert set(aircraft.tree()) == {"films/catalogue.json", "films/one.mp4", "films/one.srt"}
+
+
+@pytest.mark.parametrize("kind", ["firmware", "configuration"])
+def test_firmware_and_configuration_wait_for_the_whole(
+    ground: Ground, aircraft: Aircraft, kind: Kind
+) -> None:
+    """Also where all else comes in force entry by entry."""
+    files = {"one.bin": b"old", "two.bin": b"old as well"}
+    ground.publish(kind, "seats", files)
+    aircraft.load(ground.source())
+    ground.add("films", "film", {"film.mp4": b"a film"})
+    ground.add(kind, "seats", {name: b"new " + data for name, data in files.items()})
+    ground.publish(kind, "switches", {"three.bin": b"new"})
+    late = ground.object(f"{kind}/two.bin")
+    kept = late.rename(late.with_name("late"))
+    assert aircraft.load(ground.source(), partly=True).in_force
+    assert aircraft.shows("films/film.mp4") == b"a film"
+    assert [aircraft.shows(f"{kind}/{name}") for name in files] == list(files.values())
+    assert aircraft.shows(f"{kind}/three.bin") is None
+    kept.rename(late)
+    assert aircraft.load(ground.source(), kinds={kind}, partly=True).in_force
+    assert aircraft.tree() == _signed(ground)
 
 
 def test_one_kind_alone(ground: Ground, aircraft: Aircraft) -> None:
