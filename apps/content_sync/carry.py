@@ -227,7 +227,7 @@ class Line:
 
 
 class Carrier:
-    """Brings files over a `Line`. Used by one thread, but for `stop`.
+    """Brings files over a `Line`. Used by one thread, but for `stop`, `size` and `clear`.
 
     Args:
         staging: the folder, see above.
@@ -252,6 +252,8 @@ class Carrier:
         self._under_way: set[str] = set()
         """Paths of what is being fetched."""
         self._woken = threading.Event()
+        self._in_use = threading.Lock()
+        """Held while there is a line."""
         for folder in (METADATA, OBJECTS, "incoming", "partial", "basis"):
             (staging / folder).mkdir(parents=True, exist_ok=True)
         for path in (*staging.glob(f"{METADATA}/*"), *staging.glob(f"**/{OBJECTS}/*/*")):
@@ -276,7 +278,7 @@ class Carrier:
             CarryError: it cannot be made.
         """
         line = self._line = Line(account, runtime)
-        with contextlib.ExitStack() as stack:
+        with self._in_use, contextlib.ExitStack() as stack:
             if self._stop.is_set():
                 raise StoppedError("stopped")
             try:
@@ -381,6 +383,29 @@ class Carrier:
             for file in (folder / OBJECTS).glob("*/*"):
                 if str(file.relative_to(folder)) not in keep:
                     file.unlink(missing_ok=True)
+
+    def size(self) -> int:
+        """Bytes that `clear` would make free; what has another name is on board as well."""
+        with self._without_line() as is_idle:
+            files = self.staging.glob(f"**/{OBJECTS}/*/*") if is_idle else ()
+            found = [path.stat() for path in files]
+        return sum(status.st_size for status in found if status.st_nlink == 1)
+
+    def clear(self) -> None:
+        """Forget what has come of objects, whole or half, unless there is a line."""
+        with self._without_line() as is_idle:
+            if is_idle:
+                self.forget_but([])
+
+    @contextlib.contextmanager
+    def _without_line(self) -> Iterator[bool]:
+        """Whether there is none; then none is made during the block."""
+        is_idle = self._in_use.acquire(blocking=False)
+        try:
+            yield is_idle
+        finally:
+            if is_idle:
+                self._in_use.release()
 
     def _make_basis(self, wanted: Wanted) -> None:
         incoming, partial = self._incoming / wanted.path, self._partial / wanted.path

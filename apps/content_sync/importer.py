@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from apps.common.content import (
     CATALOGUE,
@@ -52,6 +52,16 @@ AHEAD: tuple[Kind, ...] = ("news",)
 
 WHOLE: tuple[Kind, ...] = ("configuration", "firmware")
 """Kinds that are never put in force entry by entry: parts of two versions may not fit together."""
+
+
+class Halves(Protocol):
+    """What came half by another way: room, where somebody has all of it (`carry.Carrier`)."""
+
+    def size(self) -> int:
+        """Bytes that `clear` would make free."""
+
+    def clear(self) -> None:
+        """Remove it, unless it is just coming."""
 
 
 class WrongBytesError(Exception):
@@ -98,6 +108,7 @@ class Importer:
         trust: what is to be believed.
         tell: called with the progress, in the thread of `run`.
         stop: set it, and `run` ends as if the source were gone.
+        halves: go where there is no room else.
     """
 
     def __init__(
@@ -106,11 +117,13 @@ class Importer:
         trust: Trust,
         tell: Callable[[Progress], None] = lambda _: None,
         stop: threading.Event | None = None,
+        halves: Halves | None = None,
     ) -> None:
         self._store = store
         self._trust = trust
         self._tell = tell
         self._stop = stop or threading.Event()
+        self._halves = halves
 
     def run(
         self, source: Source, kinds: Collection[Kind] = KINDS, *, partly: bool = False
@@ -139,12 +152,15 @@ class Importer:
         needed = copy.plan(wanted.values())
         too_large: list[Kind] = []
         if not source.ours and needed > self._store.free():
-            room = self._store.room_for(offer)
+            room = self._store.room_for(offer) + (self._halves.size() if self._halves else 0)
             too_large = _too_large(wanted, room)
             kinds = [kind for kind in kinds if kind not in too_large]
             if not any(wanted[kind] for kind in kinds):
                 raise _no_room(too_large, needed, room)
             needed = copy.plan([wanted[kind] for kind in kinds])
+            if self._halves and needed > self._store.free():
+                # Before the former set, which is the crew's way back.
+                self._halves.clear()
         self._store.make_room(0 if source.ours else needed, offer)
         in_force = False
         try:

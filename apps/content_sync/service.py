@@ -292,8 +292,10 @@ class ContentSync:
     # -- how ----------------------------------------------------------------------------------
 
     def _import(self, source: Source, tell: Tell) -> str:
+        halves = self.ground.turnaround.halves if self.ground else None
         with self.turn:
-            outcome = Importer(self.store, self.trust, tell, self.worker.stop).run(source)
+            importer = Importer(self.store, self.trust, tell, self.worker.stop, halves)
+            outcome = importer.run(source)
         current = self.store.current
         if outcome.older and outcome.missing and not outcome.wrong:
             return (

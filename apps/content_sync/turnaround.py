@@ -44,7 +44,7 @@ from apps.content_sync.carry import (
     StoppedError,
     Wanted,
 )
-from apps.content_sync.importer import Outcome
+from apps.content_sync.importer import Halves, Outcome
 from apps.content_sync.link import GateState, received
 from apps.content_sync.planner import Item, Piece, Plan, Rate
 from apps.content_sync.source import FolderSource, Source, SourceError
@@ -198,6 +198,11 @@ class Turnaround:
         # Over a link that is gone nothing would ever come, nor over one to another address.
         self._carrier.stop()
 
+    @property
+    def halves(self) -> Halves:
+        """What came half."""
+        return self._carrier
+
     def sync_now(self, done: Callable[[], None] = lambda: None) -> None:
         """Look for something new, now, and call `done` when it is on board. Never waits."""
         with self._changed:
@@ -333,6 +338,7 @@ class Turnaround:
                 file.unlink()
         for wanted in catalogues:
             self._carrier.drop(wanted)
+            self._carrier.start_over(wanted)
 
     def _metadata(self, name: str) -> bytes | None:
         path = self._staging / METADATA / name

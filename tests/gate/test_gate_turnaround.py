@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from apps.common.calls import Client
-from apps.common.content import METADATA, OBJECTS, ContentState
+from apps.common.content import METADATA, OBJECTS, ContentState, ImportRequest, Job
 from apps.common.discretes import Discretes
 from apps.common.testing import small_disk, wait_until
 from bench.gate.onboard import OnBoard
@@ -224,6 +224,29 @@ def test_what_has_no_room_does_not_keep_out_what_has(
         subprocess.run(["mount", "-o", "remount,size=80M", disk], check=True, timeout=10)
         again(world, aircraft)
         wait_until(lambda: aircraft.version() == (2, 0), "all is on board", 60)
+
+
+@pytest.mark.timeout(300)
+def test_what_came_half_makes_room_for_a_crew_disk(
+    world: World, desk: Ground, aircraft: OnBoard
+) -> None:
+    film = RANDOM.randbytes(14_000_000)
+    desk.publish("films", "metropolis", {"metropolis.mp4": film})
+    staging = aircraft.content / "gate"
+    client = Client(aircraft.folder / "content_sync.sock")
+    disk = ImportRequest(folder=str(desk.published))
+    world.set(Order(rate=10e6, delay=0.005))
+    with small_disk(aircraft.content, "22M"), aircraft:
+        wait_until(lambda: coming(staging) > 10_000_000, "most of it has come", 60)
+        client.ask(Job, "POST", "/api/v1/imports", "anna", disk)
+        wait_until(lambda: aircraft.state and aircraft.state.trouble, "there is no room", 30)
+        assert coming(staging) > 10_000_000, "what is just coming is left alone"
+        world.unplug()
+        wait_until(lambda: not (aircraft.folder / "line").exists(), "there is no line", 30)
+        client.ask(Job, "POST", "/api/v1/imports", "anna", disk)
+        wait_until(lambda: aircraft.version() == (2, 0), "all is on board", 30)
+        assert aircraft.shows("films/metropolis.mp4") == film
+        assert coming(staging) == 0
 
 
 def test_the_gate_is_open_only_with_weight_on_wheels(

@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 
 from apps.common.testing import wait_until
-from apps.content_sync.carry import Account
+from apps.content_sync.carry import Account, Wanted
 from apps.content_sync.link import GateState
 from apps.content_sync.turnaround import NEXT_STOP, Turnaround
 
@@ -90,3 +90,15 @@ def test_what_is_on_board_by_a_disk_is_neither_missed_nor_kept_half(
     turnaround._sync()
     assert turnaround._lost is None
     assert not half.exists()
+
+
+def test_of_a_set_that_was_refused_no_half_catalogue_stays(turnaround: Turnaround) -> None:
+    wanted = Wanted("ab" * 32, 1000)
+    halves = [turnaround._staging / name / wanted.path for name in ("incoming", "partial", "basis")]
+    for half in halves:
+        half.parent.mkdir(parents=True)
+        half.write_bytes(b"half of a catalogue")
+    assert turnaround.halves.size() > 0
+    turnaround._forget(set(), [wanted])
+    assert not any(half.exists() for half in halves)
+    assert turnaround.halves.size() == 0
