@@ -161,6 +161,7 @@ class Turnaround:
         self._changed = threading.Condition()
         self._state = GateState(open=False)
         self._opened = 0.0
+        self._back_off = BackOff(RETRY_FIRST, RETRY_MAX)
         self._closed = -math.inf
         self._again = False
         self._asked: list[Callable[[], None]] = []
@@ -219,7 +220,6 @@ class Turnaround:
     # -- by the gate ------------------------------------------------------------------------
 
     def _run(self) -> None:
-        back_off = BackOff(RETRY_FIRST, RETRY_MAX)
         delay = 0.0
         while self._wait(delay):
             asked = list(self._asked)
@@ -230,10 +230,10 @@ class Turnaround:
                 delay = 0.0
             except Exception as error:  # noqa: BLE001 - this thread is the only one to tell
                 self._failed(error)
-                delay = back_off.delay()
+                delay = self._back_off.delay()
             else:
                 self.trouble = self._lost or self._no_room()
-                back_off.reset()
+                self._back_off.reset()
                 delay = CHECK_EVERY
             self._tell()
 
@@ -261,6 +261,7 @@ class Turnaround:
                 self.plan, self._coming, self.trouble = None, [], None
                 self._tell()
                 self._changed.wait_for(lambda: self._closing or self._state.open)
+                self._back_off.reset()
             self._again = False
             self._carrier.go_on()
             return not self._closing
@@ -423,8 +424,7 @@ class Turnaround:
                     for wanted in coming.objects.values()
                 }
                 batch = [objects[piece.digest, piece.length] for piece in pieces]
-                self._counted = None
-                came = self._carrier.fetch(line, batch)
+                came = self._fetch(line, batch)
                 tries.update(_what(one) for one in batch if one.digest not in came)
                 whole |= self._kinds_of(came)
                 now = time.monotonic()
@@ -447,6 +447,17 @@ class Turnaround:
             self._remember_rate()
             if whole:
                 self._take(whole)
+
+    def _fetch(self, line: Line, batch: Sequence[Wanted]) -> list[str]:
+        """Bring these; see `Carrier.fetch`."""
+        self._counted = None
+        before = sum(map(self._carrier.has, batch))
+        try:
+            return self._carrier.fetch(line, batch)
+        finally:
+            if sum(map(self._carrier.has, batch)) > before:
+                # However often it breaks, such a link is worth another try at once.
+                self._back_off.reset()
 
     def _kinds_of(self, came: Sequence[str]) -> set[Kind]:
         """The kinds of which an entry is whole now."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import UTC, datetime
+from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,8 +15,9 @@ from typing import Any, cast
 
 import pytest
 
+from apps.common.backoff import BackOff
 from apps.common.testing import wait_until
-from apps.content_sync.carry import Account, Wanted
+from apps.content_sync.carry import Account, Line, LinkError, Wanted
 from apps.content_sync.link import GateState
 from apps.content_sync.turnaround import NEXT_STOP, Turnaround
 
@@ -102,3 +106,51 @@ def test_of_a_set_that_was_refused_no_half_catalogue_stays(turnaround: Turnaroun
     turnaround._forget(set(), [wanted])
     assert not any(half.exists() for half in halves)
     assert turnaround.halves.size() == 0
+
+
+def _fails(times: list[float]) -> Callable[[], None]:
+    def sync() -> None:
+        times.append(time.monotonic())
+        raise LinkError("the line is gone")
+
+    return sync
+
+
+def test_a_gate_that_opens_is_tried_anew(
+    turnaround: Turnaround, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What failed at the airport before says nothing of this one."""
+    tries: list[float] = []
+    monkeypatch.setattr(turnaround, "_sync", _fails(tries))
+    turnaround._back_off = BackOff(0.01, 3600)
+    is_open = GateState(open=True, address=IPv4Address("192.0.2.2"))
+    for _ in range(16):
+        turnaround._back_off.delay()
+    turnaround.start()
+    try:
+        turnaround.gate(is_open)
+        wait_until(lambda: len(tries) > 2, "it is tried, and tried again")
+    finally:
+        turnaround.close()
+
+
+def test_a_link_that_brings_something_is_tried_again_at_once(
+    turnaround: Turnaround, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often it breaks; one that brings nothing is given more and more time."""
+    wanted = Wanted("ab" * 32, 1000)
+    half = turnaround._staging / "incoming" / wanted.path
+    half.parent.mkdir(parents=True)
+
+    def fetch(_: Line, batch: list[Wanted], *, comes: bytes) -> list[str]:
+        with half.open("ab") as file:
+            file.write(comes)
+        raise LinkError("the line is gone")
+
+    for comes, least, most in ((b"", 20, 60), (b"some", 0, 1)):
+        for _ in range(16):
+            turnaround._back_off.delay()
+        monkeypatch.setattr(turnaround._carrier, "fetch", partial(fetch, comes=comes))
+        with pytest.raises(LinkError):
+            turnaround._fetch(cast("Any", None), [wanted])
+        assert least <= turnaround._back_off.delay() <= most
