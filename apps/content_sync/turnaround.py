@@ -58,7 +58,7 @@ CHECK_EVERY = 15 * 60.0
 
 RETRY_FIRST, RETRY_MAX = 1.0, 60.0
 USAGE_FIRST = 60.0
-"""Seconds for which content waits for usage to have gone out."""
+"""Seconds of a stop for which content waits for usage to have gone out."""
 
 TAKE_EVERY = 60.0
 """Seconds between two times that what is whole of a kind is put in force, until all of it is."""
@@ -161,6 +161,8 @@ class Turnaround:
         self._changed = threading.Condition()
         self._state = GateState(open=False)
         self._opened = 0.0
+        self._usage_ends: float | None = None
+        """Until when content waits for usage at this stop; None: it did not begin to."""
         self._back_off = BackOff(RETRY_FIRST, RETRY_MAX)
         self._closed = -math.inf
         self._again = False
@@ -194,6 +196,7 @@ class Turnaround:
                 self._closed = now
             elif state.open and not self._state.open and now - self._closed > NEXT_STOP:
                 self._opened = now
+                self._usage_ends = None
             self._state = state
             self._changed.notify_all()
         # Over a link that is gone nothing would ever come, nor over one to another address.
@@ -288,7 +291,7 @@ class Turnaround:
                 self._plan()
                 return
             self.coming = offer.version
-            self._usage_out(USAGE_FIRST)
+            self._usage_first()
             self._coming = self._missing(offer)
             # An earlier try may have ended before it took what had come.
             here = [
@@ -301,6 +304,14 @@ class Turnaround:
                 self._take(ready)
             self._make_room(offer)
             self._bring(line)
+
+    def _usage_first(self) -> None:
+        """Of a stop usage has a minute, however often the link breaks."""
+        now = time.monotonic()
+        if self._usage_ends is None:
+            self._usage_ends = now + USAGE_FIRST
+        if now < self._usage_ends:
+            self._usage_out(self._usage_ends - now)
 
     def _look(self, line: Line) -> Offer:
         metadata = (self._staging / METADATA).iterdir()

@@ -154,3 +154,22 @@ def test_a_link_that_brings_something_is_tried_again_at_once(
         with pytest.raises(LinkError):
             turnaround._fetch(cast("Any", None), [wanted])
         assert least <= turnaround._back_off.delay() <= most
+
+
+def test_usage_has_a_minute_of_a_stop_and_not_of_each_try(
+    turnaround: Turnaround, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [1000.0]
+    waited: list[float] = []
+    monkeypatch.setattr(time, "monotonic", lambda: clock[-1])
+    monkeypatch.setattr(turnaround, "_usage_out", waited.append)
+    is_open = GateState(open=True, address=IPv4Address("192.0.2.2"))
+    turnaround.gate(is_open)
+    for moment in (1020.0, 1050.0, 1090.0, 1300.0):
+        clock.append(moment)
+        turnaround._usage_first()
+    turnaround.gate(GateState(open=False))
+    clock.append(1301.0 + NEXT_STOP)
+    turnaround.gate(is_open)
+    turnaround._usage_first()
+    assert waited == [60.0, 30.0, 60.0]
