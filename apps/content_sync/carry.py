@@ -57,6 +57,11 @@ and then must not take up the whole stop without a word."""
 STALLED_AFTER = 60
 """Seconds without a byte after which rsync gives up: a poor link stands still for some."""
 
+CRAWLS_AFTER = 300.0
+SLOWEST = 1024
+"""After so many seconds of a run of objects, and again after as many, so many bytes a second must
+have come. It takes rsync minutes to look through a large former version, here and there."""
+
 LOOK_EVERY = 0.5
 STOP_WITHIN = 10
 """Seconds between two looks at what has come, and that rsync has to end in when told to."""
@@ -79,6 +84,10 @@ class CarryError(Exception):
 
 class LinkError(CarryError):
     """The link is away, or too poor. What came is kept; try again."""
+
+
+class StalledError(LinkError):
+    """The line is there, and the Hangar gives nothing over it, or hardly anything."""
 
 
 class StoppedError(CarryError):
@@ -299,7 +308,7 @@ class Carrier:
         """
         paths = [f"{METADATA}/{name}" for name in names]
         options = [*COMPRESS, "--ignore-missing-args"]
-        self._rsync(line, paths, self.staging, options, MAX_KIND, METADATA_WITHIN)
+        self._rsync(line, paths, self.staging, options, MAX_KIND, METADATA_WITHIN, math.inf)
 
     # -- objects ----------------------------------------------------------------------------
 
@@ -366,7 +375,8 @@ class Carrier:
         paths = [wanted.path for wanted in batch]
         self._under_way = set(paths)
         try:
-            self._rsync(line, paths, self._incoming, options, largest)
+            least = CRAWLS_AFTER * SLOWEST
+            self._rsync(line, paths, self._incoming, options, largest, CRAWLS_AFTER, least)
         finally:
             self._under_way = set()
             whole = [wanted.digest for wanted in batch if self._adopt(wanted)]
@@ -460,12 +470,13 @@ class Carrier:
         into: Path,
         options: Sequence[str],
         largest: int,
-        within: float = math.inf,
+        within: float,
+        least: float,
     ) -> None:
         """Bring files by their exact names; none can become larger than `largest`.
 
         Raises:
-            CarryError: they did not come, or not `within` so many seconds.
+            CarryError: they did not come, or fewer than `least` bytes `within` so many seconds.
         """
         # Where there is none already, what little is said of a set has to come all the same.
         has_room = self._free() > 0
@@ -488,12 +499,12 @@ class Carrier:
             done=self._woken,
             text="\0".join(paths),
         )
-        ends = time.monotonic() + within
+        floor = _Floor([into / path for path in paths], within, least)
         trouble: CarryError | None = None
         try:
             while line.is_up and not trouble and not self._woken.wait(LOOK_EVERY):
                 self._progress()
-                trouble = self._too_much(ends, has_room)
+                trouble = self._too_much(has_room) or floor.too_little()
         finally:
             if self._stop.is_set():
                 # Before rsync, which takes a moment to end: a link may be back by then, and what
@@ -511,20 +522,41 @@ class Carrier:
         if code not in (0, *_SOME_ARE_MISSING):
             raise _of_rsync(code, list(said))
 
-    def _too_much(self, ends: float, has_room: bool) -> CarryError | None:
+    def _too_much(self, has_room: bool) -> CarryError | None:
         """Why a run may not go on."""
-        if time.monotonic() > ends:
-            return LinkError("what is new does not come to its end: the line or the Hangar crawls")
         # `largest` is for each file, so a Hangar that lies may send far more in all.
         if has_room and self._free() == 0:
             return DiskFullError("what comes takes the room of others")
         return None
 
 
+class _Floor:
+    """Watches that of some files `least` bytes come `within` so many seconds, and again within."""
+
+    def __init__(self, files: Sequence[Path], within: float, least: float) -> None:
+        self._files = files
+        self._within = within
+        self._least = least
+        self._ends = time.monotonic() + within
+        self._before = sum(map(_length, files))
+
+    def too_little(self) -> CarryError | None:
+        """Why a run may not go on."""
+        if time.monotonic() <= self._ends:
+            return None
+        there = sum(map(_length, self._files))
+        if there - self._before < self._least:
+            return StalledError(
+                "what is new does not come to its end: the line or the Hangar crawls"
+            )
+        self._ends, self._before = time.monotonic() + self._within, there
+        return None
+
+
 _SOME_ARE_MISSING = (23, 24)
 """rsync(1): of some files the Hangar has nothing, or could not read it; the rest came."""
 
-_FILE_IO, _TOO_LARGE, _PROTOCOL = 11, -25, frozenset({2, 4, 5, 13, 14})
+_FILE_IO, _TOO_LARGE, _TIMEOUT, _PROTOCOL = 11, -25, 30, frozenset({2, 4, 5, 13, 14})
 """rsync(1); SIGXFSZ, of setrlimit(2)."""
 
 
@@ -534,6 +566,8 @@ def _of_rsync(code: int, said: list[str]) -> CarryError:
         return DiskFullError(why)
     if code == _TOO_LARGE or any("File too large" in line for line in said):
         return RefusedError("the Hangar sends more than it should")
+    if code == _TIMEOUT:
+        return StalledError(why)
     return RefusedError(why) if code in {*_PROTOCOL, _FILE_IO} else LinkError(why)
 
 

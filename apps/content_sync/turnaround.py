@@ -41,6 +41,8 @@ from apps.content_sync.carry import (
     Carrier,
     CarryError,
     Line,
+    RefusedError,
+    StalledError,
     StoppedError,
     Wanted,
 )
@@ -65,7 +67,7 @@ TAKE_EVERY = 60.0
 
 REPLAN_EVERY = 5.0
 MOST_TRIES = 2
-"""Times at one stop that an object is fetched of which the Hangar has other bytes, or none."""
+"""Times at one stop that an object is fetched of which the Hangar gives other bytes, or none."""
 
 MOST_METADATA = 2 * (len(KINDS) + 3) * MAX_KIND
 """Bytes of the metadata of two sets: what came at an earlier try, and what is new since then."""
@@ -163,6 +165,8 @@ class Turnaround:
         self._opened = 0.0
         self._usage_ends: float | None = None
         """Until when content waits for usage at this stop; None: it did not begin to."""
+        self._tries: Counter[_What] = Counter()
+        """What the Hangar was asked for in vain, at this stop and until all else is on board."""
         self._back_off = BackOff(RETRY_FIRST, RETRY_MAX)
         self._closed = -math.inf
         self._again = False
@@ -197,6 +201,7 @@ class Turnaround:
             elif state.open and not self._state.open and now - self._closed > NEXT_STOP:
                 self._opened = now
                 self._usage_ends = None
+                self._tries.clear()
             self._state = state
             self._changed.notify_all()
         # Over a link that is gone nothing would ever come, nor over one to another address.
@@ -237,6 +242,7 @@ class Turnaround:
             else:
                 self.trouble = self._lost or self._no_room()
                 self._back_off.reset()
+                self._tries.clear()
                 delay = CHECK_EVERY
             self._tell()
 
@@ -424,9 +430,9 @@ class Turnaround:
     # -- bring it ---------------------------------------------------------------------------
 
     def _bring(self, line: Line) -> None:
-        tries: Counter[_What] = Counter()
         whole: set[Kind] = set()
         taken = dict.fromkeys({coming.kind for coming in self._coming}, time.monotonic())
+        self._give_up()
         try:
             while pieces := planner.batch(self._plan().order, self.rate.value):
                 objects = {
@@ -436,7 +442,6 @@ class Turnaround:
                 }
                 batch = [objects[piece.digest, piece.length] for piece in pieces]
                 came = self._fetch(line, batch)
-                tries.update(_what(one) for one in batch if one.digest not in came)
                 whole |= self._kinds_of(came)
                 now = time.monotonic()
                 for kind in sorted(whole):
@@ -449,8 +454,8 @@ class Turnaround:
                     if kind == "news" or is_over or now - taken[kind] > TAKE_EVERY:
                         whole.discard(kind)
                         taken[kind] = now
-                        tries.update(self._take({kind}))
-                self._give_up({what for what, count in tries.items() if count >= MOST_TRIES})
+                        self._tries.update(self._take({kind}))
+                self._give_up()
                 with self._changed:
                     if self._again:
                         raise StoppedError("the Hangar has something new")
@@ -464,11 +469,18 @@ class Turnaround:
         self._counted = None
         before = sum(map(self._carrier.has, batch))
         try:
-            return self._carrier.fetch(line, batch)
+            came = self._carrier.fetch(line, batch)
+        except (StalledError, RefusedError):
+            # The Hangar is there, so it stumbles over what was next: rsync goes by the names.
+            if left := [one for one in batch if not self._carrier.is_whole(one)]:
+                self._tries[_what(min(left, key=lambda one: one.path))] += 1
+            raise
         finally:
             if sum(map(self._carrier.has, batch)) > before:
                 # However often it breaks, such a link is worth another try at once.
                 self._back_off.reset()
+        self._tries.update(_what(one) for one in batch if one.digest not in came)
+        return came
 
     def _kinds_of(self, came: Sequence[str]) -> set[Kind]:
         """The kinds of which an entry is whole now."""
@@ -496,8 +508,9 @@ class Turnaround:
             if digest in outcome.wrong
         }
 
-    def _give_up(self, given: Collection[_What]) -> None:
+    def _give_up(self) -> None:
         """Leave out the entries that cannot become whole at this stop."""
+        given = {what for what, count in self._tries.items() if count >= MOST_TRIES}
         lost = [
             coming
             for coming in self._coming
@@ -507,7 +520,7 @@ class Turnaround:
             self._coming = [coming for coming in self._coming if coming not in lost]
             more = f", nor {len(lost) - 1} more" if len(lost) > 1 else ""
             first = title_of(lost[0].entry)
-            self._lost = f"the Hangar does not have {first} as it is signed{more}"
+            self._lost = f"the Hangar does not give {first} as it is signed{more}"
             log.warning("not to be had", extra={"entries": len(lost), "first": lost[0].entry.id})
 
     def _no_room(self) -> str | None:

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from apps.common.testing import small_disk, wait_until
+from apps.common.testing import hung_disk, small_disk, wait_until
 from apps.content_sync.carry import (
     Carrier,
     DiskFullError,
     Line,
     LinkError,
     RefusedError,
+    StalledError,
     StoppedError,
     Wanted,
 )
@@ -268,6 +269,30 @@ def test_metadata_that_do_not_come_to_their_end_are_told(
     with pytest.raises(LinkError, match="crawls"):
         world.aircraft.start(look).result(timeout=30)
     assert list((carrier.staging / "metadata").iterdir()) == []
+
+
+def test_an_object_that_crawls_is_told(
+    world: World, carrier: Carrier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("apps.content_sync.carry.CRAWLS_AFTER", 2.0)
+    monkeypatch.setattr("apps.content_sync.carry.SLOWEST", 5 * MEGABYTE)
+    world.set(Order(rate=2e6, delay=0.005))
+    wanted = world.put(RANDOM.randbytes(4 * MEGABYTE))
+    with pytest.raises(StalledError, match="crawls"):
+        begin(world, carrier, wanted).result(timeout=40)
+
+
+def test_an_object_over_which_the_hangars_disk_hangs_is_told(
+    world: World, carrier: Carrier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And it is not taken for a poor link."""
+    monkeypatch.setattr("apps.content_sync.carry.STALLED_AFTER", 3)
+    wanted = world.put(RANDOM.randbytes(MEGABYTE))
+    with (
+        hung_disk((world.repository / wanted.path).parent),
+        pytest.raises(StalledError, match="timeout"),
+    ):
+        begin(world, carrier, wanted).result(timeout=40)
 
 
 def test_no_more_bandwidth_than_configured(world: World, carrier: Carrier) -> None:

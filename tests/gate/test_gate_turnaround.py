@@ -151,7 +151,7 @@ def test_a_hangar_that_lies_is_told_and_changes_nothing(
         os.truncate(desk.object("films/metropolis.mp4"), 399_999)
         again(world, aircraft)
         wait_until(
-            lambda: trouble(aircraft, "does not have Metropolis as it is signed"), "told", 30
+            lambda: trouble(aircraft, "does not give Metropolis as it is signed"), "told", 30
         )
         assert aircraft.shows("news/today.pdf") == TODAY
         assert aircraft.shows("films/metropolis.mp4") is None
@@ -202,7 +202,7 @@ def test_wrong_bytes_are_told_and_made_right(world: World, desk: Ground, aircraf
     desk.publish("news", "today", {"today.pdf": TODAY})
     desk.object("films/metropolis.mp4").write_bytes(film[:-1] + b"?")
     with aircraft:
-        wait_until(lambda: trouble(aircraft, "does not have Metropolis"), "it is told", 60)
+        wait_until(lambda: trouble(aircraft, "does not give Metropolis"), "it is told", 60)
         assert is_right(desk, aircraft)
         assert aircraft.shows("news/today.pdf") == TODAY
 

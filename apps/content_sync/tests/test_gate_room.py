@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
-from apps.content_sync.carry import Carrier, Wanted
+from apps.content_sync.carry import Carrier, Wanted, _Floor
 from apps.content_sync.planner import Item, Piece, plan
 from apps.content_sync.tests.test_gate_planner import NOW
 
@@ -50,6 +51,26 @@ def test_what_has_a_basis_is_written_anew(tmp_path: Path, wanted: Wanted) -> Non
     assert carrier.room(wanted) == 700
     carrier.start_over(wanted)
     assert (carrier.has(wanted), carrier.has(plain)) == (0, 300)
+
+
+def test_what_comes_must_come_on_and_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all files of a run together; also after much came at first."""
+    files = [tmp_path / "a", tmp_path / "b"]
+    clock = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[-1])
+    files[0].write_bytes(b"of an earlier run")
+    floor = _Floor(files, 10.0, 100.0)
+    for moment, count, crawls in (
+        (1009.0, 0, False),
+        (1011.0, 5000, False),
+        (1020.0, 0, False),
+        (1022.0, 100, False),
+        (1033.0, 99, True),
+    ):
+        clock.append(moment)
+        with files[1].open("ab") as file:
+            file.write(b"b" * count)
+        assert (floor.too_little() is not None) == crawls
 
 
 def test_an_item_that_has_no_room_while_it_comes_holds_up_no_other() -> None:

@@ -16,10 +16,12 @@ from typing import Any, cast
 import pytest
 
 from apps.common.backoff import BackOff
+from apps.common.content import Entry
 from apps.common.testing import wait_until
-from apps.content_sync.carry import Account, Line, LinkError, Wanted
+from apps.content_sync.carry import Account, Line, LinkError, StalledError, Wanted
+from apps.content_sync.importer import Outcome
 from apps.content_sync.link import GateState
-from apps.content_sync.turnaround import NEXT_STOP, Turnaround
+from apps.content_sync.turnaround import NEXT_STOP, Turnaround, _Coming
 
 
 @pytest.fixture
@@ -86,7 +88,7 @@ def test_what_is_on_board_by_a_disk_is_neither_missed_nor_kept_half(
     half.parent.mkdir(parents=True)
     half.write_bytes(b"half of a film")
     monkeypatch.undo()
-    monkeypatch.setattr(turnaround, "_lost", "the Hangar does not have a film as it is signed")
+    monkeypatch.setattr(turnaround, "_lost", "the Hangar does not give a film as it is signed")
     monkeypatch.setattr(turnaround._carrier, "connected", lambda *_: nullcontext())
     monkeypatch.setattr(turnaround, "_look", lambda _: None)
     monkeypatch.setattr(turnaround, "_plan", lambda: None)
@@ -173,3 +175,39 @@ def test_usage_has_a_minute_of_a_stop_and_not_of_each_try(
     turnaround.gate(is_open)
     turnaround._usage_first()
     assert waited == [60.0, 30.0, 60.0]
+
+
+def test_an_object_over_which_the_hangar_stumbles_does_not_take_the_whole_stop(
+    turnaround: Turnaround, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After two runs that it ended, what comes behind it comes; each is a try of its own."""
+    bad, good = (Wanted(digits * 32, 1000) for digits in ("ab", "cd"))
+    coming = [
+        _Coming("films", Entry(id=name, titles={"en": name}), {one.digest: one}, 1000)
+        for name, one in (("bad", bad), ("good", good))
+    ]
+    store = SimpleNamespace(has=lambda _: False, free=lambda: 10_000)
+    turnaround._board = cast(
+        "Any", SimpleNamespace(store=store, take=lambda _source, _kinds: Outcome(1))
+    )
+    came: list[str] = []
+
+    def fetch(_: Line, batch: list[Wanted]) -> list[str]:
+        if bad in batch:
+            raise StalledError("it hangs")
+        for one in batch:
+            path = turnaround._staging / one.path
+            path.parent.mkdir(parents=True)
+            path.write_bytes(b"a" * one.length)
+            came.append(one.digest)
+        return came
+
+    monkeypatch.setattr(turnaround._carrier, "fetch", fetch)
+    for _ in range(2):
+        turnaround._coming = list(coming)
+        with pytest.raises(StalledError):
+            turnaround._bring(cast("Any", None))
+    turnaround._coming = list(coming)
+    turnaround._bring(cast("Any", None))
+    assert came == [good.digest]
+    assert turnaround._lost == "the Hangar does not give bad as it is signed"
