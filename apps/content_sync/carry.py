@@ -20,6 +20,7 @@ each than the largest of them should have.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import math
 import os
@@ -336,8 +337,15 @@ class Carrier:
         return (self.staging / wanted.path).exists()
 
     def seed(self, wanted: Wanted, file: Path) -> None:
-        """Link an object that may be on board already, so that it need not come."""
+        """Link an object that may be on board already, so that it need not come.
+
+        Not if it has decayed there: the Hangar would be taken for who has it wrong.
+        """
         with contextlib.suppress(FileNotFoundError, FileExistsError):
+            with file.open("rb") as opened:
+                if hashlib.file_digest(opened, "sha256").hexdigest() != wanted.digest:
+                    log.error("an object is damaged", extra={"object": wanted.digest})
+                    return
             (self.staging / wanted.path).parent.mkdir(exist_ok=True)
             os.link(file, self.staging / wanted.path)
 

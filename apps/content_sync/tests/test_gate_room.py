@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from pathlib import Path
 
@@ -51,6 +52,20 @@ def test_what_has_a_basis_is_written_anew(tmp_path: Path, wanted: Wanted) -> Non
     assert carrier.room(wanted) == 700
     carrier.start_over(wanted)
     assert (carrier.has(wanted), carrier.has(plain)) == (0, 300)
+
+
+def test_what_has_decayed_on_board_comes_by_the_gate(tmp_path: Path) -> None:
+    """Else what the Hangar has to give would be found wrong again and again."""
+    carrier = Carrier(tmp_path / "gate")
+    on_board = tmp_path / "catalogue"
+    on_board.write_bytes(b"a catalogue")
+    wanted = Wanted(hashlib.sha256(b"a catalogue").hexdigest(), 11)
+    on_board.write_bytes(b"a catalogur")
+    carrier.seed(wanted, on_board)
+    assert not carrier.is_whole(wanted)
+    on_board.write_bytes(b"a catalogue")
+    carrier.seed(wanted, on_board)
+    assert carrier.is_whole(wanted)
 
 
 def test_what_comes_must_come_on_and_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
