@@ -21,7 +21,7 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -156,13 +156,13 @@ class Store:
             came = {
                 kind for kind, it in offer.kinds.items() if former.kinds.get(kind) == it.version
             }
-            return any(
-                files.get(name) != file
-                for name, file in former.files.items()
-                if name.partition("/")[0] in came
-            )
+            return _differs(former, files, came)
         if current and former and current.version < former.version <= offer.version:
-            return former.files != files
+            if not former.missing:
+                return former.files != files
+            # It still came: what the crew went back from is what had come of it.
+            undone = {kind for kind, it in former.kinds.items() if current.kinds.get(kind) != it}
+            return _differs(former, files, undone)
         return current is None or current.version != offer.version or current.files != files
 
     def missing(self, files: Collection[SetFile]) -> dict[str, int]:
@@ -479,6 +479,17 @@ class Store:
         with suppress(OSError):
             used.add((self.folder / CURRENT).readlink().name)
         return [name for name in SLOTS if name not in used]
+
+
+def _differs(
+    content: ContentSet, files: Mapping[TargetName, SetFile], kinds: Collection[Kind]
+) -> bool:
+    """Whether something that a set has of these kinds is another file among `files`, or none."""
+    return any(
+        files.get(name) != file
+        for name, file in content.files.items()
+        if name.partition("/")[0] in kinds
+    )
 
 
 def _link(path: Path, name: Path) -> None:

@@ -381,6 +381,32 @@ def test_going_back_is_not_undone_by_a_set_that_was_only_renewed(
     assert aircraft.tree() == _signed(ground)
 
 
+def test_going_back_from_a_set_that_still_came_is_not_undone_by_its_renewal(
+    ground: Ground, aircraft: Aircraft
+) -> None:
+    ground.add("films", "film", {"film.mp4": b"a film"})
+    ground.publish("news", "today", {"today.pdf": b"first"})
+    aircraft.load(ground.source())
+    first = aircraft.tree()
+    ground.add("films", "other", {"other.mp4": b"another film"})
+    ground.publish("news", "today", {"today.pdf": b"second"})
+    late = ground.object("films/other.mp4")
+    kept = late.rename(late.with_name("late"))
+    aircraft.load(ground.source())
+    assert aircraft.shows("news/today.pdf") == b"second"
+    aircraft.store.rollback()
+    kept.rename(late)
+    for _ in range(2):
+        _renew(ground, aircraft)
+        assert not aircraft.load(ground.source()).in_force
+        assert aircraft.tree() == first
+    ground.repository.expire("news", 365)
+    assert not aircraft.load(ground.source()).in_force
+    ground.publish("news", "today", {"today.pdf": b"third"})
+    assert aircraft.load(ground.source()).in_force
+    assert aircraft.tree() == _signed(ground)
+
+
 def test_a_set_that_was_only_renewed_is_in_force_and_leaves_the_way_back(
     ground: Ground, aircraft: Aircraft
 ) -> None:
