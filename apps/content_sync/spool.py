@@ -25,7 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from apps.common import gate, migrations, usage
 from apps.common.backoff import BackOff
 from apps.common.outbox import connect
-from apps.common.usage import BatchHead, RecordError
+from apps.common.usage import BatchError, BatchHead, RecordError
 
 log = logging.getLogger(__name__)
 
@@ -222,6 +222,14 @@ class Spool:
                 batch.lines,
             )
             connection.execute(_SET, {"id": spool, "next_number": number + 1, "dropped": 0})
+
+    def is_of_our_key(self, sealed: Sealed) -> bool:
+        """Whether a batch was signed by the key of today; if not, others may be taken."""
+        try:
+            usage.open_batch(sealed.batch, [self._key.verify_key])
+        except BatchError:
+            return False
+        return True
 
     def depth(self) -> gate.Spool:
         """How much waits."""

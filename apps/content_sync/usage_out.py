@@ -30,6 +30,9 @@ IN_FLIGHT = 2
 """Batches that are under way at once: while one travels the Hangar takes the other, and a link of
 300 ms is not idle."""
 
+OF_ALL = frozenset({"no-aircraft", "unknown-aircraft", "wrong-certificate"})
+"""Refusals (RFC 9457) that are of the whole aircraft, whatever it hands over."""
+
 RETRY_FIRST = 1.0
 RETRY_MAX = 60.0
 
@@ -198,6 +201,10 @@ class UsageOut:
             try:
                 check(sealed, hangar.put_batch(sealed.number, sealed.batch))
             except RefusedError as error:
+                is_forged = error.slug == "forged" and self._spool.is_of_our_key(sealed)
+                if error.slug in OF_ALL or is_forged:
+                    # All of the spool would load the link for nothing.
+                    raise HangarError(str(error)) from error
                 if error.slug != "other-batch":
                     raise
                 self._spool.renew(sealed)

@@ -11,12 +11,13 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from nacl.signing import SigningKey
 
 from apps.common import gate, outbox, usage
 from apps.common.backoff import BackOff
 from apps.common.gate import BatchTaken
 from apps.common.testing import PostgresServer, small_disk, wait_until
-from apps.common.usage import Play, Record, Sale, Stat
+from apps.common.usage import BatchError, Play, Record, Sale, Stat
 from apps.content_sync import usage_out
 from apps.content_sync.hangar import HangarError, RefusedError
 from apps.content_sync.spool import Spool, SpoolError
@@ -190,6 +191,66 @@ def test_a_batch_that_is_refused_stays_and_holds_no_other_up(
     # The Hangar is mended.
     hangar.answer = lambda taken: taken
     wait_until(lambda: _waiting(url) == 0 and out.trouble is None, "it goes")
+
+
+@pytest.mark.parametrize("slug", ["no-aircraft", "unknown-aircraft", "wrong-certificate", "forged"])
+def test_of_an_aircraft_that_is_refused_not_all_is_sent_again_and_again(
+    url: str, spool: Spool, hangar: Hangar, monkeypatch: pytest.MonkeyPatch, slug: str
+) -> None:
+    def refuse(_: BatchTaken) -> BatchTaken:
+        raise RefusedError(403, slug, "not you")
+
+    hangar.answer = refuse
+    spool.depth()
+    for _ in range(6):
+        _append(url, _sale())
+        spool.seal()
+    monkeypatch.setattr(usage_out, "BackOff", lambda *_: BackOff(3600, 3600))
+    out = UsageOut(spool, lambda: hangar)
+    out._is_up = True
+    out.start()
+    try:
+        wait_until(lambda: out.trouble, "it is told", 20)
+        assert "not you" in str(out.trouble)
+        assert len(hangar.came) <= usage_out.IN_FLIGHT
+        assert _waiting(url) == 6
+        hangar.answer = lambda taken: taken
+        out.link(up=True)
+        assert out.wait_idle(20)
+        assert (_waiting(url), out.trouble) == (0, None)
+    finally:
+        out.close()
+
+
+def test_what_a_former_key_has_signed_holds_no_other_up(
+    url: str, spool: Spool, hangar: Hangar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The Hangar knows the key of today alone."""
+    former = Spool(url, "EC-LAB", SigningKey.generate(), limit=10_000_000)
+    former.depth()
+    _append(url, _sale())
+    former.seal()
+    former.close()
+    _append(url, _sale())
+    spool.seal()
+    put_batch = hangar.put_batch
+
+    def knows_one_key(number: int, batch: bytes) -> BatchTaken:
+        try:
+            return put_batch(number, batch)
+        except BatchError as error:
+            raise RefusedError(403, error.reason, error.detail) from error
+
+    monkeypatch.setattr(hangar, "put_batch", knows_one_key)
+    out = UsageOut(spool, lambda: hangar)
+    out.start()
+    try:
+        out.link(up=True)
+        wait_until(lambda: _waiting(url) == 1, "the other goes", 20)
+        wait_until(lambda: out.trouble, "it is told")
+        assert "refuses 1 batches" in str(out.trouble)
+    finally:
+        out.close()
 
 
 def test_a_number_that_was_given_twice_is_given_anew(
