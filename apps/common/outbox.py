@@ -126,6 +126,8 @@ class Outbox:
         self._wanted = threading.Event()
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
         self._error: str | None = None
+        self._gone = 0
+        """Records that went since the last was written, though there is an outbox for them."""
         self.lost = 0
         """Records that went because too many waited, or were refused because they are too long."""
 
@@ -138,7 +140,8 @@ class Outbox:
         """
         if self._error is None:
             return None
-        return f"{len(self._waiting)} records wait to be written: {self._error}"
+        gone = f", {self._gone} are gone" if self._gone else ""
+        return f"{len(self._waiting)} records wait to be written{gone}: {self._error}"
 
     def start(self) -> None:
         """Begin to write."""
@@ -164,6 +167,10 @@ class Outbox:
             if len(self._waiting) >= MAX_WAITING:
                 self._waiting.popleft()
                 self.lost += 1
+                if self._error is not None:
+                    if not self._gone:
+                        log.warning("too many records wait: from now on the oldest go")
+                    self._gone += 1
             self._waiting.append(row)
         self._wanted.set()
 
@@ -183,7 +190,7 @@ class Outbox:
                 self._write_waiting(engine)
             except Exception as error:  # noqa: BLE001 - this thread is the only one to tell
                 if isinstance(error, NoOutboxError):
-                    self._error = None
+                    self._error, self._gone = None, 0
                 else:
                     self._failed(str(error))
                 if self._closing.wait(back_off.delay()):
@@ -191,8 +198,8 @@ class Outbox:
                 self._wanted.set()
             else:
                 if self._error is not None:
-                    log.info("records are written again")
-                self._error = None
+                    log.info("records are written again", extra={"gone": self._gone})
+                self._error, self._gone = None, 0
                 back_off.reset()
                 if self._closing.is_set():
                     break

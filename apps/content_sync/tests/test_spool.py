@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
 from contextlib import ExitStack
@@ -309,6 +310,40 @@ def test_the_oldest_goes_when_too_many_wait(url: str, monkeypatch: pytest.Monkey
         box.append(play)
     assert list(box._waiting) == [("play", usage.line(play).decode()) for play in plays[2:]]
     assert box.lost == 2
+
+
+def test_records_that_go_are_told(
+    postgres: PostgresServer,
+    database: str,
+    url: str,
+    ready: Spool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Once while PostgreSQL is away, and how many they were when it is back."""
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(outbox, "MAX_WAITING", 3)
+    monkeypatch.setattr(outbox, "RETRY_MAX", 0.5)
+    postgres.run(database, "ALTER TABLE usage_outbox RENAME COLUMN line TO other")
+    box = Outbox(url, "test")
+    box.start()
+    try:
+        box.append(Play(media="first", seconds=1))
+        wait_until(lambda: box.trouble, "it is away", 30)
+        assert "gone" not in str(box.trouble)
+        # Some may be just in hand.
+        for number in range(20):
+            box.append(Play(media=f"m{number}", seconds=1))
+        assert f"records wait to be written, {box.lost} are gone" in str(box.trouble)
+        assert box.lost > 10
+        postgres.run(database, "ALTER TABLE usage_outbox RENAME COLUMN other TO line")
+        wait_until(lambda: box.trouble is None, "it is back", 30)
+    finally:
+        box.close()
+    words = [record.message for record in caplog.records if record.name == outbox.__name__]
+    assert words.count("too many records wait: from now on the oldest go") == 1
+    (back,) = [one for one in caplog.records if one.message == "records are written again"]
+    assert back.__dict__["gone"] == box.lost
 
 
 def test_a_record_that_is_too_long_is_refused_and_takes_no_other_along(
