@@ -56,9 +56,6 @@ TUF = "tuf"
 """The folder beside these of what is trusted (`trust.py`)."""
 
 SLOT_FILE = "slot.json"
-TUF = "tuf"
-"""The folder of what is trusted (`trust.py`), beside the others."""
-
 CURRENT = "current"
 CHUNK = 1024 * 1024
 
