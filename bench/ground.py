@@ -135,6 +135,8 @@ def _sshd(instance: Instance, host: Host) -> Program:
         "AuthenticationMethods publickey\nPermitRootLogin forced-commands-only\n"
         # The bench's folder is in one where everybody may make others.
         "StrictModes no\nUsePAM no\nPidFile none\n"
+        # A bash that is not the outermost reads no .bashrc: root's may take its time.
+        "SetEnv SHLVL=2\n"
         "ClientAliveInterval 5\nClientAliveCountMax 2\n"
     )
     if host.as_root:

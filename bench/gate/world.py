@@ -146,6 +146,8 @@ class World:
             f"AuthorizedKeysFile {self.folder}/authorized_keys\nStrictModes no\n"
             # An account that every Debian has and that has a shell, which a forced command takes.
             "PermitRootLogin forced-commands-only\nPidFile none\n"
+            # A bash that is not the outermost reads no .bashrc: root's may take its time.
+            "SetEnv SHLVL=2\n"
             "ClientAliveInterval 5\nClientAliveCountMax 2\nMaxStartups 100:30:300\n"
         )
 

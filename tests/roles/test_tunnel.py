@@ -184,6 +184,8 @@ def _sshd(stack: ExitStack, where: Namespace, configuration: Path) -> None:
     log = stack.enter_context(configuration.with_suffix(".log").open("w"))
     command = ["/usr/sbin/sshd", "-D", "-e", "-f", configuration]
     command += ["-o", "PidFile=none", "-o", "UsePAM=yes", "-o", "StrictModes=no"]
+    # A bash that is not the outermost reads no .bashrc: root's may take its time.
+    command += ["-o", "SetEnv=SHLVL=2"]
     process = where.run(subprocess.Popen, command, stderr=log)
     stack.callback(_end, process)
 
