@@ -133,7 +133,7 @@ def test_a_taken_port_is_told_with_a_way_out(directory: Path) -> None:
     [
         (["--seats", "400"], "1 to 312 seats"),
         (["--layout", "concorde"], "a320, a330-300"),
-        (["--port", "70000"], "PORT can be 1 to 65534"),
+        (["--port", "70000"], "PORT can be 1 to 65531"),
     ],
 )
 def test_what_cannot_be_is_told(arguments: list[str], told: str) -> None:
