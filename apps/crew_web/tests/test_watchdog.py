@@ -28,16 +28,21 @@ def service_manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
         yield sock
 
 
-def test_the_watchdog_is_told_while_sessions_answer_and_only_then(
-    service_manager: socket.socket,
-    settings: CrewWebSettings,
-    monkeypatch: pytest.MonkeyPatch,
-    request: pytest.FixtureRequest,
-) -> None:
+@pytest.fixture
+def watched(
+    service_manager: socket.socket, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Flask:
+    """The app, which looks after itself ten times a second, and has said that it is well."""
     monkeypatch.setattr(service, "LOOK_EVERY", 0.1)
     app: Flask = request.getfixturevalue("app")
     wait_until(lambda: service_manager.recv(4096) == b"WATCHDOG=1", "the watchdog is told")
-    with app.extensions["crew_web"].store.transaction():
+    return app
+
+
+def test_the_watchdog_is_told_while_sessions_answer_and_only_then(
+    service_manager: socket.socket, watched: Flask
+) -> None:
+    with watched.extensions["crew_web"].store.transaction():
         # Somebody hangs in there: it says how it is for a last time.
         service_manager.settimeout(1)
         with pytest.raises(TimeoutError):
@@ -47,14 +52,8 @@ def test_the_watchdog_is_told_while_sessions_answer_and_only_then(
 
 
 def test_a_session_file_that_breaks_is_a_reason_to_start_anew(
-    service_manager: socket.socket,
-    settings: CrewWebSettings,
-    monkeypatch: pytest.MonkeyPatch,
-    request: pytest.FixtureRequest,
+    service_manager: socket.socket, watched: Flask, settings: CrewWebSettings
 ) -> None:
-    monkeypatch.setattr(service, "LOOK_EVERY", 0.1)
-    app: Flask = request.getfixturevalue("app")
-    wait_until(lambda: service_manager.recv(4096) == b"WATCHDOG=1", "the watchdog is told")
     file = settings.state_directory / "crew_web.sqlite3"
     damage_table(file, "session")
     with closing(sqlite3.connect(file)) as other, other:
@@ -64,7 +63,7 @@ def test_a_session_file_that_breaks_is_a_reason_to_start_anew(
     wait_until(lambda: service_manager.recv(4096).startswith(broken), "it says so")
     assert all(service_manager.recv(4096).startswith(broken) for _ in range(10))
     # It is systemd that does this.
-    app.extensions["crew_web"].close()
+    watched.extensions["crew_web"].close()
     create_app(settings).extensions["crew_web"].close()
     assert file.with_name("crew_web.sqlite3.broken").exists()
 
@@ -75,13 +74,9 @@ def _hear(service_manager: socket.socket, messages: int) -> None:
 
 
 def test_a_disk_that_cannot_be_written_is_no_reason_to_start_anew(
-    service_manager: socket.socket,
-    monkeypatch: pytest.MonkeyPatch,
-    request: pytest.FixtureRequest,
+    service_manager: socket.socket, watched: Flask
 ) -> None:
-    monkeypatch.setattr(service, "LOOK_EVERY", 0.1)
-    app: Flask = request.getfixturevalue("app")
-    app.extensions["crew_web"].store.trouble = "sessions cannot be written: it is full"
+    watched.extensions["crew_web"].store.trouble = "sessions cannot be written: it is full"
     full = b"STATUS=sessions cannot be written: it is full"
     wait_until(lambda: service_manager.recv(4096) == full, "it says so")
     wait_until(lambda: service_manager.recv(4096) == b"WATCHDOG=1", "and goes on")
