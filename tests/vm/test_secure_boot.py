@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 
+from bench.site import NETWORKS, UNTIL_ALL_ANSWER, make_secrets, provision
 from image.vm import VmError
 from image.vm.accelerator import FIRMWARE
 from image.vm.machine import Machine
@@ -42,6 +44,31 @@ def test_the_key_is_enrolled_and_then_only_what_it_signed_is_started(
         other.wait_for_ssh(timeout=120)
     assert "Reached target" not in other.console()
     assert "Access denied" in other.console() or "Access Denied" in other.console()
+
+
+@pytest.mark.long
+def test_an_aircraft_as_it_flies_is_signed_encrypted_and_provisioned(
+    new_vm: StartVm, image: Path
+) -> None:
+    """Firmware with keys, a TPM and a run of the playbook in one machine, and a power cut."""
+    make_secrets()
+    vm = new_vm(Machine(image, networks=NETWORKS, tpm=True, variables=SETUP_MODE))
+    vm.boot()
+    vm.wait_for_ssh(timeout=600)
+    assert provision(vm).failures == ()
+    vm.cut_power()
+    vm.boot()
+    vm.wait_for_ssh(timeout=600)
+    vm.run("systemctl is-system-running --wait", timeout=300, check=False)
+    vm.run(UNTIL_ALL_ANSWER, timeout=300)
+    told = json.loads(vm.run("/opt/ife/bin/ife-status --json", check=False).stdout)
+    assert told["facts"]["registration"] == "EC-LAB"
+    assert told["facts"]["disk"]["encrypted"]
+    assert told["facts"]["trust"]["secure_boot"]
+    assert vm.run("systemctl is-active ife.target", check=False).stdout == "active\n"
+    assert vm.run("systemctl --failed --plain --no-legend").stdout == ""
+    done = provision(vm)
+    assert (done.failures, done.changed) == ((), ())
 
 
 def _alter_kernel(disk: Path, kernel: Path) -> None:

@@ -20,6 +20,9 @@ from tests.vm.test_aircraft import heard
 pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]
 
 STATE = "/dev/disk/by-partlabel/ife_state"
+TABLE = (1024, 512)
+"""The first four entries of the GPT at the disk's begin, whose header has their checksum."""
+
 WIPED_AT_ONCE = 1 << 30
 """Bytes: qemu-io takes less than 2 GiB."""
 
@@ -107,6 +110,18 @@ def test_a_damaged_state_is_mended(new_vm: StartVm, provisioned: Provisioned) ->
     assert "Bad magic number in super-block" in vm.console()
     assert _state(vm) == "part"
     assert vm.run("hostname").stdout == "ec-lab\n"
+
+
+def test_a_torn_partition_table_is_read_from_its_copy(
+    new_vm: StartVm, provisioned: Provisioned
+) -> None:
+    """As when the power goes while the first boot writes it. No firmware is there to mend it."""
+    vm = _boot(new_vm(Machine(provisioned.disk, networks=NETWORKS, direct=True)))
+    vm.cut_power()
+    _wipe(vm, *TABLE)
+    _boot(vm)
+    assert vm.run("hostname").stdout == "ec-lab\n"
+    assert _state(vm) == "part"
 
 
 def test_a_destroyed_state_is_told_and_made_anew_where_that_is_asked_for(
