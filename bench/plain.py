@@ -13,6 +13,8 @@ PACKAGES = ("linux-image-amd64", "openssh-server", "systemd-sysv")
 COMMAND_LINE = "root=/dev/vda rw console=ttyS0 loglevel=4"
 """As talkative as the image: each letter on an emulated serial port takes its time."""
 
+BY_DHCP = "[Match]\nType=ether\n[Network]\nDHCP=yes\n"
+
 TIMEOUT = 900
 
 
@@ -48,6 +50,18 @@ def install(folder: Path, *packages: str, files: Path | None = None) -> Path:
         {},
     )
     return disk
+
+
+def ask_by_dhcp(files: Path) -> None:
+    """Put into the tree of `install` what asks for an address on every cable."""
+    network = files / "etc/systemd/network"
+    network.mkdir(parents=True)
+    (network / "80-dhcp.network").write_text(BY_DHCP)
+    wanted = files / "etc/systemd/system/multi-user.target.wants"
+    wanted.mkdir(parents=True)
+    (wanted / "systemd-networkd.service").symlink_to(
+        "/usr/lib/systemd/system/systemd-networkd.service"
+    )
 
 
 def _run(*command: str) -> None:

@@ -151,6 +151,15 @@ def copy(vm: VM, source: Path, target: str) -> None:
     )
 
 
+def fetch(vm: VM, source: str, target: Path) -> None:
+    """A file out of a machine."""
+    subprocess.run(
+        ["scp", "-q", "-F", str(vm.files.ssh_config), f"vm:{source}", str(target)],
+        check=True,
+        timeout=60,
+    )
+
+
 def wait_for_content_sync(vm: VM) -> None:
     """Until it answers."""
     vm.run("until ife-content status > /dev/null 2>&1; do sleep 1; done", timeout=240)

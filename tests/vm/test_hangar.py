@@ -35,7 +35,6 @@ UNITS = ("ife-hangar", "nginx", "postgresql@17-main", "ssh")
 # There is no way out of the machine: what pip would fetch is there already.
 WHEELS = "/srv/wheels"
 PIP = f"[global]\nno-index = true\nfind-links = {WHEELS}\n"
-BY_DHCP = "[Match]\nType=ether\n[Network]\nDHCP=yes\n"
 
 
 @dataclass(frozen=True)
@@ -83,14 +82,7 @@ def _tree(folder: Path) -> Path:
         [uv, *export, f"--output-file={requirements}"], cwd=ROOT, check=True, timeout=120
     )
     tree = folder / "tree"
-    network = tree / "etc/systemd/network"
-    network.mkdir(parents=True)
-    (network / "80-dhcp.network").write_text(BY_DHCP)
-    wanted = tree / "etc/systemd/system/multi-user.target.wants"
-    wanted.mkdir(parents=True)
-    (wanted / "systemd-networkd.service").symlink_to(
-        "/usr/lib/systemd/system/systemd-networkd.service"
-    )
+    plain.ask_by_dhcp(tree)
     (tree / "etc/pip.conf").write_text(PIP)
     fetch = [
         *(str(uv), "run", "--quiet", "--no-project", "--with=pip"),
