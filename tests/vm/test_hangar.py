@@ -111,6 +111,9 @@ def ground(
     assert not run.failures, run.output
     vm.run("sync")
     vm.cut_power()
+    # From now on it has the host key of the store.
+    key = (KEYS / "ssh_host_ed25519_key.pub").read_text()
+    vm.files.known_hosts.write_text(f"{GROUND.guest.ip} {key}")
     vm.boot()
     vm.wait_for_ssh()
     vm.run("systemctl is-system-running --wait", timeout=300, check=False)
