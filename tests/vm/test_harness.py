@@ -98,6 +98,7 @@ def test_a_machine_that_goes_off_is_not_waited_for(new_vm: StartVm, blank: Path)
 # -- an accelerator is found by trying --------------------------------------------------------
 
 
+@pytest.mark.long
 def test_an_accelerator_that_guests_die_on_is_passed_over(
     blank: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -269,6 +270,7 @@ def test_a_device_can_be_plugged_in_and_pulled_out(new_vm: StartVm, blank: Path)
     assert name not in vm._devices()
 
 
+@pytest.mark.long
 def test_a_tpm_remembers_over_a_power_cut(new_vm: StartVm, blank: Path) -> None:
     """Of its seeds and proofs no byte differs, and a new one would differ in some 400."""
     vm = _shell(new_vm, Machine(blank, tpm=True))
