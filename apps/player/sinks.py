@@ -168,10 +168,8 @@ class AlsaSink:
         """Close it, without playing what waits."""
         stream, self._stream = self._stream, None
         if stream is not None:
-            try:
-                stream.close(ignore_errors=False)
-            except (OSError, self._portaudio.PortAudioError):
-                _close_cards()
+            with contextlib.suppress(OSError, self._portaudio.PortAudioError):
+                stream.close(ignore_errors=True)
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
@@ -181,18 +179,6 @@ class AlsaSink:
             # PortAudioError is an Exception and no more; of a library that does not start as it is
             # loaded, nobody has the class.
             raise SinkError(f"{self._device}: {error}") from error
-
-
-def _close_cards() -> None:
-    """Close what this process has open of sound cards.
-
-    PortAudio leaves open what it cannot stop (`Pa_CloseStream`), such as a card that was pulled
-    out, and the kernel does not let that card go before.
-    """
-    for entry in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(OSError):
-            if str(entry.readlink()).startswith("/dev/snd/"):
-                os.close(int(entry.name))
 
 
 def sink_of(text: str) -> Sink:
