@@ -24,6 +24,7 @@ from image.vm.vm import VM
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parents[2]
+UV = ROOT / ".venv/bin/uv"
 CONSOLES = ROOT / ".cache/vm"
 TIMEOUT = 1800
 """Seconds for a test: a few boots under TCG, or two runs of the playbook, on a slow machine."""
@@ -158,6 +159,21 @@ def fetch(vm: VM, source: str, target: Path) -> None:
         check=True,
         timeout=60,
     )
+
+
+def requirements(extra: str, folder: Path, *more: str) -> Path:
+    """What `uv.lock` says that an app needs, by hash, as a file for pip.
+
+    Args:
+        extra: the app's, in pyproject.toml.
+        folder: where the file goes.
+        more: for `uv export`.
+    """
+    file = folder / "requirements.txt"
+    export = ("export", "--quiet", "--frozen", "--no-dev", "--no-emit-project")
+    command = [str(UV), *export, f"--extra={extra}", *more, f"--output-file={file}"]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=120)
+    return file
 
 
 def wait_for_content_sync(vm: VM) -> None:

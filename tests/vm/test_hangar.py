@@ -19,7 +19,7 @@ from bench import plain
 from bench.site import GROUND, HANGAR, Run, make_secrets, provision
 from image.vm.machine import Machine
 from image.vm.vm import VM
-from tests.vm.conftest import ROOT, StartVm
+from tests.vm.conftest import ROOT, UV, StartVm, requirements
 
 pytestmark = [
     pytest.mark.long,
@@ -76,22 +76,16 @@ def _packages() -> list[str]:
 
 def _tree(folder: Path) -> Path:
     """What the server has beside Debian: an address by DHCP, and the wheels."""
-    uv = ROOT / ".venv/bin/uv"
-    requirements = folder / "requirements.txt"
-    export = ("export", "--quiet", "--frozen", "--no-dev", "--no-emit-project", "--extra=hangar")
-    subprocess.run(
-        [uv, *export, f"--output-file={requirements}"], cwd=ROOT, check=True, timeout=120
-    )
     tree = folder / "tree"
     plain.ask_by_dhcp(tree)
     (tree / "etc/pip.conf").write_text(PIP)
     fetch = [
-        *(str(uv), "run", "--quiet", "--no-project", "--with=pip"),
+        *(str(UV), "run", "--quiet", "--no-project", "--with=pip"),
         *("python", "-m", "pip", "download"),
         *("--quiet", f"--dest={tree}{WHEELS}", "--python-version=3.13", "--implementation=cp"),
         *("--platform=manylinux_2_28_x86_64", "--platform=manylinux_2_17_x86_64"),
         *("--platform=manylinux2014_x86_64", "--only-binary=:all:", "--require-hashes"),
-        *("--requirement", str(requirements)),
+        *("--requirement", str(requirements("hangar", folder))),
     ]
     subprocess.run(fetch, cwd=folder, check=True, timeout=600)
     return tree

@@ -22,7 +22,7 @@ from bench import plain
 from bench.site import GROUND
 from image.vm.machine import Machine
 from image.vm.vm import VM
-from tests.vm.conftest import ROOT, StartVm, fetch
+from tests.vm.conftest import ROOT, UV, StartVm, fetch, requirements
 
 pytestmark = [
     pytest.mark.long,
@@ -88,18 +88,17 @@ def _tree(folder: Path) -> Path:
 
     There is no wheel of what it needs for a window.
     """
-    uv, requirements = ROOT / ".venv/bin/uv", folder / "requirements.txt"
-    export = ("export", "--quiet", "--frozen", "--no-dev", "--no-emit-project", "--extra=player")
-    without = ("--no-emit-package=xcffib",)
-    install = ("pip", "install", "--quiet", "--require-hashes", "--only-binary=:all:")
-    target = ("--python-version=3.13", "--python-platform=x86_64-manylinux_2_28")
     tree = folder / "tree"
     player = tree / "opt/player"
-    for argv in (
-        (*export, *without, f"--output-file={requirements}"),
-        (*install, *target, f"--target={player}", f"--requirements={requirements}"),
-    ):
-        subprocess.run([uv, *argv], cwd=ROOT, check=True, timeout=300)
+    wanted = requirements("player", folder, "--no-emit-package=xcffib")
+    install = ("pip", "install", "--quiet", "--require-hashes", "--only-binary=:all:")
+    target = ("--python-version=3.13", "--python-platform=x86_64-manylinux_2_28")
+    subprocess.run(
+        [UV, *install, *target, f"--target={player}", f"--requirements={wanted}"],
+        cwd=ROOT,
+        check=True,
+        timeout=300,
+    )
     for app in ("common", "player"):
         shutil.copytree(ROOT / "apps" / app, player / "apps" / app)
     plain.ask_by_dhcp(tree)
