@@ -65,7 +65,11 @@ class Sink(Protocol):
         """
 
     def close(self) -> None:
-        """Give it back."""
+        """Give it back.
+
+        Raises:
+            SinkError: it is held until the process ends.
+        """
 
 
 class FileSink:
@@ -165,11 +169,15 @@ class AlsaSink:
             self._stream.write(samples)
 
     def close(self) -> None:
-        """Close it, without playing what waits."""
+        """Close it, without playing what waits.
+
+        PortAudio keeps open and mapped what it cannot stop (`Pa_CloseStream`), such as a card that
+        was pulled out, and the kernel does not let that card go before.
+        """
         stream, self._stream = self._stream, None
         if stream is not None:
-            with contextlib.suppress(OSError, self._portaudio.PortAudioError):
-                stream.close(ignore_errors=True)
+            with self._told():
+                stream.close(ignore_errors=False)
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
@@ -224,7 +232,7 @@ class Speaker:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it plays, or tries to; else something that nobody foresaw has ended it."""
+        """Whether it plays, or tries to; else only a new process can."""
         return self._thread.is_alive()
 
     def start(self) -> None:
@@ -255,8 +263,12 @@ class Speaker:
                 if self._trouble is None:
                     log.warning("the PA has no sound", extra={"error": str(error)})
                 self._trouble = str(error)
-            with self._busy():
-                self._sink.close()
+            try:
+                with self._busy():
+                    self._sink.close()
+            except SinkError as error:
+                log.warning("the sound device cannot be given back", extra={"error": str(error)})
+                return
             if not self._over:
                 time.sleep(back_off.delay())
 

@@ -33,6 +33,7 @@ pytestmark = [
 HERTZ, LOUD, VOLUME = 440, 8_000, 0.8
 SEED = bytes(range(32))
 PACKAGES = ("alsa-utils", "iproute2", "libportaudio2", "python3")
+CARD = "/sys/bus/platform/drivers/snd_aloop"
 
 # What is played into one end of the loop is captured at the other.
 PA = """
@@ -46,7 +47,7 @@ IFE_PA_PUBLIC_KEYS_FILE=/run/pa.keys
 IFE_PA_SINK=alsa:hw:0,0
 END
 echo {key} >/run/pa.keys
-systemd-run --quiet --unit=pa -p EnvironmentFile=/run/pa.env \\
+systemd-run --quiet --unit=pa -p Restart=always -p RestartSec=1 -p EnvironmentFile=/run/pa.env \\
     --working-directory=/opt/player /usr/bin/python3 -m apps.player.pa --parent 1
 """
 
@@ -165,3 +166,13 @@ def test_the_card_plays_what_the_crew_say_and_silence_else(seat: VM, tmp_path: P
         assert_tone(captured(seat, tmp_path))
     wait_until(lambda: _said(seat, "the PA is over") == 1, "it is over", 60)
     assert np.abs(captured(seat, tmp_path)).max() == 0
+
+
+def test_a_card_that_is_pulled_out_and_put_back_plays_again(seat: VM, tmp_path: Path) -> None:
+    opened = _said(seat, "the PA's sound is open")
+    with speaking(seat):
+        # It returns when nobody has the card open any more.
+        seat.run(f"echo snd_aloop.0 >{CARD}/unbind", timeout=60)
+        seat.run(f"echo snd_aloop.0 >{CARD}/bind")
+        wait_until(lambda: _said(seat, "the PA's sound is open") > opened, "it is open again", 60)
+        assert_tone(captured(seat, tmp_path))
