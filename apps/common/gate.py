@@ -86,10 +86,12 @@ class Content(_Wire):
     """The content set that plays, and what is on its way.
 
     `version` is that of the set (of the snapshot), 0 for none yet; `kinds` the versions of the
-    kinds of content in it. `fresh_until`: when its metadata expires.
+    kinds of content in it; `missing`: files of it that are not on board, so what they are of does
+    not play. `fresh_until`: when its metadata expires.
     """
 
     version: Count = 0
+    missing: Count = 0
     kinds: Annotated[dict[ContentKind, Count], Field(max_length=32)] = {}
     fresh_until: Millis | None = None
     loading: Loading | None = None

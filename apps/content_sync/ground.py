@@ -309,6 +309,7 @@ class Ground:
         if current is not None:
             content = gate.Content(
                 version=current.version,
+                missing=current.missing,
                 kinds=dict(current.kinds),
                 # The ground may have signed it anew since it was put in force.
                 fresh_until=int((trusted or current).expires.timestamp() * 1000),

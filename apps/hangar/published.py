@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, ValidationError
 
+from apps.common.content import CATALOGUE, KINDS, MAX_KIND, target_name
+
 log = logging.getLogger(__name__)
-
-MAX_METADATA = 1024 * 1024
-"""Bytes of one of its files."""
-
-_NO_KINDS = {"root", "targets"}
 
 
 class _Meta(BaseModel):
@@ -24,7 +21,8 @@ class _Meta(BaseModel):
 
 
 class _Signed(BaseModel):
-    meta: dict[str, _Meta]
+    meta: dict[str, _Meta] = {}
+    targets: dict[str, Any] = {}
 
 
 class _Metadata(BaseModel):
@@ -32,7 +30,10 @@ class _Metadata(BaseModel):
 
 
 class Published(BaseModel):
-    """A content set: its version, that of the snapshot, and those of its kinds; 0 for none."""
+    """A content set: its version, that of the snapshot, and those of its kinds; 0 for none.
+
+    A kind of which nothing was ever published is signed, but not among them.
+    """
 
     version: int = 0
     kinds: dict[str, int] = {}
@@ -59,15 +60,20 @@ class Repository:
         return self._read[1]
 
     def _look(self, timestamp: Path) -> Published:
-        version = _meta(timestamp)["snapshot.json"].version
-        meta = _meta(self._metadata / f"{version}.snapshot.json")
-        kinds = {name.removesuffix(".json"): entry.version for name, entry in meta.items()}
+        version = _signed(timestamp).meta["snapshot.json"].version
+        meta = _signed(self._metadata / f"{version}.snapshot.json").meta
+        kinds = {kind: meta[f"{kind}.json"].version for kind in KINDS if f"{kind}.json" in meta}
         return Published(
             version=version,
-            kinds={name: kinds[name] for name in sorted(kinds) if name not in _NO_KINDS},
+            kinds={
+                kind: number
+                for kind, number in kinds.items()
+                if target_name(kind, CATALOGUE)
+                in _signed(self._metadata / f"{number}.{kind}.json").targets
+            },
         )
 
 
-def _meta(path: Path) -> dict[str, _Meta]:
+def _signed(path: Path) -> _Signed:
     with path.open("rb") as file:
-        return _Metadata.model_validate_json(file.read(MAX_METADATA)).signed.meta
+        return _Metadata.model_validate_json(file.read(MAX_KIND)).signed

@@ -36,7 +36,7 @@ def hangar(world: World, postgres: PostgresServer) -> Iterator[Hangar]:
     keys = world.folder / "keys"
     database = postgres.url(postgres.create("ife-hangar"), "ife-hangar")
     folder = world.folder / "web"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     ours = Keys(AIRLINE, keys, {"EC-LAB": keys})
     with Hangar(folder, ours, database, world.repository) as hangar, world.relay(hangar.port):
         yield hangar
@@ -113,3 +113,21 @@ def test_a_turnaround(
         assert fresh_until(anna) == expires - timedelta(days=2)
         again(world, ours)
         wait_until(lambda: fresh_until(anna) == expires, "the Hangar has heard of it", 90)
+
+
+def test_the_hangar_knows_what_is_missing_of_a_set_in_force(
+    world: World, desk: Ground, hangar: Hangar, anna: httpx.Client
+) -> None:
+    """A film that is damaged on the ground: the rest is in force without it."""
+    film = b"film" * 50_000
+    desk.add("films", "dracula", {"dracula.mp4": film})
+    desk.add("films", "metropolis", {"metropolis.mp4": film[::-1]})
+    desk.publish("news", "today", {"today.pdf": TODAY})
+    desk.object("films/metropolis.mp4").write_bytes(film)
+    with OnBoard(world, world.folder / "b", desk.root) as ours:
+        wait_until(lambda: ours.shows("films/dracula.mp4") == film, "the rest is on board", 60)
+        wait_until(lambda: "1 files of set 2" in seen(anna)["missing"], "it is told", 60)
+        desk.object("films/metropolis.mp4").write_bytes(film[::-1])
+        again(world, ours)
+        wait_until(lambda: ours.version() == (2, 0), "all is on board", 60)
+        wait_until(lambda: seen(anna)["missing"] == [], "the Hangar has heard of it", 60)

@@ -46,12 +46,18 @@ def publish(folder: Path, version: int, **kinds: int) -> None:
     metadata = folder / "metadata"
     metadata.mkdir(parents=True, exist_ok=True)
 
-    def write(name: str, meta: dict[str, int]) -> None:
-        told = {f"{kind}.json": {"version": number} for kind, number in meta.items()}
-        (metadata / name).write_text(json.dumps({"signed": {"meta": told}, "signatures": []}))
+    def write(name: str, signed: dict[str, dict[str, object]]) -> None:
+        (metadata / name).write_text(json.dumps({"signed": signed, "signatures": []}))
 
-    write(f"{version}.snapshot.json", {"root": 1, "targets": 1, **kinds})
-    write("timestamp.json", {"snapshot": version})
+    def meta(**versions: int) -> dict[str, dict[str, object]]:
+        return {"meta": {f"{name}.json": {"version": it} for name, it in versions.items()}}
+
+    for kind, number in kinds.items():
+        write(f"{number}.{kind}.json", {"targets": {f"{kind}/catalogue.json": {}}})
+    # Of the shop nothing was ever published.
+    write("1.shop.json", {"targets": {}})
+    write(f"{version}.snapshot.json", meta(root=1, targets=1, shop=1, **kinds))
+    write("timestamp.json", meta(snapshot=version))
 
 
 def batch(

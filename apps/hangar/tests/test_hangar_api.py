@@ -93,6 +93,7 @@ def test_an_aircraft_that_was_heard_is_shown_with_all_it_said(
         position=Position(latitude=41.297, longitude=2.078, at=1),
         content=Content(
             version=6,
+            missing=2,
             kinds={"films": 3, "news": 11},
             fresh_until=1_790_000_000_000,
             loading=Loading(version=7, bytes_done=30, bytes_total=100),
@@ -104,7 +105,7 @@ def test_an_aircraft_that_was_heard_is_shown_with_all_it_said(
     assert shown["published"] == 7
     lab, two = shown["aircraft"]
     assert (lab["registration"], lab["presence"], lab["faults"]) == ("EC-LAB", "online", 2)
-    assert lab["missing"] == ["news 11 of 12", "loading set 7: 30 %"]
+    assert lab["missing"] == ["news 11 of 12", "2 files of set 6", "loading set 7: 30 %"]
     assert (lab["usage_waiting"], lab["usage_dropped"]) == (120, 3)
     assert (two["registration"], two["presence"]) == ("EC-TWO", "never heard")
     detail = _get(client, "/api/v1/aircraft/EC-LAB")
