@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from apps.common.content import METADATA, ContentState
+from apps.common.content import METADATA, ContentState, Progress
 from apps.common.testing import wait_until
+from apps.content_sync.store import CHUNK
 from apps.publish import disk
+from apps.usb_lockdown.tests import images
+from apps.usb_lockdown.tests.test_fuzzed_disks import damage
 from bench.site import NETWORKS
 from image.vm.machine import Machine
 from image.vm.vm import VM
@@ -25,6 +28,11 @@ FRONT = "1"
 FILM = random.Random(1).randbytes(1 << 20) * 192  # noqa: S311
 PAPER = b"the newspaper of today"
 CUTS = 3
+YANKS = 50
+DAMAGED = 10
+"""Disks of each kind of file system."""
+
+SEED = os.environ.get("IFE_SEED") or str(random.getrandbits(32))
 LOADED_WITHIN = 300.0
 """Seconds, on an emulated machine, of which SHA-256 takes most."""
 
@@ -92,30 +100,77 @@ def in_force(vm: VM) -> str:
     return vm.run(f"cd {CURRENT}/ && find . -type f -exec sha256sum {{}} + | sort").stdout
 
 
+def loading(vm: VM) -> Progress | None:
+    """How far an import is that has begun to copy, and is not through."""
+    progress = state(vm).progress
+    return progress if progress and 0 < progress.bytes_done < progress.bytes else None
+
+
+def film(number: int) -> bytes:
+    """As long as `FILM`, and another."""
+    return number.to_bytes(4, "big") + FILM[4:]
+
+
 def test_the_power_is_cut_while_a_disk_is_loaded(
     flying: VM, ground: Ground, tmp_path: Path
 ) -> None:
-    seed = os.environ.get("IFE_SEED") or str(random.getrandbits(32))
-    print(f"IFE_SEED={seed}")
-    rng = random.Random(seed)  # noqa: S311
+    print(f"IFE_SEED={SEED}")
+    rng = random.Random(SEED)  # noqa: S311
     ground.publish("films", "film", {"film.mp4": FILM})
     image = image_of(ground, tmp_path / "disk.img")
-
-    def under_way() -> bool:
-        progress = state(flying).progress
-        return progress is not None and 0 < progress.bytes_done < progress.bytes
-
     for _ in range(CUTS):
         flying.plug_disk(image, FRONT)
-        wait_until(under_way, "it is being loaded", LOADED_WITHIN)
+        wait_until(lambda: loading(flying) is not None, "it is being loaded", LOADED_WITHIN)
         time.sleep(rng.uniform(0, 3))
         flying.cut_power()
         boot(flying)
         assert digest(flying, "films/film.mp4") is None, "the power is cut while it is copied"
         assert digest(flying, "news/today.pdf") == sha256(PAPER)
     name = flying.plug_disk(image, FRONT)
+    wait_until(lambda: loading(flying) is not None, "it is being loaded", LOADED_WITHIN)
+    rest = loading(flying)
+    assert rest is None or rest.bytes < len(FILM), "it goes on with what is on board"
     wait_for_version(flying, ground.repository.version)
     assert digest(flying, "films/film.mp4") == sha256(FILM)
+    flying.unplug(name)
+
+
+@pytest.mark.timeout(3600)
+def test_a_disk_is_pulled_out_while_it_is_loaded(
+    flying: VM, ground: Ground, tmp_path: Path
+) -> None:
+    """What is in force is what was signed, and each byte is copied once."""
+    print(f"IFE_SEED={SEED}")
+    rng = random.Random(SEED)  # noqa: S311
+    image, left, number = tmp_path / "disk.img", 0, 0
+
+    def is_in_force() -> bool:
+        return digest(flying, f"films/{number}.mp4") is not None
+
+    for _ in range(YANKS):
+        if not number or is_in_force():
+            number += 1
+            ground.publish("films", "film", {f"{number}.mp4": film(number)})
+            image_of(ground, image)
+            left = len(FILM)
+        name = flying.plug_disk(image, FRONT)
+        wait_until(
+            lambda: loading(flying) is not None or is_in_force(), "it is loaded", LOADED_WITHIN
+        )
+        time.sleep(rng.uniform(0, 1))
+        seen = loading(flying)
+        flying.unplug(name)
+        if seen is not None:
+            # What was copied before may still have been on its way to the disk.
+            assert seen.bytes <= left + 8 * CHUNK
+            left = seen.bytes - seen.bytes_done
+        wait_until(lambda: state(flying).disks == (), "it is out", LOADED_WITHIN)
+        assert digest(flying, f"films/{number}.mp4") in {None, sha256(film(number))}
+        assert digest(flying, "news/today.pdf") == sha256(PAPER)
+    print(f"{number} films")
+    name = flying.plug_disk(image, FRONT)
+    wait_for_version(flying, ground.repository.version)
+    assert digest(flying, f"films/{number}.mp4") == sha256(film(number))
     flying.unplug(name)
 
 
@@ -205,13 +260,54 @@ def test_nothing_bad_is_in_force(
         LOADED_WITHIN,
     )
     print(state(flying).disks[0].says)
-    after = in_force(flying)
-    signed = {path.name for path in ground.published.glob("objects/*/*")}
-    assert {line.split()[0] for line in after.splitlines() if "slot.json" not in line} <= signed
+    assert_all_was_signed(flying, ground)
     if then == "refused":
-        assert after == before
+        assert in_force(flying) == before
     flying.unplug(name)
     wait_until(lambda: state(flying).disks == (), "it is out", LOADED_WITHIN)
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("kind", images.KINDS)
+def test_of_a_damaged_disk_only_what_was_signed_is_in_force(
+    flying: VM, ground: Ground, tmp_path: Path, kind: str
+) -> None:
+    """Each is newer than what is in force: but for the damage it would be believed."""
+    print(f"IFE_SEED={SEED}")
+    settled = {"done", "refused", "failed"}
+    for number in range(DAMAGED):
+        rng = random.Random(f"{SEED} {kind} {number}")  # noqa: S311
+        ground.publish("news", "today", {"today.pdf": PAPER, "more.pdf": rng.randbytes(1 << 20)})
+        folder = tmp_path / str(number)
+        disk.to_folder(ground.repository, folder, lambda *_: None)
+        tree = {
+            str(path.relative_to(folder)): path.read_bytes()
+            for path in folder.rglob("*")
+            if path.is_file() and path.stat().st_size < 2 << 20
+        }
+        image = images.make(tmp_path / "disk.img", kind, tree, 24)
+        damaged = bytearray(image.read_bytes())
+        damage(damaged, rng)
+        image.write_bytes(damaged)
+        name = flying.plug_disk(image, FRONT)
+        found: list[str] = []
+
+        def is_settled(found: list[str] = found) -> bool:
+            found[:] = [one.state for one in state(flying).disks]
+            return len(found) == 1 and found[0] in settled
+
+        wait_until(is_settled, "it is dealt with", LOADED_WITHIN)
+        print(number, found, state(flying).disks[0].says)
+        assert_all_was_signed(flying, ground)
+        flying.unplug(name)
+        wait_until(lambda: state(flying).disks == (), "it is out", LOADED_WITHIN)
+
+
+def assert_all_was_signed(flying: VM, ground: Ground) -> None:
+    """What is in force, with what the ground has published since ever."""
+    signed = {path.name for path in ground.published.glob("objects/*/*")}
+    lines = in_force(flying).splitlines()
+    assert {line.split()[0] for line in lines if "slot.json" not in line} <= signed
 
 
 def test_an_older_disk_changes_nothing(flying: VM, ground: Ground, tmp_path: Path) -> None:
