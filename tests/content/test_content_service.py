@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ class Aboard:
 
     def __init__(self, ground: Ground, folder: Path, url: str, **settings: Any) -> None:
         self.folder = folder
+        self.now = NOW
         self.service = ContentSync(
             ContentSyncSettings(
                 registration="EC-LAB",
@@ -46,7 +48,7 @@ class Aboard:
                 content_reserve=0,
                 **settings,
             ),
-            Clock(lambda: NOW, lambda: True),
+            Clock(lambda: self.now, lambda: True),
         )
         self.service.start()
         self.client: FlaskClient = create_app(self.service).test_client()
@@ -285,6 +287,25 @@ def test_what_was_trusted_and_has_decayed_is_told_until_a_disk_mends_it(
         aboard.wait_for_disk("front", "done")
         wait_until(lambda: aboard.service.trust.trouble is None, "it is mended")
     assert "content" not in str(aboard.client.get("/healthz").get_json()["degraded"])
+
+
+def test_content_that_was_not_renewed_plays_on_and_crew_and_ground_are_told(
+    ground: Ground, board: Callable[..., Aboard], short_tmp: Path
+) -> None:
+    """The ground by the faults of a heartbeat, which are what the apps' health tells."""
+    ground.publish("news", "today", {"today.pdf": b"news"})
+    aboard = board()
+    with DiskReader(ground.published, short_tmp / "front"):
+        aboard.insert("front")
+        aboard.wait_for_disk("front", "done")
+    assert "content" not in str(aboard.client.get("/healthz").get_json()["degraded"])
+    aboard.now = NOW + timedelta(days=31)
+    told = aboard.wait(lambda state: state.freshness.state == "expired", "it has expired")
+    assert "It plays on; load a newer disk." in told.freshness.says
+    assert shown(short_tmp / "store") == _signed(ground)
+    health = aboard.client.get("/healthz").get_json()
+    assert health["ready"]
+    assert "It plays on" in {part["part"]: part["why"] for part in health["degraded"]}["content"]
 
 
 def test_a_disk_that_is_older_than_what_is_known_is_not_called_faulty(
