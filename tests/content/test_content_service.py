@@ -274,6 +274,8 @@ def test_what_was_trusted_and_has_decayed_is_told_until_a_disk_mends_it(
     with DiskReader(ground.published, short_tmp / "front"):
         aboard.insert("front")
         aboard.wait_for_disk("front", "done")
+        aboard.remove("front")
+        aboard.wait(lambda state: not state.disks, "it is out")
     aboard.close()
     (timestamp,) = (short_tmp / "store/tuf/trusted").resolve().rglob("timestamp.json")
     timestamp.write_bytes(timestamp.read_bytes()[:-20])
