@@ -213,7 +213,9 @@ class ChannelWorker:
     def __init__(self, output: Output, tell: Callable[[Report], None]) -> None:
         self._output = output
         self._tell = tell
-        self._instance = vlc.Instance([*OPTIONS, f"--miface={output.interface}", f"--dscp={DSCP}"])
+        # What VLC calls so is the whole byte, in which the class has the upper six bits.
+        marked = f"--dscp={DSCP << 2}"
+        self._instance = vlc.Instance([*OPTIONS, f"--miface={output.interface}", marked])
         if self._instance is None:
             sys.exit("vlc_stream: libvlc does not start: are its plugins installed?")
         self._channels: dict[str, _Channel] = {}

@@ -292,14 +292,15 @@ class Seat:
         self.refused: list[str] = []
         self._receiver = Receiver(Verifier([Signer(SEED).public_key]), area)
         self._sockets = [
-            network.run(network.seats, self._join, number) for number in (ALL_AREAS, area)
+            network.run(network.seats, self.join, number) for number in (ALL_AREAS, area)
         ]
         self._stop, self._stopped = socket.socketpair()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     @staticmethod
-    def _join(area: int) -> socket.socket:
+    def join(area: int) -> socket.socket:
+        """A seat's socket for an area's group, or for that for all."""
         sock = receiving_socket(group(area), PORT)
         Membership(INTERFACE, group(area), SERVER).renew(sock)
         return sock

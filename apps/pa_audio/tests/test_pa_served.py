@@ -24,6 +24,7 @@ import schemathesis
 from hypothesis import HealthCheck, settings
 from schemathesis.specs.openapi.checks import ignored_auth, unsupported_method
 
+from apps.common.multicast import EXPEDITED
 from apps.common.pa import BEACON_EVERY, Audio, Beacon, Line, PaState, Source
 from apps.common.testing import RedisServer, wait_until
 from apps.pa_audio.openapi import document
@@ -149,6 +150,18 @@ def test_what_is_said_is_heard_sample_by_sample(pa: Pa, keys: Keys, economy: Sea
     wait_until(lambda: len(spoken(economy.audio(at))) == len(said), "all of it is heard")
     assert (spoken(economy.audio(at)) == said).all()
     assert economy.refused == []
+
+
+def test_every_packet_goes_before_all_else_in_the_cabin(
+    pa: Pa, keys: Keys, network: Network
+) -> None:
+    """By its class (RFC 2474), which the cabin's switches go by."""
+    keys.set(crew={"areas": ["economy"]})
+    with network.run(network.seats, Seat.join, ECONOMY) as sock:
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
+        sock.settimeout(5)
+        marks = {sock.recvmsg(2000, socket.CMSG_SPACE(1))[1][0][2][0] >> 2 for _ in range(40)}
+    assert marks == {EXPEDITED}
 
 
 def test_an_announcement_ends_with_four_packets_that_say_so(

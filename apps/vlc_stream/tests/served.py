@@ -129,6 +129,14 @@ class Ear:
         assert heard, f"nothing came for {timeout} s"
         return heard[0]
 
+    def dscp(self) -> int:
+        """The class (RFC 2474) of the next packet that comes."""
+        self.socket.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
+        self.drop()
+        assert select.select([self.socket], [], [], 10)[0], "nothing came for 10 s"
+        ((_, _, tos),) = self.socket.recvmsg(MAX_DATAGRAM, socket.CMSG_SPACE(1))[1]
+        return tos[0] >> 2
+
     def drop(self) -> None:
         """Forget what has come."""
         with suppress(BlockingIOError):

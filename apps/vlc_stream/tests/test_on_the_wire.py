@@ -16,6 +16,7 @@ import pytest
 
 from apps.common.testing import wait_until
 from apps.vlc_stream import ts
+from apps.vlc_stream.orders import DSCP
 from apps.vlc_stream.tests.served import SEAT, Cabin, Heard, Served, serving
 
 pytestmark = [
@@ -205,6 +206,27 @@ def test_a_live_source_is_relayed_at_once(served: Served) -> None:
     assert sorted(delays)[50] < 0.005
     wait_until(lambda: served.channel("tail").trouble is not None, "that it has ended, too")
     assert served.channel("tail").restarts == 0
+
+
+def test_all_that_is_sent_is_marked_as_video(served: Served) -> None:
+    """By libvlc, the relay and the pacer: AF41, so that the cabin's switches have the PA first."""
+    channel, relayed, imposed = map(
+        served.cabin.ear, ("239.192.80.1", "239.192.80.9", "239.192.81.1")
+    )
+    served.wait_for("one", "playing")
+    assert channel.dscp() == DSCP
+    with served.cabin.seat.run(socket.socket, socket.AF_INET, socket.SOCK_DGRAM) as camera:
+        camera.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, SEAT.packed)
+        packets = b"G" + bytes(ts.PACKET - 1)
+        wait_until(
+            lambda: camera.sendto(packets, ("239.255.1.1", 6000)) and not relayed.is_silent(0.05),
+            "it is relayed",
+        )
+        threading.Timer(0.2, camera.sendto, (packets, ("239.255.1.1", 6000))).start()
+        assert relayed.dscp() == DSCP
+    assert impose(served) == 202
+    assert imposed.dscp() == DSCP
+    assert served.control_video("safety", "stop") == 200
 
 
 def test_who_is_not_the_server_is_not_heard(served: Served) -> None:
