@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 
 from apps.common.multicast import RECEIVE_BUFFER
 from apps.common.testing import wait_until
+from apps.pa_audio.real_time import PRIORITY
 from bench.site import (
     AVIONICS,
     CABIN,
@@ -129,6 +130,18 @@ def test_units_have_what_they_say(aircraft: VM) -> None:
     tasks = aircraft.run("systemctl show --property=TasksMax --value ife-vlc_stream").stdout
     assert tasks == "1024\n"
     assert aircraft.run("stat --format='%a %G' /var/lib/ife/content").stdout == "750 ife\n"
+
+
+def test_the_pa_goes_before_all_else_and_waits_for_no_disk(aircraft: VM) -> None:
+    """Its unit allows what it asks for: SCHED_FIFO, and memory that is locked."""
+    group = aircraft.run("systemctl show --property=ControlGroup --value ife-pa_audio").stdout
+    processes = f"/sys/fs/cgroup{group.strip()}/cgroup.procs"
+    told = aircraft.run(
+        f"for one in $(cat {processes}); do grep VmLck /proc/$one/status; chrt -a -p $one; done"
+    ).stdout
+    assert f"priority: {PRIORITY}\n" in told
+    assert "SCHED_FIFO" in told
+    assert re.search(r"VmLck:\s+[1-9]", told)
 
 
 def test_at_rest_it_takes_little_memory(aircraft: VM) -> None:
