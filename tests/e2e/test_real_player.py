@@ -24,6 +24,8 @@ SEATS = 6
 SOON = 20.0
 """Seconds in which it follows; libvlc takes a moment to open what is new."""
 
+KILLED = ["redis", "player", "pa_audio", "vlc_stream"]
+
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(300)]
 
 
@@ -151,17 +153,35 @@ def test_an_imposed_video_may_be_paused(demo: Cabin, crew: httpx.Client) -> None
     wait_until(lambda: view(demo).media == "film.ts", "it is let go", SOON)
 
 
-@pytest.mark.parametrize("whom", ["redis", "player"])
+def kill(cabin: Cabin, whom: str) -> None:
+    """By SIGKILL; afterwards the seat reports."""
+    first = pid(cabin)
+    cabin.kill(whom)
+    if whom == "player":
+        wait_until(lambda: pid(cabin) not in (None, first), "another is started")
+        wait_until(lambda: view(cabin).presence == "live", "it reports", SOON)
+
+
+@pytest.mark.parametrize("whom", KILLED)
+def test_a_pa_goes_on_where_one_is_killed(demo: Cabin, crew: httpx.Client, whom: str) -> None:
+    play(demo, crew, "film.ts")
+    with announce.keyed(demo.instance.paths, Keylines(crew=Line(all=True))):
+        wait_until(lambda: view(demo).state == "announcement", "it is overridden", SOON)
+        kill(demo, whom)
+        demo.wait_until_healthy()
+        wait_until(lambda: view(demo).state == "announcement", "it still is, or again", SOON)
+    wait_until(lambda: view(demo).state == "playing", "it goes on", SOON)
+    wait_until_it_moves(crew)
+    assert view(demo).media == "film.ts"
+
+
+@pytest.mark.parametrize("whom", KILLED)
 def test_an_imposed_video_goes_on_where_one_is_killed(
     demo: Cabin, crew: httpx.Client, whom: str
 ) -> None:
     play(demo, crew, "film.ts")
     impose(demo, crew)
-    first = pid(demo)
-    demo.kill(whom)
-    if whom == "player":
-        wait_until(lambda: pid(demo) not in (None, first), "another is started")
-        wait_until(lambda: view(demo).presence == "live", "it reports", SOON)
+    kill(demo, whom)
     wait_until_it_moves(crew)
     assert view(demo).media == "safety"
     demo.wait_until_healthy()
