@@ -350,8 +350,8 @@ def test_disks_that_mean_harm_do_none(usb: VM, tmp_path: Path) -> None:
     )
     with plugged(usb, usb.plug_disk(hostile, FRONT)):
         socket = disk(usb, "ready").socket or ""
-        names = ("metadata/link.json", "metadata/disk.json", "../../etc/shadow", OBJECT)
-        names += ("metadata/%ff%fe", "metadata/new%0aline")
+        names = ["metadata/link.json", "metadata/disk.json", "../../etc/shadow", OBJECT]
+        names += ["metadata/%ff%fe", "metadata/new%0aline"]
         assert {status for status, _ in read(usb, socket, *names).values()} == {404}
         assert read(usb, socket, "metadata/1.root.json")["metadata/1.root.json"][0] == 200
     crowded = images.make(tmp_path / "many.img", "exfat", many | TREE, 520)
