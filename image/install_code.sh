@@ -15,4 +15,7 @@ find /opt/ife -name '*.dist-info' -type d | while read -r folder; do
 done
 # At each start of Python it would do what an environment variable says.
 rm /opt/ife/lib/python3*/site-packages/manhole.pth
+# Whom an aircraft trusts it is told: of what httpx brings along for the internet it needs nothing.
+truncate --size=0 /opt/ife/lib/python3*/site-packages/certifi/cacert.pem
+sed -i '/^certifi\/cacert\.pem,/d' /opt/ife/lib/python3*/site-packages/certifi-*.dist-info/RECORD
 /opt/ife/bin/python -m compileall -q -f --invalidation-mode=unchecked-hash /opt/ife/lib

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -492,6 +493,52 @@ def test_what_is_heard_is_what_was_said(seat: Seat) -> None:
     basis = np.stack([np.sin(angle), np.cos(angle)], axis=1)
     rest = tone - basis @ np.linalg.lstsq(basis, tone, rcond=None)[0]
     assert 10 * np.log10((tone**2).sum() / (rest**2).sum()) > 30
+
+
+@pytest.mark.parametrize(
+    "count", [10, pytest.param(1000, marks=[pytest.mark.long, pytest.mark.timeout(3600)])]
+)
+def test_many_announcements_leave_nothing_behind_at_a_seat(seat: Seat, count: int) -> None:
+    numbers = itertools.count(1)
+
+    def held() -> tuple[int, int]:
+        """Files and threads of its three processes."""
+        processes = [Path(f"/proc/{pid}") for pid in pids]
+        files = sum(len(list((process / "fd").iterdir())) for process in processes)
+        return files, sum(len(list((process / "task").iterdir())) for process in processes)
+
+    def resident() -> int:
+        """MiB."""
+        return sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids) // 256
+
+    def announce(count: int) -> None:
+        for done in range(count):
+            # Before the film has come to its end.
+            if done % 50 == 0:
+                seat.play()
+                wait_until(lambda: 0 <= seat.frames.last < 50, "it begins anew")
+            seat.hear()
+            pa.announce(Source.CREW, next(numbers))
+            wait_until(lambda: seat.status.state == "announcement", "the seat is overridden")
+            wait_until(seat.hear, "it is heard")
+            stopped = seat.frames.last
+            pa.end()
+            wait_until(lambda: seat.status.state == "playing", "it is given back")
+            wait_until(lambda stopped=stopped: seat.frames.last > stopped, "the film goes on")  # type: ignore[misc]
+
+    with seat.pa() as pa:
+        seat.play()
+        pids = [seat.process.pid, seat.child("pa"), seat.child("screen")]
+        # What libvlc keeps for later comes to some 200 MiB, and then no more.
+        announce(max(50, count // 2))
+        (files, threads), before = held(), resident()
+        announce(count)
+        # libvlc has some more or less, as it opens what it plays.
+        assert held()[0] <= files + 4
+        assert held()[1] <= threads + 4
+        print(f"{count} announcements: {before} MiB, then {resident()} MiB")
+        assert resident() < before + 24
+    assert pids == [seat.process.pid, seat.child("pa"), seat.child("screen")]
 
 
 def test_it_needs_neither_agent_nor_server(seat: Seat) -> None:
