@@ -9,8 +9,9 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -139,9 +140,36 @@ class SshClient:
 
 @contextmanager
 def sshd(ground: Ground, folder: Path, content: Path) -> Iterator[SshClient]:
+    """`serve_content` on this machine, and EC-LAB's client for it."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+    known_hosts = folder / "known_hosts"
+    public = (ground.hangar / "ssh_host_ed25519_key.pub").read_text()
+    known_hosts.write_text(f"[127.0.0.1]:{port} {public}")
+    with serve_content(ground, folder, content, "127.0.0.1", port):
+        yield SshClient(port, ground.aircraft["EC-LAB"] / "gate_ssh", known_hosts)
+
+
+@contextmanager
+def serve_content(
+    ground: Ground,
+    folder: Path,
+    content: Path,
+    address: str,
+    port: int,
+    entering: Sequence[str] = (),
+) -> Iterator[None]:
     """A real sshd with the role's configuration and keys, and an account as the role makes it.
 
     The account is in a mount namespace of sshd's own: this machine gets none.
+
+    Args:
+        ground: whose keys it has.
+        folder: for its files.
+        content: what may be read; so may each folder above it, by anybody.
+        address: where it listens.
+        port: of TCP.
+        entering: what to put before a command to run it in the network where that address is.
     """
     (folder / "ife_aircraft").mkdir()
     shutil.copyfile(ground.aircraft["EC-LAB"] / "gate_ssh.pub", folder / "ife_aircraft" / ACCOUNT)
@@ -156,22 +184,21 @@ def sshd(ground: Ground, folder: Path, content: Path) -> Iterator[SshClient]:
         ("shadow", f"{ACCOUNT}:*:20000::::::"),
     ):
         (folder / name).write_text(f"{(Path('/etc') / name).read_text()}{line}\n")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-    known_hosts = folder / "known_hosts"
-    public = (ground.hangar / "ssh_host_ed25519_key.pub").read_text()
-    known_hosts.write_text(f"[127.0.0.1]:{port} {public}")
     Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     script = f"""
         for name in passwd group shadow; do mount --bind {folder}/$name /etc/$name; done
         exec /usr/sbin/sshd -D -e -f {file} -o PidFile=none -o StrictModes=no \\
-            -o ListenAddress=127.0.0.1:{port}
+            -o ListenAddress={address}:{port}
     """
     with (folder / "sshd.log").open("w") as log:
-        process = subprocess.Popen(["unshare", "--mount", "sh", "-ec", script], stderr=log)
+        command = [*entering, "unshare", "--mount", "sh", "-ec", script]
+        process = subprocess.Popen(command, stderr=log)
+    connect = f"import socket; socket.create_connection(({address!r}, {port}), timeout=1)"
     try:
-        wait_until(lambda: _listens(port), "sshd listens")
-        yield SshClient(port, ground.aircraft["EC-LAB"] / "gate_ssh", known_hosts)
+        wait_until(
+            lambda: not _run(*entering, sys.executable, "-c", connect).returncode, "sshd listens"
+        )
+        yield
     finally:
         process.terminate()
         process.wait(timeout=10)
@@ -213,9 +240,3 @@ def _run(*command: str) -> subprocess.CompletedProcess[str]:
         check=False,
         env={"PATH": os.environ["PATH"]},
     )
-
-
-def _listens(port: int) -> bool:
-    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-        return True
-    return False

@@ -1,27 +1,38 @@
-"""An aircraft that has a Hangar, in the built image: what the role brings is what the app takes."""
+"""An aircraft that has a Hangar, in the built image: its unit, in its sandbox, brings content."""
 
 from __future__ import annotations
 
 import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from bench.site import NETWORKS, provision
+from apps.common.content import ContentState
+from apps.common.testing import wait_until
+from bench.site import GROUND, NETWORKS, Run, provision
 from image.vm.machine import Machine
-from tests.vm.conftest import ROOT, Provisioned, StartVm, sha256, wait_for_content_sync
+from image.vm.vm import VM
+from tests.content.helpers import Ground
+from tests.roles import ground as hangars
+from tests.vm.conftest import ROOT, Provisioned, StartVm, copy, sha256, wait_for_content_sync
 
 pytestmark = pytest.mark.long
 
 LAB = ROOT / "build/lab"
 STORE = LAB / "EC-LAB"
-HANGAR = "198.18.4.9"
-"""An address of the ground's network, where nobody is."""
+HANGAR = str(GROUND.host.ip)
+"""Our side of the ground's network."""
+
+PAPER = b"the newspaper of today"
+LOADED_WITHIN = 300.0
+"""Seconds, on an emulated machine."""
 
 
-def test_the_gate_waits_for_its_hangar(new_vm: StartVm, provisioned: Provisioned) -> None:
-    vm = new_vm(Machine(provisioned.disk, networks=NETWORKS, direct=True))
-    vm.boot()
-    vm.wait_for_ssh()
+def told_of_the_hangar(vm: VM) -> Run:
+    """The playbook, as it is for an aircraft that has one."""
     given = {
         "content_sync_hangar_address": HANGAR,
         "content_sync_hangar_host_keys": [
@@ -29,19 +40,66 @@ def test_the_gate_waits_for_its_hangar(new_vm: StartVm, provisioned: Provisioned
         ],
         "content_sync_gate_needs_wow": False,
     }
-    more = ("--tags=content_sync", f"--extra-vars={json.dumps(given)}")
-    run = provision(vm, *more)
+    return provision(vm, "--tags=content_sync", f"--extra-vars={json.dumps(given)}")
+
+
+@pytest.fixture(scope="module")
+def flying(new_vm_of_module: StartVm, provisioned: Provisioned) -> VM:
+    """It has a Hangar, and nobody is there."""
+    vm = new_vm_of_module(Machine(provisioned.disk, networks=NETWORKS, direct=True))
+    vm.boot()
+    vm.wait_for_ssh()
+    run = told_of_the_hangar(vm)
     assert not run.failures, run.output
-    told = vm.run("cd /etc/ife/keys && sha256sum gate.pem gate_ssh.key usage.key").stdout
+    wait_for_content_sync(vm)
+    return vm
+
+
+def state(vm: VM) -> ContentState:
+    return ContentState.model_validate_json(vm.run("ife-content status --json", timeout=120).stdout)
+
+
+def test_the_gate_waits_for_its_hangar(flying: VM) -> None:
+    told = flying.run("cd /etc/ife/keys && sha256sum gate.pem gate_ssh.key usage.key").stdout
     digests = {name: digest for digest, name in map(str.split, told.splitlines())}
     assert digests == {
         "gate.pem": sha256((STORE / "gate.key").read_bytes() + (STORE / "gate.crt").read_bytes()),
         "gate_ssh.key": sha256((STORE / "gate_ssh").read_bytes()),
         "usage.key": sha256((STORE / "usage.key").read_bytes()),
     }
-    wait_for_content_sync(vm)
-    gate = json.loads(vm.run("ife-content status --json").stdout)["gate"]
-    assert gate is not None
-    assert vm.run("systemctl show -P NRestarts ife-content_sync").stdout == "0\n"
-    again = provision(vm, *more)
+    assert state(flying).gate is not None
+    assert flying.run("systemctl show -P NRestarts ife-content_sync").stdout == "0\n"
+    again = told_of_the_hangar(flying)
     assert (again.failures, again.changed) == ((), ())
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """One that each account may read, as that of the aircraft on the Hangar has to."""
+    with tempfile.TemporaryDirectory(prefix="ife-ground-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="sshd takes root rights")
+def test_content_comes_by_the_gate(flying: VM, open_folder: Path, tmp_path: Path) -> None:
+    """From a real sshd with the Hangar's configuration, by the unit's own ssh and rsync."""
+    publisher = Ground(open_folder / "publisher")
+    publisher.begin()
+    publisher.publish("news", "today", {"today.pdf": PAPER})
+    copy(flying, publisher.folder / "root.json", "/etc/ife/content-root.json")
+    flying.run("systemctl restart ife-content_sync.service")
+    wait_for_content_sync(flying)
+    keys = hangars.Ground(LAB / "hangar-lab", {"EC-LAB": STORE}, tmp_path / "fleet.json")
+
+    def is_on_board() -> bool:
+        current = state(flying).current
+        return current is not None and current.version == publisher.repository.version
+
+    with hangars.serve_content(
+        keys, tmp_path, publisher.published, HANGAR, 22, tuple(flying.entering)
+    ):
+        wait_until(is_on_board, "it is on board", LOADED_WITHIN)
+    paper = flying.run("sha256sum /var/lib/ife/content/current/news/today.pdf").stdout
+    assert paper.split()[0] == sha256(PAPER)
+    assert flying.run("systemctl list-units --failed --plain --no-legend").stdout == ""

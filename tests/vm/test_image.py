@@ -21,8 +21,10 @@ from tests.vm.conftest import CREW, StartVm
 from tests.vm.test_aircraft import open_ports
 
 ROOT_TYPE = UUID("4f68bce3-e8cd-4db1-96e7-fbcaf984b709")
-ROOT_MIB = 700
 """What the Discoverable Partitions Specification calls the root partition of an x86-64 machine."""
+
+ROOT_MIB = 700
+"""What it may take, as it is on the disk."""
 
 SECTOR = 512
 
