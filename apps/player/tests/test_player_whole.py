@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from apps.common.commands import Impose
 from apps.common.pa import ALL_AREAS, Signer, Source
@@ -128,6 +129,8 @@ class FilmSound:
         )
         self.heard = 0
         """Samples that are not silent."""
+        self.last: NDArray[np.float32] = np.zeros(1, np.float32)
+        """The last that came, left and right in turn."""
         # Open for writing too: libvlc opens it anew for each title.
         self._fd = os.open(fifo, os.O_RDWR)
         threading.Thread(target=self._read, daemon=True).start()
@@ -136,7 +139,8 @@ class FilmSound:
         with os.fdopen(self._fd, "rb") as file:
             while data := file.read(65_536):
                 # What is muted has been multiplied by 0.
-                self.heard += int(np.count_nonzero(np.frombuffer(data, np.float32)))
+                self.last = np.frombuffer(data, np.float32)
+                self.heard += int(np.count_nonzero(self.last))
 
 
 class Server:
