@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from apps.common.channels import ChannelsView, ImposedView
+from apps.common.channels import ChannelsView, ChannelView, ImposedView
 from apps.common.testing import wait_until_async
 from apps.player.channel_list import ChannelList
+from apps.player.media import MediaEvent, Stalled
 from apps.player.screen import SETTLE
 from apps.player.screen_backend import ScreenBackend
 from apps.vlc_stream import ts
@@ -20,7 +21,7 @@ from apps.vlc_stream.orders import Control, Output, StartClip
 from apps.vlc_stream.pacer import Pacer
 
 LOOPBACK = IPv4Address("127.0.0.1")
-GROUP, PORT = IPv4Address("239.192.94.9"), 5004
+GROUP, CHANNEL, PORT = IPv4Address("239.192.94.9"), IPv4Address("239.192.94.10"), 5004
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -56,7 +57,10 @@ def channels(tmp_path: Path) -> ChannelList:
     safety = ImposedView(
         id="safety", names={"en": "S"}, group=GROUP, port=PORT, languages=("en",), state="idle"
     )
-    view = ChannelsView(source=LOOPBACK, channels=(), imposed=(safety,))
+    one = ChannelView(
+        id="one", names={"en": "One"}, group=CHANNEL, port=PORT, live=False, state="playing"
+    )
+    view = ChannelsView(source=LOOPBACK, channels=(one,), imposed=(safety,))
     (tmp_path / "channels.json").write_text(view.model_dump_json())
     return ChannelList(tmp_path)
 
@@ -65,7 +69,15 @@ Test = Callable[[ScreenBackend], Coroutine[None, None, None]]
 
 
 @pytest.fixture
-def run(channels: ChannelList, monkeypatch: pytest.MonkeyPatch) -> Callable[[Test], None]:
+def events() -> list[MediaEvent]:
+    """What the screen of `run` tells."""
+    return []
+
+
+@pytest.fixture
+def run(
+    channels: ChannelList, events: list[MediaEvent], monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Test], None]:
     """Runs a test with a screen that is ready."""
     for name, value in {
         "REGISTRATION": "EC-LAB",
@@ -78,7 +90,7 @@ def run(channels: ChannelList, monkeypatch: pytest.MonkeyPatch) -> Callable[[Tes
     def run_it(test: Test) -> None:
         async def main() -> None:
             screen = ScreenBackend("http://127.0.0.1", channels, None)
-            screen.start(lambda _: None)
+            screen.start(events.append)
             try:
                 await wait_until_async(lambda: screen._reported, "it reports", 60)
                 await asyncio.sleep(SETTLE)
@@ -91,16 +103,16 @@ def run(channels: ChannelList, monkeypatch: pytest.MonkeyPatch) -> Callable[[Tes
     return run_it
 
 
-def start(pacer: Pacer, clip: ts.Clip, number: int = 1) -> None:
+def start(pacer: Pacer, clip: ts.Clip, number: int = 1, group: IPv4Address = GROUP) -> None:
     pacer.handle(
         StartClip(
             id="safety",
             run=number,
-            group=str(GROUP),
+            group=str(group),
             port=PORT,
             clip=clip,
             position=0.0,
-            loop=False,
+            loop=group == CHANNEL,
         )
     )
 
@@ -159,5 +171,28 @@ def test_one_that_is_started_again_is_seen_from_its_begin(
         await until_it_sees(screen, "blue")
         start(pacer, clip, 2)
         await until_it_sees(screen, "red")
+
+    run(test)
+
+
+def test_a_picture_that_stands_still_is_told_and_the_screen_is_started_anew(
+    run: Callable[[Test], None], pacer: Pacer, clip: ts.Clip, events: list[MediaEvent]
+) -> None:
+    """A channel that breaks off, and comes again."""
+
+    async def test(screen: ScreenBackend) -> None:
+        start(pacer, clip, group=CHANNEL)
+        screen.play("one", 0.0)
+        await until_it_sees(screen, "red")
+        # With four seconds between key frames it may take long to begin with.
+        await wait_until_async(lambda: events[-1:] in ([], [Stalled(None)]), "it moves", 30)
+        events.clear()
+        first = screen.pid
+        pacer.handle(Control(id="safety", do="stop"))
+        await wait_until_async(lambda: events == [Stalled("the picture stands still")], "told", 15)
+        await wait_until_async(lambda: screen.pid not in {None, first}, "it is started anew", 15)
+        start(pacer, clip, 2, group=CHANNEL)
+        await wait_until_async(lambda: events[-1] == Stalled(None), "all is well", 40)
+        await until_it_sees(screen, "blue")
 
     run(test)
