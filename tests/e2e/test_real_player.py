@@ -79,7 +79,12 @@ def play(cabin: Cabin, client: httpx.Client, media: str) -> None:
 
 def impose(cabin: Cabin, client: httpx.Client) -> None:
     form = {"video": "safety", "language": "en", "where": "all", "confirmed": "yes"}
-    assert client.post("/video/imposed", data=form).status_code == 200
+
+    def is_taken() -> bool:
+        return client.post("/video/imposed", data=form).status_code == 200
+
+    # A vlc_stream that has just been started looks at its files first.
+    wait_until(is_taken, "it may be imposed", SOON)
     wait_until(lambda: view(cabin).media == "safety", "it is imposed", SOON)
     wait_until_it_moves(client)
 
