@@ -26,6 +26,9 @@ CHANNELS = f"""\
 channels:
   news: {{names: {{en: News}}, group: {CHANNEL_GROUP}, playlist: [news.ts]}}
 """
+CARD, DRIVER = "snd_aloop.1", "/sys/bus/platform/drivers/snd_aloop"
+"""The handset's: the second of the two."""
+
 PICTURES = 50
 CLIP = Clip("News", seconds=10, kbits=800, size="320x180")
 
@@ -138,6 +141,19 @@ def test_a_handset_is_heard_in_the_cabin(aircraft: VM, cards: None, tmp_path: Pa
     assert np.abs(samples).max() <= LOUD
     crossings = (np.diff(np.signbit(heard_in), axis=1) != 0).sum(axis=1).mean()
     assert abs(crossings - 2 * HERTZ / 200) < 0.5
+
+
+def test_a_handset_s_card_that_is_pulled_out_is_told_and_taken_again(
+    aircraft: VM, cards: None, tmp_path: Path
+) -> None:
+    """In the middle of an announcement, which goes on without sound."""
+    with speaking(aircraft, tmp_path):
+        # It returns when nobody has the card open any more.
+        aircraft.run(f"echo {CARD} >{DRIVER}/unbind", timeout=60)
+        wait_until(lambda: "crew input" in status(aircraft, "pa_audio"), "it is told", 60)
+        aircraft.run(f"echo {CARD} >{DRIVER}/bind")
+        wait_until(lambda: "crew input" not in status(aircraft, "pa_audio"), "it is open", 60)
+    assert aircraft.run("systemctl show -P NRestarts ife-pa_audio").stdout == "0\n"
 
 
 def test_a_channel_is_seen_in_the_cabin(aircraft: VM, tmp_path: Path) -> None:
