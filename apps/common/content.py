@@ -252,7 +252,10 @@ class SetView(View):
 
 
 class Freshness(View):
-    """How good the newest word of the ground is. What has expired plays on."""
+    """How good the newest word of the ground is. What has expired plays on.
+
+    `none`: nothing of it is on board yet.
+    """
 
     state: Literal["fresh", "expired", "none"]
     until: AwareDatetime | None = None

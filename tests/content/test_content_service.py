@@ -158,6 +158,7 @@ def test_a_disk_is_loaded_and_may_be_taken_out(
         aboard.insert("front")
         aboard.wait_for_disk("front", "importing")
         assert not aboard.states[-1].disks[0].safe_to_remove
+        assert aboard.states[-1].freshness.state == "none"
         go.set()
         assert "set 2" in aboard.wait_for_disk("front", "done")
         told = aboard.wait(lambda state: state.current, "it is in force")
