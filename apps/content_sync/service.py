@@ -325,7 +325,7 @@ class ContentSync:
     def _freshness(self, trusted: Offer | None) -> Freshness:
         sure = self._clock.is_sure()
         # The first set is trusted before anything of it is on board.
-        if trusted is None or self.store.current is None:
+        if trusted is None or self.store.is_empty:
             says = "There is no content yet."
             if self.trust.trouble:
                 says = "How fresh it is has been lost. It plays on; load the newest disk."

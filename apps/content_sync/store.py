@@ -101,6 +101,11 @@ class Store:
         return slot[1].content if slot else None
 
     @property
+    def is_empty(self) -> bool:
+        """Whether nothing is in force, be what says which set it is damaged or not."""
+        return not (self.folder / CURRENT).is_symlink()
+
+    @property
     def former(self) -> ContentSet | None:
         """The set that a rollback brings back."""
         slot = self._former()

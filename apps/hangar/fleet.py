@@ -109,7 +109,8 @@ def missing(content: Content, published: Published) -> list[str]:
     if not behind and content.version < published.version:
         behind = [f"set {content.version} of {published.version}"]
     if content.missing:
-        behind.append(f"{content.missing} files of set {content.version}")
+        files = "file" if content.missing == 1 else "files"
+        behind.append(f"{content.missing} {files} of set {content.version}")
     if content.loading is not None and content.loading.bytes_total:
         done = min(100, 100 * content.loading.bytes_done // content.loading.bytes_total)
         behind.append(f"loading set {content.loading.version}: {done} %")

@@ -50,11 +50,11 @@ class Repository:
         """What is published now; what was before, where that cannot be read."""
         timestamp = self._metadata / "timestamp.json"
         try:
+            if not timestamp.exists():
+                return Published()
             changed = timestamp.stat().st_mtime_ns
             if changed != self._read[0]:
                 self._read = (changed, self._look(timestamp))
-        except FileNotFoundError:
-            return Published()
         except (OSError, ValidationError, KeyError) as error:
             log.warning("the repository cannot be read", extra={"error": str(error)[:200]})
         return self._read[1]

@@ -126,7 +126,7 @@ def test_the_hangar_knows_what_is_missing_of_a_set_in_force(
     desk.object("films/metropolis.mp4").write_bytes(film)
     with OnBoard(world, world.folder / "b", desk.root) as ours:
         wait_until(lambda: ours.shows("films/dracula.mp4") == film, "the rest is on board", 60)
-        wait_until(lambda: "1 files of set 2" in seen(anna)["missing"], "it is told", 60)
+        wait_until(lambda: "1 file of set 2" in seen(anna)["missing"], "it is told", 60)
         desk.object("films/metropolis.mp4").write_bytes(film[::-1])
         again(world, ours)
         wait_until(lambda: ours.version() == (2, 0), "all is on board", 60)

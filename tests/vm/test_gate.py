@@ -82,7 +82,7 @@ def open_folder() -> Iterator[Path]:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="sshd takes root rights")
-def test_content_comes_by_the_gate(flying: VM, open_folder: Path, tmp_path: Path) -> None:
+def test_content_comes_by_the_gate(flying: VM, open_folder: Path) -> None:
     """From a real sshd with the Hangar's configuration, by the unit's own ssh and rsync."""
     publisher = Ground(open_folder / "publisher")
     publisher.begin()
@@ -90,14 +90,16 @@ def test_content_comes_by_the_gate(flying: VM, open_folder: Path, tmp_path: Path
     copy(flying, publisher.folder / "root.json", "/etc/ife/content-root.json")
     flying.run("systemctl restart ife-content_sync.service")
     wait_for_content_sync(flying)
-    keys = hangars.Ground(LAB / "hangar-lab", {"EC-LAB": STORE}, tmp_path / "fleet.json")
+    folder = open_folder / "sshd"
+    folder.mkdir()
+    keys = hangars.Ground(LAB / "hangar-lab", {"EC-LAB": STORE}, folder / "fleet.json")
 
     def is_on_board() -> bool:
         current = state(flying).current
         return current is not None and current.version == publisher.repository.version
 
     with hangars.serve_content(
-        keys, tmp_path, publisher.published, HANGAR, 22, tuple(flying.entering)
+        keys, folder, publisher.published, HANGAR, 22, tuple(flying.entering)
     ):
         wait_until(is_on_board, "it is on board", LOADED_WITHIN)
     paper = flying.run("sha256sum /var/lib/ife/content/current/news/today.pdf").stdout

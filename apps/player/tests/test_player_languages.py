@@ -117,6 +117,7 @@ async def sees_subtitles(screen: ScreenBackend, wanted: bool) -> None:
         while True:
             if (still := await screen.still()) and is_bright(still) == wanted:
                 return
+            await asyncio.sleep(0.1)
 
 
 def test_the_title_s_first_soundtrack_is_heard_and_no_subtitles_are_seen(
