@@ -33,6 +33,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Self
@@ -41,6 +42,7 @@ import sh
 
 from apps.common.content import MAX_KIND, METADATA, OBJECTS, object_path
 from apps.common.files import put_in_place
+from apps.common.lifeline import die_with
 from apps.content_sync.pace import BODY_SHARE
 
 log = logging.getLogger(__name__)
@@ -609,11 +611,13 @@ def _run(
         out: is set at the first line of its standard output.
         text: for its standard input.
     """
-    return sh.Command("setpriv")(
-        *("--pdeathsig", "TERM", *command),
+    return sh.Command(command[0])(
+        *command[1:],
         _bg=True,
         _bg_exc=False,
         _new_group=True,
+        # Not by setpriv(1): that sets capabilities, too, which the unit does not let it.
+        _preexec_fn=partial(die_with, os.getpid(), signal.SIGTERM),
         _return_cmd=True,
         _in=text,
         _out=(lambda _: out.set()) if out else None,

@@ -18,6 +18,7 @@ import time
 from dataclasses import dataclass, field
 
 from apps.common import log as logs
+from apps.common.lifeline import die_with
 from apps.common.log import Refusals
 from apps.common.multicast import Membership, receiving_socket
 from apps.common.pa import (
@@ -31,7 +32,6 @@ from apps.common.pa import (
 )
 from apps.common.settings import SettingsError
 from apps.player.keys import read_keys
-from apps.player.lifeline import die_with
 from apps.player.pa_concealment import Samples
 from apps.player.pa_hearing import Ear, Override
 from apps.player.pa_report import WHILE_OFF, WHILE_ON, PaFault, PaReport

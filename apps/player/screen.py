@@ -26,9 +26,9 @@ import vlc
 from pydantic import ValidationError
 
 from apps.common import log as logs
+from apps.common.lifeline import die_with
 from apps.common.settings import SettingsError
 from apps.player import card
-from apps.player.lifeline import die_with
 from apps.player.pa_report import BELIEVED_FOR, MAX_REPORT, WHILE_ON, PaReport
 from apps.player.screen_messages import (
     HOLD_FOR,
