@@ -90,6 +90,8 @@ def ffmpeg(vm: VM, *arguments: str) -> bytes:
 def cards(aircraft: VM) -> Iterator[None]:
     """The two cards that the inventory names, each with two ends that are joined."""
     aircraft.run("modprobe snd-aloop enable=1,1 id=pilot,handset")
+    # It may have been started just now, by the test before.
+    aircraft.run("until test -S /run/ife/pa_audio/keylines.sock; do sleep 1; done", timeout=120)
     yield
     # arecord has them open.
     aircraft.run("systemctl stop ife-pa_audio.service && modprobe -r snd-aloop")
