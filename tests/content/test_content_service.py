@@ -76,6 +76,18 @@ class Aboard:
         del self.ports[port]
         self.bus.publish(disks.TOPIC, Disks(disks=tuple(self.ports.values())))
 
+    def load(self, published: Path) -> None:
+        """Have a disk with that loaded, in the front; it stays in."""
+        with DiskReader(published, self.folder / "front"):
+            self.insert("front")
+            self.wait_for_disk("front", "done")
+
+    def degraded(self) -> dict[str, str]:
+        """The parts that it does without, and why."""
+        health = self.client.get("/healthz").get_json()
+        assert health["ready"]
+        return {part["part"]: part["why"] for part in health["degraded"]}
+
     def told(self) -> ContentState | None:
         return self.states[-1] if self.states else None
 
@@ -272,24 +284,18 @@ def test_what_was_trusted_and_has_decayed_is_told_until_a_disk_mends_it(
 ) -> None:
     ground.publish("news", "today", {"today.pdf": b"news"})
     aboard = board()
-    with DiskReader(ground.published, short_tmp / "front"):
-        aboard.insert("front")
-        aboard.wait_for_disk("front", "done")
-        aboard.remove("front")
-        aboard.wait(lambda state: not state.disks, "it is out")
+    aboard.load(ground.published)
+    aboard.remove("front")
+    aboard.wait(lambda state: not state.disks, "it is out")
     aboard.close()
     (timestamp,) = (short_tmp / "store/tuf/trusted").resolve().rglob("timestamp.json")
     timestamp.write_bytes(timestamp.read_bytes()[:-20])
     aboard = board()
-    health = aboard.client.get("/healthz").get_json()
-    assert health["ready"]
-    assert "is not whole" in {part["part"]: part["why"] for part in health["degraded"]}["content"]
+    assert "is not whole" in aboard.degraded()["content"]
     assert "has been lost" in aboard.service.view().freshness.says
-    with DiskReader(ground.published, short_tmp / "front"):
-        aboard.insert("front")
-        aboard.wait_for_disk("front", "done")
-        wait_until(lambda: aboard.service.trust.trouble is None, "it is mended")
-    assert "content" not in str(aboard.client.get("/healthz").get_json()["degraded"])
+    aboard.load(ground.published)
+    wait_until(lambda: aboard.service.trust.trouble is None, "it is mended")
+    assert "content" not in aboard.degraded()
 
 
 def test_content_that_was_not_renewed_plays_on_and_crew_and_ground_are_told(
@@ -298,17 +304,13 @@ def test_content_that_was_not_renewed_plays_on_and_crew_and_ground_are_told(
     """The ground by the faults of a heartbeat, which are what the apps' health tells."""
     ground.publish("news", "today", {"today.pdf": b"news"})
     aboard = board()
-    with DiskReader(ground.published, short_tmp / "front"):
-        aboard.insert("front")
-        aboard.wait_for_disk("front", "done")
-    assert "content" not in str(aboard.client.get("/healthz").get_json()["degraded"])
+    aboard.load(ground.published)
+    assert "content" not in aboard.degraded()
     aboard.now = NOW + timedelta(days=31)
     told = aboard.wait(lambda state: state.freshness.state == "expired", "it has expired")
     assert "It plays on; load a newer disk." in told.freshness.says
     assert shown(short_tmp / "store") == _signed(ground)
-    health = aboard.client.get("/healthz").get_json()
-    assert health["ready"]
-    assert "It plays on" in {part["part"]: part["why"] for part in health["degraded"]}["content"]
+    assert "It plays on" in aboard.degraded()["content"]
 
 
 def test_a_disk_that_is_older_than_what_is_known_is_not_called_faulty(

@@ -8,12 +8,14 @@ import os
 import re
 import signal
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from apps.common.content import ContentState
 from bench.site import NETWORKS, UNTIL_ALL_ANSWER, Run, make_secrets, provision
 from image.settings import built
 from image.vm import VmError
@@ -181,9 +183,22 @@ def wait_for_content_sync(vm: VM) -> None:
     vm.run("until ife-content status > /dev/null 2>&1; do sleep 1; done", timeout=240)
 
 
+def content_state(vm: VM) -> ContentState:
+    """What content_sync tells."""
+    return ContentState.model_validate_json(vm.run("ife-content status --json", timeout=120).stdout)
+
+
 def sha256(data: bytes) -> str:
     """As `sha256sum` prints it."""
     return hashlib.sha256(data).hexdigest()
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """One that each account may read, as a real sshd does in the name of whoever logs in."""
+    with tempfile.TemporaryDirectory(prefix="ife-ground-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from apps.common.content import METADATA, ContentState, DiskView, Progress
+from apps.common.content import METADATA, DiskView, Progress
 from apps.common.testing import wait_until
 from apps.content_sync.store import CHUNK
 from apps.publish import disk
@@ -22,7 +22,14 @@ from bench.site import NETWORKS
 from image.vm.machine import Machine
 from image.vm.vm import VM
 from tests.content.helpers import Ground
-from tests.vm.conftest import Provisioned, StartVm, copy, sha256, wait_for_content_sync
+from tests.vm.conftest import (
+    Provisioned,
+    StartVm,
+    content_state,
+    copy,
+    sha256,
+    wait_for_content_sync,
+)
 
 FRONT = "1"
 FILM = random.Random(1).randbytes(1 << 20) * 192  # noqa: S311
@@ -77,13 +84,9 @@ def image_of(ground: Ground, path: Path) -> Path:
     return path
 
 
-def state(vm: VM) -> ContentState:
-    return ContentState.model_validate_json(vm.run("ife-content status --json", timeout=120).stdout)
-
-
 def wait_for_version(vm: VM, version: int) -> None:
     def there() -> bool:
-        current = state(vm).current
+        current = content_state(vm).current
         return current is not None and (current.version, current.missing) == (version, 0)
 
     wait_until(there, f"set {version} is in force", LOADED_WITHIN)
@@ -104,8 +107,21 @@ def in_force(vm: VM) -> str:
 
 def loading(vm: VM) -> Progress | None:
     """How far an import is that has begun to copy, and is not through."""
-    progress = state(vm).progress
+    progress = content_state(vm).progress
     return progress if progress and 0 < progress.bytes_done < progress.bytes else None
+
+
+def wait_for_loading(vm: VM) -> Progress:
+    """Until one is under way; how far it is."""
+    found: list[Progress | None] = [None]
+
+    def is_under_way() -> bool:
+        found[0] = loading(vm)
+        return found[0] is not None
+
+    wait_until(is_under_way, "it is being loaded", LOADED_WITHIN)
+    assert found[0] is not None
+    return found[0]
 
 
 def film(number: int) -> bytes:
@@ -122,7 +138,7 @@ def test_the_power_is_cut_while_a_disk_is_loaded(
     image = image_of(ground, tmp_path / "disk.img")
     for _ in range(CUTS):
         flying.plug_disk(image, FRONT)
-        wait_until(lambda: loading(flying) is not None, "it is being loaded", LOADED_WITHIN)
+        wait_for_loading(flying)
         time.sleep(rng.uniform(0, 3))
         flying.run("sync")
         flying.cut_power()
@@ -130,9 +146,7 @@ def test_the_power_is_cut_while_a_disk_is_loaded(
         assert digest(flying, "films/film.mp4") is None, "the power is cut while it is copied"
         assert digest(flying, "news/today.pdf") == sha256(PAPER)
     name = flying.plug_disk(image, FRONT)
-    wait_until(lambda: loading(flying) is not None, "it is being loaded", LOADED_WITHIN)
-    rest = loading(flying)
-    assert rest is None or rest.bytes < len(FILM), "it goes on with what is on board"
+    assert wait_for_loading(flying).bytes < len(FILM), "it goes on with what is on board"
     wait_for_version(flying, ground.repository.version)
     assert digest(flying, "films/film.mp4") == sha256(FILM)
     flying.unplug(name)
@@ -167,7 +181,7 @@ def test_a_disk_is_pulled_out_while_it_is_loaded(
             # What was copied before may still have been on its way to the disk.
             assert seen.bytes <= left + 8 * CHUNK
             left = seen.bytes - seen.bytes_done
-        wait_until(lambda: state(flying).disks == (), "it is out", LOADED_WITHIN)
+        wait_until(lambda: content_state(flying).disks == (), "it is out", LOADED_WITHIN)
         assert digest(flying, f"films/{number}.mp4") in {None, sha256(film(number))}
         assert digest(flying, "news/today.pdf") == sha256(PAPER)
     print(f"{number} films")
@@ -258,16 +272,16 @@ def test_nothing_bad_is_in_force(
     before = in_force(flying)
     name = flying.plug_disk(make(ground, tmp_path / "disk.img"), FRONT)
     wait_until(
-        lambda: [one.state for one in state(flying).disks] == [then],
+        lambda: [one.state for one in content_state(flying).disks] == [then],
         f"it is {then}",
         LOADED_WITHIN,
     )
-    print(state(flying).disks[0].says)
+    print(content_state(flying).disks[0].says)
     assert_all_was_signed(flying, ground)
     if then == "refused":
         assert in_force(flying) == before
     flying.unplug(name)
-    wait_until(lambda: state(flying).disks == (), "it is out", LOADED_WITHIN)
+    wait_until(lambda: content_state(flying).disks == (), "it is out", LOADED_WITHIN)
 
 
 @pytest.mark.timeout(3600)
@@ -296,14 +310,14 @@ def test_of_a_damaged_disk_only_what_was_signed_is_in_force(
         found: list[DiskView] = []
 
         def is_settled(found: list[DiskView] = found) -> bool:
-            found[:] = state(flying).disks
+            found[:] = content_state(flying).disks
             return [one.state in settled for one in found] == [True]
 
         wait_until(is_settled, "it is dealt with", LOADED_WITHIN)
         print(number, found[0].state, found[0].says)
         assert_all_was_signed(flying, ground)
         flying.unplug(name)
-        wait_until(lambda: state(flying).disks == (), "it is out", LOADED_WITHIN)
+        wait_until(lambda: content_state(flying).disks == (), "it is out", LOADED_WITHIN)
 
 
 def assert_all_was_signed(flying: VM, ground: Ground) -> None:
@@ -322,7 +336,7 @@ def test_an_older_disk_changes_nothing(flying: VM, ground: Ground, tmp_path: Pat
     before = in_force(flying)
     name = flying.plug_disk(older, FRONT)
     wait_until(
-        lambda: [one.state for one in state(flying).disks] == ["refused"],
+        lambda: [one.state for one in content_state(flying).disks] == ["refused"],
         "it is refused",
         LOADED_WITHIN,
     )

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,14 +71,6 @@ def _keygen(path: Path) -> Path:
     command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", path.name, "-f", str(path)]
     subprocess.run(command, check=True, timeout=30)
     return path
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """One that each account may read, as sshd does in the name of whoever logs in."""
-    with tempfile.TemporaryDirectory(prefix="ife-ground-") as folder:
-        Path(folder).chmod(0o755)
-        yield Path(folder)
 
 
 @contextmanager

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from apps.common.content import ContentState
 from apps.common.testing import wait_until
 from bench.site import GROUND, NETWORKS, Run, provision
 from image.vm.machine import Machine
 from image.vm.vm import VM
 from tests.content.helpers import Ground
 from tests.roles import ground as hangars
-from tests.vm.conftest import ROOT, Provisioned, StartVm, copy, sha256, wait_for_content_sync
+from tests.vm.conftest import (
+    ROOT,
+    Provisioned,
+    StartVm,
+    content_state,
+    copy,
+    sha256,
+    wait_for_content_sync,
+)
 
 pytestmark = pytest.mark.long
 
@@ -55,10 +60,6 @@ def flying(new_vm_of_module: StartVm, provisioned: Provisioned) -> VM:
     return vm
 
 
-def state(vm: VM) -> ContentState:
-    return ContentState.model_validate_json(vm.run("ife-content status --json", timeout=120).stdout)
-
-
 def test_the_gate_waits_for_its_hangar(flying: VM) -> None:
     told = flying.run("cd /etc/ife/keys && sha256sum gate.pem gate_ssh.key usage.key").stdout
     digests = {name: digest for digest, name in map(str.split, told.splitlines())}
@@ -67,18 +68,10 @@ def test_the_gate_waits_for_its_hangar(flying: VM) -> None:
         "gate_ssh.key": sha256((STORE / "gate_ssh").read_bytes()),
         "usage.key": sha256((STORE / "usage.key").read_bytes()),
     }
-    assert state(flying).gate is not None
+    assert content_state(flying).gate is not None
     assert flying.run("systemctl show -P NRestarts ife-content_sync").stdout == "0\n"
     again = told_of_the_hangar(flying)
     assert (again.failures, again.changed) == ((), ())
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """One that each account may read, as that of the aircraft on the Hangar has to."""
-    with tempfile.TemporaryDirectory(prefix="ife-ground-") as folder:
-        Path(folder).chmod(0o755)
-        yield Path(folder)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="sshd takes root rights")
@@ -95,7 +88,7 @@ def test_content_comes_by_the_gate(flying: VM, open_folder: Path) -> None:
     keys = hangars.Ground(LAB / "hangar-lab", {"EC-LAB": STORE}, folder / "fleet.json")
 
     def is_on_board() -> bool:
-        current = state(flying).current
+        current = content_state(flying).current
         return current is not None and current.version == publisher.repository.version
 
     with hangars.serve_content(

@@ -176,3 +176,4 @@ def test_a_card_that_is_pulled_out_and_put_back_plays_again(seat: VM, tmp_path: 
         seat.run(f"echo snd_aloop.0 >{CARD}/bind")
         wait_until(lambda: _said(seat, "the PA's sound is open") > opened, "it is open again", 60)
         assert_tone(captured(seat, tmp_path))
+    assert seat.run("systemctl is-active pa").stdout == "active\n"

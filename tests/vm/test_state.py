@@ -141,7 +141,6 @@ def test_a_state_that_is_damaged_in_many_places_comes_up_and_tells(
     vm.run("systemctl is-system-running --wait", timeout=600, check=False)
     told = vm.run("/opt/ife/bin/ife-status", check=False).stdout
     failed = vm.run("systemctl list-units --failed --plain --no-legend").stdout
-    print(told, failed)
     names = [line.split()[0].removesuffix(".service")[:20] for line in failed.splitlines()]
     assert [name for name in names if name not in told] == []
 

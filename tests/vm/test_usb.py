@@ -40,7 +40,7 @@ TREE = images.content(FILM, b"short")
 SOON = 90.0
 """Seconds within which something that is plugged in is dealt with, on an emulated machine."""
 
-YANKS = 20
+YANKS = 50
 DAMAGED = 67
 """Disks of each kind."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,20 +57,26 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("api")
 
 
-@pytest.fixture(scope="module")
-def app(clips: Path, folder: Path) -> Iterator[Flask]:
+@contextmanager
+def running(folder: Path, clips: Path, **more: str) -> Iterator[VlcStream]:
+    """The service, ready, with an overhead screen; `more` are settings."""
     with SimulatedBus((1,)) as bus:
         (folder / "screens.yml").write_text(SCREENS.format(device=bus.device))
-        settings = VlcStreamSettings.model_validate(
-            variables(folder, clips) | {"screens_file": str(folder / "screens.yml")}
-        )
+        screens = {"screens_file": str(folder / "screens.yml")}
+        settings = VlcStreamSettings.model_validate(variables(folder, clips) | screens | more)
         service = VlcStream(settings)
         service.start()
         try:
             wait_until(lambda: service.health.report().ready, "it is ready", 30)
-            yield create_app(service)
+            yield service
         finally:
             service.close()
+
+
+@pytest.fixture(scope="module")
+def app(clips: Path, folder: Path) -> Iterator[Flask]:
+    with running(folder, clips) as service:
+        yield create_app(service)
 
 
 @pytest.fixture

@@ -16,10 +16,7 @@ from apps.common.channels import ChannelView, ImposedView
 from apps.common.screens import ScreensView
 from apps.common.testing import RedisServer, wait_until
 from apps.vlc_stream.app import create_app
-from apps.vlc_stream.service import VlcStream
-from apps.vlc_stream.settings import VlcStreamSettings
-from apps.vlc_stream.tests.test_vlc_stream_api import CREW, SCREENS, variables
-from bench.media.screens import SimulatedBus
+from apps.vlc_stream.tests.test_vlc_stream_api import CREW, running
 
 DEPLOY = {"deployed": True, "power": True}
 
@@ -85,20 +82,8 @@ def listener(redis: RedisServer) -> Iterator[Listener]:
 
 @pytest.fixture
 def client(redis: RedisServer, clips: Path, tmp_path: Path) -> Iterator[FlaskClient]:
-    with SimulatedBus((1,)) as screens:
-        (tmp_path / "screens.yml").write_text(SCREENS.format(device=screens.device))
-        service = VlcStream(
-            VlcStreamSettings.model_validate(
-                variables(tmp_path, clips)
-                | {"screens_file": str(tmp_path / "screens.yml"), "redis_url": redis.url}
-            )
-        )
-        service.start()
-        try:
-            wait_until(lambda: service.health.report().ready, "it is ready", 30)
-            yield create_app(service).test_client()
-        finally:
-            service.close()
+    with running(tmp_path, clips, redis_url=redis.url) as service:
+        yield create_app(service).test_client()
 
 
 def deploy(client: FlaskClient) -> int:
