@@ -242,4 +242,9 @@ def test_who_opens_connections_too_fast_disturbs_nobody_else(
     wired.others["cabin"].bring_up("eth0", f"{prefix}.4/24")
     # On a slow machine there may be one more again by now, but never another five.
     assert not all(wired.reaches("cabin", f"{prefix}.1", 443, f"{prefix}.4") for _ in range(5))
+    # The server would send its answer to whoever last spoke from that address.
+    wired.others["cabin"].run(
+        subprocess.run, ["ip", "address", "delete", f"{prefix}.4/24", "dev", "eth0"], check=True
+    )
+    wired.server.run(subprocess.run, ["ip", "neighbour", "flush", "dev", "cabin0"], check=True)
     assert wired.second.run(_connects, f"{prefix}.1", 443, f"{prefix}.4")
