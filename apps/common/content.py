@@ -116,12 +116,6 @@ class Window(Strict):
             raise ValueError("rights begin before they end")
         return self
 
-    def has(self, moment: datetime) -> bool:
-        """Whether it may be shown then."""
-        return (self.start is None or self.start <= moment) and (
-            self.until is None or moment < self.until
-        )
-
 
 class Image(Strict):
     """A picture for an entry, in one language or for all."""

@@ -1,9 +1,10 @@
 """What is brought on board in which order, and how much of it a stop at the gate is enough for.
 
 No I/O and no clock. What goes stale within days comes first, the soonest and the smallest before
-all; then the rest, what takes least first. So a newspaper of today comes before a film, and of many
-films as many as can be are whole in the end. Who has no time left to come whole comes after those
-who have: what is there of it then is not fetched again at the next gate.
+all; then the rest, what takes least first. So a newspaper of today comes before a film, and of
+many films as many as can be are whole in the end. What nobody may see any more comes after what
+they may, and what has no time left to come whole after what has: what is there of it then is not
+fetched again at the next gate.
 """
 
 from __future__ import annotations
@@ -166,15 +167,18 @@ def plan(
     )
 
 
-def _urgency(item: Item, now: datetime) -> tuple[bool, date, int, int, str]:
-    """What to sort by: stale soon, on which day, how much is to come; the rest parts equals."""
+def _urgency(item: Item, now: datetime) -> tuple[bool, bool, date, int, int, str]:
+    """What to sort by: over, stale soon, on which day, how much is to come; the rest parts equals.
+
+    What is over comes all the same: a set is in force when it is whole, and the clock may be wrong.
+    """
     until = item.until
     if until is None and item.kind == "news":
         until = now + NEWS_ARE_GOOD_FOR
-    # What is over already, by a clock that may be wrong, has no hurry.
+    is_over = until is not None and until <= now
     is_soon = until is not None and now < until <= now + STALE_SOON
     day = until.date() if until is not None and is_soon else date.max
-    return (not is_soon, day, item.left, KINDS.index(item.kind), item.id)
+    return (is_over, not is_soon, day, item.left, KINDS.index(item.kind), item.id)
 
 
 def batch(order: Sequence[Item], rate: float) -> list[Piece]:

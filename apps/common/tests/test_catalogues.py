@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from apps.common.content import KINDS, Catalogue, TargetName, Window, object_path
+from apps.common.content import KINDS, Catalogue, TargetName, object_path
 
 NAMES: TypeAdapter[str] = TypeAdapter(TargetName)
 
@@ -67,12 +66,6 @@ def test_two_entries_have_two_ids() -> None:
     text = _catalogue()
     with pytest.raises(ValidationError, match="one id"):
         Catalogue.model_validate(text | {"entries": text["entries"] * 2})
-
-
-def test_rights_end_when_they_say() -> None:
-    window = Window.model_validate({"until": "2026-11-01T00:00:00Z"})
-    assert window.has(datetime(2026, 10, 31, 23, 59, 59, tzinfo=UTC))
-    assert not window.has(datetime(2026, 11, 1, tzinfo=UTC))
 
 
 def _accepted(name: str) -> bool:

@@ -34,7 +34,7 @@ def test_todays_newspaper_comes_before_a_film_and_smaller_films_before_larger() 
         item("news", "archive", 1 * MB, NOW - timedelta(days=1)),
     ]
     order = names(plan(items, NOW, 1.0, None).order)
-    assert order == ["today", "leaving", "weekly", "archive", "world", "short", "long"]
+    assert order == ["today", "leaving", "weekly", "world", "short", "long", "archive"]
 
 
 def test_it_says_what_fits() -> None:
