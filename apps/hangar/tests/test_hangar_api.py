@@ -258,6 +258,20 @@ def test_logs_come_when_they_were_asked_for_and_an_operator_gets_them(
     assert client.get(page, headers=ANNA).status_code == 404
 
 
+def test_logs_that_the_disk_refuses_come_again_later(
+    client: FlaskClient, hangar: Hangar, tmp_path: Path
+) -> None:
+    path = f"{gate.LOGS_PATH}/{hangar._store.ask('EC-LAB', 'send_logs', 'anna')}"
+    in_the_way = tmp_path / "state/logs/EC-LAB"
+    in_the_way.parent.mkdir(parents=True, exist_ok=True)
+    in_the_way.touch()
+    answer = client.put(path, data=b"logs", headers=EC_LAB)
+    assert (answer.status_code, _slug(answer)) == (503, "no-room")
+    assert int(answer.headers["Retry-After"]) > 0
+    in_the_way.unlink()
+    assert client.put(path, data=b"logs", headers=EC_LAB).status_code == 204
+
+
 @pytest.mark.parametrize(
     ("headers", "slug"),
     [
