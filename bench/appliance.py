@@ -18,7 +18,14 @@ from pathlib import Path
 
 from bench import document, plain
 from bench.document import table, write
-from bench.site import CONFIGURATION, NETWORKS, UNTIL_ALL_ANSWER, make_secrets, provision
+from bench.site import (
+    ALSO_EC_LAB,
+    CONFIGURATION,
+    NETWORKS,
+    UNTIL_ALL_ANSWER,
+    make_secrets,
+    provision,
+)
 from image.settings import BUILD, ROOT, built
 from image.vm.machine import Machine
 from image.vm.vm import VM
@@ -157,8 +164,10 @@ def _measure_fleet(image: Path, folder: Path) -> None:
     names = [f"ec-lab-{number}" for number in range(1, FLEET + 1)]
     (fleet / "hosts.yml").write_text(json.dumps({"aircraft": {"hosts": dict.fromkeys(names)}}))
     shutil.copytree(ROOT / "inventory/lab/group_vars", fleet / "group_vars")
+    told = (ROOT / "inventory/lab/host_vars/ec-lab.yml").read_text()
     for name in names:
-        shutil.copy(ROOT / "inventory/lab/host_vars/ec-lab.yml", fleet / f"host_vars/{name}.yml")
+        (fleet / f"host_vars/{name}.yml").write_text(told)
+        told = told.replace("registration: EC-LAB\n", f'registration: "{ALSO_EC_LAB}"\n')
     variables = {
         "lab_store": str(BUILD / "lab"),
         # Each has its own there.

@@ -37,6 +37,12 @@ class Host:
     playbook: str
 
 
+ALSO_EC_LAB = "{{ 'EC-LAB' if ansible_play_hosts is defined else inventory_hostname }}"
+"""The `registration` of a host that is to be EC-LAB beside another that is.
+
+Two of one name are refused: where another host looks, and no play of its own, it has another.
+"""
+
 AIRCRAFT = Host("ec-lab", "site.yml")
 HANGAR = Host("hangar-lab", "hangar.yml")
 

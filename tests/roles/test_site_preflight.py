@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from bench.site import ALSO_EC_LAB
 from tests.roles.helpers import AIRLINE, AUTHORITY, ROOT, Pki, ansible_playbook, told_by_preflight
 
 CREW = [{"id": "anna", "name": "Anna", "pin_hash": "$argon2id$v=19$m=65536,t=3,p=4$c2FsdA$aGFzaA"}]
@@ -265,6 +266,30 @@ def test_after_a_run_that_was_cut_off_everything_is_applied(
     _, output = _site(tmp_path, {"ec-lab": right}, f"--extra-vars=_under_way={under_way}")
     assert "RUNNING HANDLER [baseline : Restart the journal]" in output
     assert under_way.exists()
+
+
+@pytest.mark.parametrize(
+    ("away", "left_out"),
+    [
+        # One, then a tenth, then half of them at a time: one that was all of its batch ends it.
+        (0, {"ec-lab-1", "ec-lab-2", "ec-lab-3", "ec-lab-4"}),
+        (2, {"ec-lab-3"}),
+    ],
+)
+def test_one_that_is_away_keeps_out_nobody_beside_it(
+    right: dict[str, Any], tmp_path: Path, away: int, left_out: set[str]
+) -> None:
+    names = [f"ec-lab-{number}" for number in range(1, 5)]
+    hosts = {name: right | {"registration": ALSO_EC_LAB} for name in names} | {"ec-lab-1": right}
+    nobody = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 9}
+    hosts[names[away]] = hosts[names[away]] | nobody
+    notes = f"{tmp_path}/{{{{ inventory_hostname }}}}"
+    status, output = _site(tmp_path, hosts, f"--extra-vars=_under_way={notes}")
+    provisioned = output.partition("PLAY [Provision aircraft]")[2].partition("PLAY RECAP")[0]
+    assert status != 0
+    assert f"fatal: [{names[away]}]: UNREACHABLE!" in provisioned
+    ended = {name for name in names if f"ok: [{name}]" in provisioned}
+    assert ended == set(names) - left_out
 
 
 def test_the_firewall_lets_in_what_streams_are_heard_by(tmp_path: Path) -> None:
