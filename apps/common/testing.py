@@ -10,6 +10,7 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -100,6 +101,19 @@ def _take_and_do_nothing(device: int, asked: threading.Event, ended: threading.E
                 os.write(device, struct.pack("=IiQ2I56x", 80, 0, unique, 7, 31))
             else:
                 asked.set()
+
+
+def is_open(address: str, port: int, entering: Sequence[str] = ()) -> bool:
+    """Whether somebody takes TCP connections there.
+
+    Args:
+        address: as numbers.
+        port: of TCP.
+        entering: what to put before a command to run it in the network where that address is.
+    """
+    connect = f"import socket; socket.create_connection(({address!r}, {port}), timeout=1)"
+    command = [*entering, sys.executable, "-c", connect]
+    return not subprocess.run(command, stderr=subprocess.DEVNULL, timeout=10).returncode
 
 
 def listens(path: Path) -> bool:

@@ -10,17 +10,16 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Self
 
-from apps.common.testing import end_group, kill_group, listens, wait_until
+from apps.common.testing import end_group, is_open, kill_group, listens, wait_until
 from bench import render, units
 from bench.prepare import UNITS
 
 LOOPBACK = IPv4Address("127.0.0.1")
-"""Where nginx listens."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,15 @@ class Keys:
 class Hangar:
     """A context manager; `kill` and `start` its app at will.
 
-    `folder` is for its files, with a short path. `port` is nginx's, on the loopback interface.
+    Attributes:
+        folder: for its files, with a short path.
+        keys: whose keys it has, and who may come.
+        database_url: of a PostgreSQL that is there.
+        content: what it publishes.
+        revoked: serial numbers of certificates that are let in no more.
+        address: where nginx listens.
+        port: of it; unless given, one that is free.
+        entering: what to put before a command to run it in the network where that address is.
     """
 
     folder: Path
@@ -44,13 +51,16 @@ class Hangar:
     database_url: str
     content: Path
     revoked: Sequence[str] = ()
-    port: int = field(init=False)
+    address: IPv4Address = LOOPBACK
+    port: int = 0
+    entering: Sequence[str] = ()
     _app: subprocess.Popen[bytes] | None = None
     _nginx: subprocess.Popen[bytes] | None = None
 
     def __post_init__(self) -> None:
-        with socket.create_server((str(LOOPBACK), 0)) as probe:
-            self.port = probe.getsockname()[1]
+        if not self.port:
+            with socket.create_server((str(LOOPBACK), 0)) as probe:
+                self.port = probe.getsockname()[1]
 
     @property
     def url(self) -> str:
@@ -123,7 +133,7 @@ class Hangar:
             "hangar",
             "nginx.conf.j2",
             hangar_airline=self.keys.airline,
-            hangar_listen=f"{LOOPBACK}:{self.port}",
+            hangar_listen=f"{self.address}:{self.port}",
             hangar_revoked_serials=list(self.revoked),
             hangar_nginx_user="root" if as_root else "",
             hangar_nginx_group="root",
@@ -139,18 +149,11 @@ class Hangar:
         configuration.write_text(text)
         program = shutil.which("nginx") or "/usr/sbin/nginx"
         self._nginx = subprocess.Popen(
-            [program, "-e", "stderr", "-c", str(configuration), "-g", "daemon off;"]
+            [*self.entering, program, "-e", "stderr", "-c", configuration, "-g", "daemon off;"]
         )
-
-        def answers() -> bool:
-            with (
-                contextlib.suppress(OSError),
-                socket.create_connection((str(LOOPBACK), self.port), timeout=1),
-            ):
-                return True
-            return False
-
-        wait_until(answers, "nginx listens", 20)
+        wait_until(
+            lambda: is_open(str(self.address), self.port, self.entering), "nginx listens", 20
+        )
 
     def __enter__(self) -> Self:
         try:

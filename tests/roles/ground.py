@@ -9,7 +9,6 @@ import shutil
 import socket
 import ssl
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import httpx
 
-from apps.common.testing import PostgresServer, wait_until
+from apps.common.testing import PostgresServer, is_open, wait_until
 from bench.gate.hangar import Keys
 from tests.roles.helpers import AIRLINE, ROOT, SESAME, Pki, ansible_playbook, render
 
@@ -193,11 +192,8 @@ def serve_content(
     with (folder / "sshd.log").open("w") as log:
         command = [*entering, "unshare", "--mount", "sh", "-ec", script]
         process = subprocess.Popen(command, stderr=log)
-    connect = f"import socket; socket.create_connection(({address!r}, {port}), timeout=1)"
     try:
-        wait_until(
-            lambda: not _run(*entering, sys.executable, "-c", connect).returncode, "sshd listens"
-        )
+        wait_until(lambda: is_open(address, port, entering), "sshd listens")
         yield
     finally:
         process.terminate()

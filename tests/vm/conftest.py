@@ -210,6 +210,33 @@ def blank(tmp_path: Path) -> Path:
     return path
 
 
+def ask_hangar(vm: VM, address: str, path: str, certificate: Path, *more: str) -> tuple[int, str]:
+    """Ask the lab's Hangar over HTTPS from the host's side of a machine's networks.
+
+    Args:
+        vm: the machine.
+        address: where the Hangar is.
+        path: and query.
+        certificate: who asks, without its ending.
+        more: arguments of curl's.
+
+    Returns:
+        HTTP's status, and what it answers.
+    """
+    authority = ROOT / "build/lab/hangar-lab/root.crt"
+    command = [
+        *vm.entering,
+        *("curl", "--silent", "--show-error", "--max-time", "60"),
+        *("--write-out", "\n%{http_code}"),
+        *("--resolve", f"hangar-lab:443:{address}", "--cacert", str(authority)),
+        *("--cert", f"{certificate}.crt", "--key", f"{certificate}.key"),
+        *(f"https://hangar-lab{path}", *more),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    body, _, status = done.stdout.rpartition("\n")
+    return int(status), body or done.stderr
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what boots a machine. The aircraft, once it is up, stays to the end: it comes last."""
     items.sort(key=lambda item: "aircraft" in getattr(item, "fixturenames", ()))

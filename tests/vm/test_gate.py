@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import time
+from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Any
 
 import pytest
+import zstandard
 
-from apps.common.testing import wait_until
+from apps.common.testing import PostgresServer, wait_until
+from bench.gate.hangar import Hangar, Keys
 from bench.site import GROUND, NETWORKS, Run, provision
 from image.vm.machine import Machine
 from image.vm.vm import VM
@@ -18,6 +23,7 @@ from tests.vm.conftest import (
     ROOT,
     Provisioned,
     StartVm,
+    ask_hangar,
     content_state,
     copy,
     sha256,
@@ -31,6 +37,10 @@ STORE = LAB / "EC-LAB"
 HANGAR = str(GROUND.host.ip)
 """Our side of the ground's network."""
 
+AIRLINE = "Example Airline"
+OPERATOR = LAB / "hangar-lab/operators/anna"
+OWNER = "ife-hangar"
+
 PAPER = b"the newspaper of today"
 LOADED_WITHIN = 300.0
 """Seconds, on an emulated machine."""
@@ -40,6 +50,7 @@ def told_of_the_hangar(vm: VM) -> Run:
     """The playbook, as it is for an aircraft that has one."""
     given = {
         "content_sync_hangar_address": HANGAR,
+        "content_sync_hangar_url": "https://hangar-lab",
         "content_sync_hangar_host_keys": [
             (LAB / "hangar-lab/ssh_host_ed25519_key.pub").read_text().strip()
         ],
@@ -98,3 +109,55 @@ def test_content_comes_by_the_gate(flying: VM, open_folder: Path) -> None:
     paper = flying.run("sha256sum /var/lib/ife/content/current/news/today.pdf").stdout
     assert paper.split()[0] == sha256(PAPER)
     assert flying.run("systemctl list-units --failed --plain --no-legend").stdout == ""
+
+
+def told(vm: VM, path: str, *more: str) -> dict[str, Any]:
+    """What the Hangar tells its operator, a moment later."""
+    time.sleep(1)
+    status, text = ask_hangar(vm, HANGAR, f"/api/v1/{path}", OPERATOR, *more)
+    assert status < 300, text
+    return dict(json.loads(text))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="nginx takes a port of root's")
+def test_the_hangar_hears_of_it_and_gets_usage_and_logs(
+    flying: VM, open_folder: Path, postgres: PostgresServer
+) -> None:
+    """From the unit in its sandbox: the Hangar is a real one behind nginx, with the lab's keys."""
+    database = postgres.create(OWNER)
+    hangar = Hangar(
+        open_folder,
+        Keys(AIRLINE, LAB / "hangar-lab", {"EC-LAB": STORE}),
+        postgres.url(database, OWNER),
+        open_folder / "content",
+        address=IPv4Address(HANGAR),
+        port=443,
+        entering=flying.entering,
+    )
+
+    def seen() -> dict[str, Any]:
+        (aircraft,) = told(flying, "fleet")["aircraft"]
+        return dict(aircraft)
+
+    def state(kind: str) -> str:
+        requests = told(flying, "aircraft/EC-LAB")["requests"]
+        return "".join(one["state"] for one in requests if one["kind"] == kind)
+
+    keyboard = flying.plug_usb("usb-kbd")
+    with hangar:
+        wait_until(lambda: seen()["presence"] == "online", "it is heard", LOADED_WITHIN)
+        for kind in ("send_logs", "open_tunnel"):
+            asked = json.dumps({"kind": kind})
+            header = ("--header", "Content-Type: application/json", "--data", asked)
+            told(flying, "aircraft/EC-LAB/requests", *header)
+        wait_until(lambda: state("send_logs") == "done", "its logs are there", LOADED_WITHIN)
+        assert state("open_tunnel") == "refused", "it has none"
+        faults = "SELECT count(*) FROM usage WHERE record->>'fault' = 'not-let-in'"
+        wait_until(
+            lambda: postgres.run(database, faults) != "0", "of the keyboard, too", LOADED_WITHIN
+        )
+    flying.unplug(keyboard)
+    (packed,) = open_folder.glob("**/logs/EC-LAB/*.zst")
+    logs = zstandard.ZstdDecompressor().stream_reader(packed.read_bytes()).read()
+    assert b"systemd" in logs
+    assert b"usb_lockdown" in logs

@@ -19,7 +19,7 @@ from bench import plain
 from bench.site import GROUND, HANGAR, Run, make_secrets, provision
 from image.vm.machine import Machine
 from image.vm.vm import VM
-from tests.vm.conftest import ROOT, UV, StartVm, requirements
+from tests.vm.conftest import ROOT, UV, StartVm, ask_hangar, requirements
 
 pytestmark = [
     pytest.mark.long,
@@ -47,16 +47,8 @@ class Ground:
     again: Run
 
     def get(self, path: str, certificate: Path, *more: str) -> tuple[int, str]:
-        """Ask it over HTTPS from the ground's network: the status, and what it answers."""
-        done = self.do(
-            *("curl", "--silent", "--show-error", "--max-time", "60"),
-            *("--write-out", "\n%{http_code}"),
-            *("--resolve", f"hangar-lab:443:{GROUND.guest.ip}", "--cacert", str(KEYS / "root.crt")),
-            *("--cert", f"{certificate}.crt", "--key", f"{certificate}.key"),
-            *(f"https://hangar-lab{path}", *more),
-        )
-        body, _, status = done.stdout.rpartition("\n")
-        return int(status), body or done.stderr
+        """As `ask_hangar`."""
+        return ask_hangar(self.vm, str(GROUND.guest.ip), path, certificate, *more)
 
     def do(self, *argv: str) -> subprocess.CompletedProcess[str]:
         """Run a command in the ground's network."""
