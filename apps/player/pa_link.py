@@ -13,14 +13,13 @@ from pydantic import ValidationError
 
 from apps.player.children import Child
 from apps.player.pa_report import MAX_REPORT, PaReport
+from apps.player.stall import Silence
 
 log = logging.getLogger(__name__)
 
 LOOK_EVERY = 0.5
-START_WITHIN = 10.0
 HUNG_AFTER = 3.0
-"""Seconds without a report after which the child is killed, counted from its start and from its
-last."""
+"""Seconds from one report to the next after which the child is killed."""
 
 OnReport = Callable[[PaReport], None]
 
@@ -47,7 +46,7 @@ class PaLink:
         self._reports, self._tell_us = _pair()
         self.for_screen, self._tell_screen = _pair()
         self._on_report: OnReport = lambda _: None
-        self._silent_at = 0.0
+        self._silence = Silence(HUNG_AFTER)
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -76,7 +75,7 @@ class PaLink:
         return ["--tell", *map(str, descriptors)], descriptors
 
     def _started(self) -> None:
-        self._silent_at = time.monotonic() + START_WITHIN
+        self._silence.started(time.monotonic())
 
     def _hear(self) -> None:
         try:
@@ -86,12 +85,12 @@ class PaLink:
         except (OSError, ValidationError) as error:
             log.warning("a report of the PA is not understood", extra={"error": str(error)})
             return
-        self._silent_at = time.monotonic() + HUNG_AFTER
+        self._silence.broken(time.monotonic())
         self._on_report(report)
 
     def _look(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(LOOK_EVERY, self._look)
-        if self._child.pid is not None and time.monotonic() > self._silent_at:
+        if self._silence.is_too_long(time.monotonic()):
             log.warning("the PA child hangs and is started anew")
             self._child.kill()
 

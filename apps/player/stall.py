@@ -1,4 +1,7 @@
-"""Does the screen still show something new, and does a title end it? No I/O, no clock."""
+"""Does a child still go on, does the screen show something new, does a title end it?
+
+No I/O, no clock: times are monotonic seconds.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,9 @@ from collections import deque
 from apps.common.backoff import BackOff
 from apps.player.screen_messages import HUNG_AFTER, Running
 
-START_WITHIN = 10.0
-"""Seconds in which a new child reports for the first time."""
+START_FIRST, START_MAX = 10.0, 80.0
+"""Seconds in which a new child reports for the first time: twice as many after each that did not.
+Else a processor that is slow, or busy, would have none that ever begins."""
 
 FROZEN_AFTER = 4.0
 """Seconds without a new picture, where there should be some."""
@@ -43,30 +47,59 @@ class Ends:
         self._at.clear()
 
 
+class Silence:
+    """Whether a child has said nothing for so long that it hangs.
+
+    Args:
+        most: seconds from one word to the next.
+    """
+
+    def __init__(self, most: float) -> None:
+        self._most = most
+        self._to_start = START_FIRST
+        self._ends_at = math.inf
+
+    def started(self, now: float) -> None:
+        """There is a new child."""
+        self._ends_at = now + self._to_start
+        self._to_start = min(2 * self._to_start, START_MAX)
+
+    def broken(self, now: float) -> None:
+        """It says something."""
+        self._ends_at = now + self._most
+        self._to_start = START_FIRST
+
+    def is_too_long(self, now: float) -> bool:
+        """Whether it hangs; told once of each child."""
+        if now <= self._ends_at:
+            return False
+        self._ends_at = math.inf
+        return True
+
+
 class StallWatch:
     """Judges by what the screen child reports.
 
-    `trouble` is a sentence while it does not go on as it should. Times are monotonic seconds.
+    `trouble` is a sentence while it does not go on as it should.
     """
 
     def __init__(self) -> None:
         self.trouble: str | None = None
         self._back_off = BackOff(RESTART_FIRST, RESTART_MAX)
         self._not_before = 0.0
-        self._silent_at = math.inf
-        """When a child that said nothing more hangs."""
+        self._silence = Silence(HUNG_AFTER)
         self._shown: int | None = None
         self._moved = self._well_since = math.inf
 
     def started(self, now: float) -> None:
         """There is a new child."""
-        self._silent_at = now + START_WITHIN
+        self._silence.started(now)
         # Until it reports for the first time, on a slow processor some seconds later.
         self._moved = math.inf
 
     def running(self, report: Running, now: float) -> None:
         """The child reports."""
-        self._silent_at = now + HUNG_AFTER
+        self._silence.broken(now)
         if self._moved == math.inf:
             self._moved = self._well_since = now
         if report.moving and report.shown == self._shown:
@@ -85,9 +118,8 @@ class StallWatch:
 
     def must_restart(self, now: float) -> bool:
         """Whether the child is to be killed; asked regularly."""
-        if now > self._silent_at:
+        if self._silence.is_too_long(now):
             self.hung()
-            self._silent_at = now + START_WITHIN
             return True
         if now - self._moved <= FROZEN_AFTER:
             return False

@@ -1,17 +1,22 @@
-"""To test a player with: a PA, which says what pa_audio puts on the wire, and an X server."""
+"""To test a player with: a server, a PA as pa_audio puts it on the wire, and an X server."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import random
 import socket
+import ssl
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import IPv4Address
-from typing import Self
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 
@@ -29,12 +34,109 @@ from apps.common.pa import (
     Source,
     group,
 )
+from apps.common.protocol import Command, FrameSigner, Status
 
 GROUPS = (ALL_AREAS, 2)
 """Those that seats of tests listen to."""
 
+EPOCH = 1000
+
 TONE = (12_000 * np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE)).astype(">i2").tobytes()
 """A second of 440 Hz, which joins on to itself."""
+
+
+class Server:
+    """Seat control's status and channels over mutual TLS, and titles over HTTP.
+
+    Args:
+        tls: of the former.
+        folder: with the titles.
+        signer: of commands.
+        address: of this machine.
+    """
+
+    def __init__(
+        self, tls: ssl.SSLContext, folder: Path, signer: FrameSigner, address: str = "127.0.0.1"
+    ) -> None:
+        self.statuses: list[Status] = []
+        self.signer = signer
+        self.commands: list[Command] = []
+        self.channels: dict[str, Any] = {"source": address, "channels": [], "imposed": []}
+        self.is_quick, self.was_asked = threading.Event(), threading.Event()
+        self.is_quick.set()
+        """With titles."""
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+            def answer(self, status: int, body: bytes, **headers: str) -> None:
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name.replace("_", "-"), value)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                with contextlib.suppress(OSError):
+                    self.wfile.write(body)
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                status = Status.model_validate_json(body)
+                server.statuses.append(status)
+                missed = [one for one in server.commands if one.seq > status.held.seq]
+                frames = [server.signer.sign(one).decode() for one in missed]
+                answer = {"frames": frames, "upto": len(server.commands), "in_force": status.fresh}
+                self.answer(
+                    200,
+                    json.dumps(answer).encode(),
+                    Ife_Epoch=str(EPOCH),
+                    Ife_Time=str(int(time.monotonic() * 1000)),
+                    Ife_Protocol="3",
+                )
+
+            def do_GET(self) -> None:
+                if self.path == "/api/v1/channels":
+                    self.answer(200, json.dumps(server.channels).encode())
+                    return
+                server.was_asked.set()
+                server.is_quick.wait(20)
+                path = folder / Path(self.path).name
+                if not path.exists():
+                    self.answer(404, b"")
+                    return
+                data = path.read_bytes()
+                first, _, last = self.headers.get("Range", "bytes=0-")[6:].partition("-")
+                begin, end = int(first), int(last) + 1 if last else len(data)
+                self.answer(
+                    206 if "Range" in self.headers else 200,
+                    data[begin:end],
+                    Accept_Ranges="bytes",
+                    Content_Range=f"bytes {begin}-{end - 1}/{len(data)}",
+                )
+
+        self._servers = [ThreadingHTTPServer((address, 0), Handler) for _ in range(2)]
+        self._servers[0].socket = tls.wrap_socket(
+            self._servers[0].socket, server_side=True, do_handshake_on_connect=False
+        )
+        for one in self._servers:
+            one.daemon_threads = True
+            threading.Thread(target=one.serve_forever, args=(0.05,), daemon=True).start()
+        self.url = f"https://{address}:{self._servers[0].server_address[1]}"
+        self.media_url = f"http://{address}:{self._servers[1].server_address[1]}/media"
+
+    def close(self) -> None:
+        """Go away."""
+        for one in self._servers:
+            one.shutdown()
+            one.server_close()
+
+    def command(self, **action: object) -> None:
+        """For all seats; it goes with the next answer."""
+        command = {"v": 1, "epoch": EPOCH, "seq": len(self.commands) + 1, "iat": 0, "to": "all"}
+        self.commands.append(Command.model_validate(command | {"action": action}))
 
 
 class PaServer:

@@ -10,10 +10,12 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from pyroute2 import netns
 
 from apps.common.content import ContentState
 from bench.site import NETWORKS, UNTIL_ALL_ANSWER, Run, make_secrets, provision
@@ -135,6 +137,15 @@ def aircraft(request: pytest.FixtureRequest, provisioned: Provisioned) -> Iterat
         vm.run("systemctl is-system-running --wait", timeout=300, check=False)
         vm.run(UNTIL_ALL_ANSWER, timeout=300)
         yield vm
+
+
+@contextlib.contextmanager
+def beside(vm: VM) -> Iterator[ThreadPoolExecutor]:
+    """A thread on our side of a machine's networks, and all that is begun in it. As root."""
+    (target,) = (word for word in vm.entering if word.startswith("--target="))
+    network = f"/proc/{target.partition('=')[2]}/ns/net"
+    with ThreadPoolExecutor(1, initializer=netns.setns, initargs=(network, 0)) as thread:
+        yield thread
 
 
 def python(vm: VM, script: str, *arguments: str, user: str = "root") -> str:

@@ -13,7 +13,7 @@ from apps.player.announcement import Announcement
 from apps.player.pa_hearing import HEARD_WITHIN, Ear, Override
 from apps.player.pa_report import PaReport
 from apps.player.screen_messages import Running
-from apps.player.stall import FROZEN_AFTER, StallWatch
+from apps.player.stall import FROZEN_AFTER, START_FIRST, Silence, StallWatch
 
 AREA = 2
 GROUPS = (0, AREA)
@@ -258,6 +258,24 @@ def test_a_child_that_says_nothing_hangs() -> None:
     assert watch.must_restart(103.1)
     assert not watch.must_restart(103.2), "once"
     assert watch.trouble == "the screen hangs"
+
+
+def test_a_child_that_is_slow_to_start_is_given_more_time_each_time() -> None:
+    silence, now, given = Silence(3.0), 0.0, []
+    assert not silence.is_too_long(1e9), "there is none yet"
+    for _ in range(5):
+        silence.started(now)
+        began = now
+        while not silence.is_too_long(now):
+            now += 1.0
+        given.append(now - began - 1.0)
+    assert given == [10.0, 20.0, 40.0, 80.0, 80.0]
+    silence.started(now)
+    silence.broken(now + 70)
+    assert not silence.is_too_long(now + 73)
+    assert silence.is_too_long(now + 73.1)
+    silence.started(now)
+    assert silence.is_too_long(now + START_FIRST + 0.1), "this one had begun"
 
 
 def test_a_child_that_starts_slowly_is_not_frozen() -> None:

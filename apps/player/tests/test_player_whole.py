@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import itertools
-import json
 import os
 import signal
 import socket
@@ -19,10 +18,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import numpy as np
 import pytest
@@ -30,17 +27,16 @@ from numpy.typing import NDArray
 
 from apps.common.commands import Impose
 from apps.common.pa import ALL_AREAS, Signer, Source
-from apps.common.protocol import Beacon, Command, FrameSigner, Status
+from apps.common.protocol import Beacon, FrameSigner, Status
 from apps.common.testing import wait_until
 from apps.player.settings import PlayerSettings
 from apps.player.stall import MOST_ENDS
-from apps.player.testing import PaServer, own_address, x_server
+from apps.player.testing import EPOCH, PaServer, Server, own_address, x_server
 
 MakeSettings = Callable[..., PlayerSettings]
 
 WIDTH, HEIGHT, FPS, SECONDS = 320, 180, 25, 60
 BITS = 12
-EPOCH = 1000
 AREA, OTHER_AREA = 2, 3
 
 pytestmark = pytest.mark.timeout(120)
@@ -141,90 +137,6 @@ class FilmSound:
                 # What is muted has been multiplied by 0.
                 self.last = np.frombuffer(data, np.float32)
                 self.heard += int(np.count_nonzero(self.last))
-
-
-class Server:
-    """Seat control's status and channels over mutual TLS, and titles over HTTP."""
-
-    def __init__(self, tls: ssl.SSLContext, folder: Path, signer: FrameSigner) -> None:
-        self.statuses: list[Status] = []
-        self.signer = signer
-        self.commands: list[Command] = []
-        self.channels: dict[str, Any] = {"source": "127.0.0.1", "channels": [], "imposed": []}
-        self.is_quick, self.was_asked = threading.Event(), threading.Event()
-        self.is_quick.set()
-        """With titles."""
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-            def answer(self, status: int, body: bytes, **headers: str) -> None:
-                self.send_response(status)
-                for name, value in headers.items():
-                    self.send_header(name.replace("_", "-"), value)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                with contextlib.suppress(OSError):
-                    self.wfile.write(body)
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                status = Status.model_validate_json(body)
-                server.statuses.append(status)
-                missed = [one for one in server.commands if one.seq > status.held.seq]
-                frames = [server.signer.sign(one).decode() for one in missed]
-                answer = {"frames": frames, "upto": len(server.commands), "in_force": status.fresh}
-                self.answer(
-                    200,
-                    json.dumps(answer).encode(),
-                    Ife_Epoch=str(EPOCH),
-                    Ife_Time=str(int(time.monotonic() * 1000)),
-                    Ife_Protocol="3",
-                )
-
-            def do_GET(self) -> None:
-                if self.path == "/api/v1/channels":
-                    self.answer(200, json.dumps(server.channels).encode())
-                    return
-                server.was_asked.set()
-                server.is_quick.wait(20)
-                path = folder / Path(self.path).name
-                if not path.exists():
-                    self.answer(404, b"")
-                    return
-                data = path.read_bytes()
-                first, _, last = self.headers.get("Range", "bytes=0-")[6:].partition("-")
-                begin, end = int(first), int(last) + 1 if last else len(data)
-                self.answer(
-                    206 if "Range" in self.headers else 200,
-                    data[begin:end],
-                    Accept_Ranges="bytes",
-                    Content_Range=f"bytes {begin}-{end - 1}/{len(data)}",
-                )
-
-        self._servers = [ThreadingHTTPServer(("127.0.0.1", 0), Handler) for _ in range(2)]
-        self._servers[0].socket = tls.wrap_socket(
-            self._servers[0].socket, server_side=True, do_handshake_on_connect=False
-        )
-        for one in self._servers:
-            one.daemon_threads = True
-            threading.Thread(target=one.serve_forever, args=(0.05,), daemon=True).start()
-        self.url = f"https://127.0.0.1:{self._servers[0].server_address[1]}"
-        self.media_url = f"http://127.0.0.1:{self._servers[1].server_address[1]}/media"
-
-    def close(self) -> None:
-        for one in self._servers:
-            one.shutdown()
-            one.server_close()
-
-    def command(self, **action: object) -> None:
-        """For all seats; it goes with the next answer."""
-        command = {"v": 1, "epoch": EPOCH, "seq": len(self.commands) + 1, "iat": 0, "to": "all"}
-        self.commands.append(Command.model_validate(command | {"action": action}))
 
 
 class Seat:
