@@ -237,11 +237,32 @@ class VM:
         self.execute("device_add", driver=driver, id=name, bus="usb.0", **where, **properties)
         return name
 
-    def plug_disk(self, path: Path, port: str | None = None, driver: str = "usb-storage") -> str:
-        """Plug in a USB disk, a raw file; the guest may write to it. Returns the name to unplug."""
+    def plug_disk(
+        self,
+        path: Path,
+        port: str | None = None,
+        driver: str = "usb-storage",
+        rate: int | None = None,
+    ) -> str:
+        """Plug in a USB disk, a raw file; the guest may write to it. Returns the name to unplug.
+
+        With `rate` it gives and takes so many bytes a second at most.
+        """
         node = f"medium{self._plugged + 1}"
-        file = {"driver": "file", "filename": str(path.absolute())}
-        self.execute("blockdev-add", driver="raw", node_name=node, file=file)
+        medium = {"driver": "file", "filename": str(path.absolute())}
+        if rate is None:
+            self.execute("blockdev-add", driver="raw", node_name=node, file=medium)
+        else:
+            group = f"rate{self._plugged + 1}"
+            limits = {"bps-total": rate}
+            self.execute("object-add", qom_type="throttle-group", id=group, limits=limits)
+            self.execute(
+                "blockdev-add",
+                driver="throttle",
+                node_name=node,
+                throttle_group=group,
+                file={"driver": "raw", "file": medium},
+            )
         return self.plug_usb(driver, port, drive=node, serial=path.stem)
 
     def plug_redirected(self, socket: Path, port: str) -> str:
