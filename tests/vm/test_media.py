@@ -66,6 +66,16 @@ client = Client(Path("/run/ife/vlc_stream.sock"), timeout=60)
 print(client.ask(ChannelsView, "GET", "/api/v1/channels", None).channels[0].model_dump_json())
 """
 
+PICTURE = r"""
+import socket
+with socket.socket(socket.AF_UNIX) as client:
+    client.settimeout(60)
+    client.connect("/run/ife/vlc_stream.sock")
+    client.sendall(b"GET /api/v1/channels/news/picture HTTP/1.0\r\n\r\n")
+    head, _, body = b"".join(iter(lambda: client.recv(65536), b"")).partition(b"\r\n\r\n")
+print(head.split()[1].decode(), body[:3].hex())
+"""
+
 STARVED = 10.0
 """Seconds, twice those after which vlc_stream starts a channel anew that it does not hear."""
 
@@ -177,6 +187,8 @@ def test_a_channel_is_seen_in_the_cabin(aircraft: VM, tmp_path: Path) -> None:
         time.sleep(STARVED)
         channel = ChannelView.model_validate_json(python(aircraft, ASK))
         assert (channel.state, channel.restarts) == ("playing", 0), channel
+        # What the crew's page shows of it.
+        assert python(aircraft, PICTURE) == "200 ffd8ff\n"
     finally:
         (tmp_path / "channels.yml").write_text(before)
         copy(aircraft, tmp_path / "channels.yml", "/etc/ife/channels.yml")

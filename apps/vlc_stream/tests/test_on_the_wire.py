@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -172,6 +173,31 @@ def test_pause_play_seek_and_stop(served: Served) -> None:
 def test_what_may_not_be_shown_is_not(served: Served) -> None:
     assert served.channel("late").state == "off-air"
     assert served.cabin.ear("239.192.80.3").is_silent()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+def test_a_schedule_is_kept_to_the_minute(cabin: Cabin, clips: Path, tmp_path: Path) -> None:
+    # At least 30 s from now, for a minute.
+    begins = (datetime.now(tz=UTC) + timedelta(seconds=90)).replace(second=0, microsecond=0)
+    ends = begins + timedelta(minutes=1)
+    (tmp_path / "media").symlink_to(clips)
+    text = f"""
+channels:
+  news: {{names: {{en: News}}, group: 239.192.80.5, playlist: [one.ts],
+    schedule: {{from: "{begins:%H:%M}", until: "{ends:%H:%M}"}}}}
+"""
+    with serving(cabin, tmp_path, text) as served:
+        served.wait_for("news", "off-air")
+        ear = cabin.ear("239.192.80.5")
+        ear.first((begins - datetime.now(tz=UTC)).total_seconds() + 10)
+        began = datetime.now(tz=UTC)
+        assert timedelta(0) <= began - begins < timedelta(seconds=5)
+        served.wait_for("news", "playing")
+        while not ear.is_silent(1.0):
+            assert datetime.now(tz=UTC) < ends + timedelta(seconds=5)
+        assert datetime.now(tz=UTC) >= ends
+        served.wait_for("news", "off-air")
 
 
 def test_without_loop_it_ends(served: Served) -> None:
