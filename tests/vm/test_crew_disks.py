@@ -32,8 +32,8 @@ from tests.vm.conftest import (
 )
 
 FRONT = "1"
-FILM = random.Random(1).randbytes(1 << 20) * 48  # noqa: S311
-RATE = 4 << 20
+FILM = random.Random(1).randbytes(1 << 20) * 96  # noqa: S311
+RATE = 2 << 20
 """Bytes a second of a disk whose import is disturbed: on a fast machine, too, it takes a while."""
 
 PAPER = b"the newspaper of today"

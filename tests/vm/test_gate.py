@@ -145,6 +145,10 @@ def test_the_hangar_hears_of_it_and_gets_usage_and_logs(
 
     keyboard = flying.plug_usb("usb-kbd")
     with hangar:
+        fleet = "/api/v1/fleet"
+        wait_until(
+            lambda: ask_hangar(flying, HANGAR, fleet, OPERATOR)[0] == 200, "the Hangar is up", 60
+        )
         wait_until(lambda: seen()["presence"] == "online", "it is heard", LOADED_WITHIN)
         for kind in ("send_logs", "open_tunnel"):
             asked = json.dumps({"kind": kind})
