@@ -249,20 +249,17 @@ class VM:
         With `rate` it gives and takes so many bytes a second at most.
         """
         node = f"medium{self._plugged + 1}"
-        medium = {"driver": "file", "filename": str(path.absolute())}
+        medium: dict[str, object]
         if rate is None:
-            self.execute("blockdev-add", driver="raw", node_name=node, file=medium)
+            medium = {"driver": "file", "filename": str(path.absolute())}
         else:
-            group = f"rate{self._plugged + 1}"
-            limits = {"bps-total": rate}
-            self.execute("object-add", qom_type="throttle-group", id=group, limits=limits)
-            self.execute(
-                "blockdev-add",
-                driver="throttle",
-                node_name=node,
-                throttle_group=group,
-                file={"driver": "raw", "file": medium},
-            )
+            # QEMU's own throttling crashes it when the disk is pulled out.
+            socket = self.files.folder / f"{node}.sock"
+            filters = ("--filter=exitlast", "--filter=rate")
+            server = ("nbdkit", "--foreground", f"--unix={socket}", *filters)
+            self._serve(socket, *server, "file", str(path.absolute()), f"rate={8 * rate}")
+            medium = {"driver": "nbd", "server": {"type": "unix", "path": str(socket)}}
+        self.execute("blockdev-add", driver="raw", node_name=node, file=medium)
         return self.plug_usb(driver, port, drive=node, serial=path.stem)
 
     def plug_redirected(self, socket: Path, port: str) -> str:

@@ -32,6 +32,9 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="making namespaces tak
 
 ROOT = Path(__file__).parents[2]
 MEGABYTE = 1_000_000
+EACH = 700_000
+"""Bytes after which it is cut off. What is on its way then comes all the same."""
+
 RANDOM = random.Random(0)  # noqa: S311 - the same at each run
 
 
@@ -103,15 +106,13 @@ def mend(world: World, carrier: Carrier, how: str) -> None:
         world.start_sshd()
 
 
-def fetch_with_cuts(
-    world: World, carrier: Carrier, wanted: Wanted, cuts: Sequence[str], each: int
-) -> int:
-    """Bring an object, cut off after each so many bytes; how many bytes went over the line."""
+def fetch_with_cuts(world: World, carrier: Carrier, wanted: Wanted, cuts: Sequence[str]) -> int:
+    """Bring an object of a megabyte a cut and more; how many bytes went over the line."""
     before = world.carried()
     for how in cuts:
         there = carrier.has(wanted)
         run = begin(world, carrier, wanted)
-        wait_until(lambda: carrier.has(wanted) > there + each or run.done(), "it goes on", 40)  # noqa: B023
+        wait_until(lambda: carrier.has(wanted) > there + EACH or run.done(), "it goes on", 40)  # noqa: B023
         cut(world, carrier, how)
         with pytest.raises((LinkError, StoppedError)):
             run.result(timeout=40)
@@ -136,7 +137,7 @@ def test_a_new_object_goes_on_where_it_was_cut_off(
 ) -> None:
     world.set(order)
     new = world.put(RANDOM.randbytes((len(cuts) + 2) * MEGABYTE))
-    carried = fetch_with_cuts(world, carrier, new, cuts, MEGABYTE)
+    carried = fetch_with_cuts(world, carrier, new, cuts)
     # Headers, acknowledgements and what is sent twice for what vanished are 9 %.
     assert carried < 1.09 * new.length + len(cuts) * LOST
 
@@ -170,7 +171,7 @@ def test_a_changed_object_is_made_of_its_former_version_also_after_cuts(
     new = RANDOM.randbytes((len(cuts) + 2) * MEGABYTE)
     changed = world.put(new[:MEGABYTE] + former + new[MEGABYTE:])
     changed = Wanted(changed.digest, changed.length, world.folder / "former")
-    carried = fetch_with_cuts(world, carrier, changed, cuts, 700_000)
+    carried = fetch_with_cuts(world, carrier, changed, cuts)
     assert carried < 1.09 * len(new) + len(cuts) * LOST
     assert (world.folder / "former").read_bytes() == former
 
