@@ -276,6 +276,7 @@ def test_after_a_run_that_was_cut_off_everything_is_applied(
         (2, {"ec-lab-3"}),
     ],
 )
+@pytest.mark.timeout(200)
 def test_one_that_is_away_keeps_out_nobody_beside_it(
     right: dict[str, Any], tmp_path: Path, away: int, left_out: set[str]
 ) -> None:
