@@ -42,7 +42,7 @@ def is_right(desk: Ground, aircraft: OnBoard) -> bool:
     ("times", "order", "megabytes"),
     [
         pytest.param(1, QUICK, 6, id="few", marks=pytest.mark.timeout(300)),
-        pytest.param(20, POOR, 40, id="20", marks=[pytest.mark.long, pytest.mark.timeout(2400)]),
+        pytest.param(20, POOR, 100, id="20", marks=[pytest.mark.long, pytest.mark.timeout(2400)]),
     ],
 )
 def test_whatever_is_killed_or_cut_all_of_it_comes_once(
@@ -57,7 +57,8 @@ def test_whatever_is_killed_or_cut_all_of_it_comes_once(
     desk.publish("news", "today", {"today.pdf": TODAY})
     world.set(order)
     staging = aircraft.content / "gate"
-    each = len(film) // (4 * times + 2)
+    # As much again is on its way when it is cut off, and comes all the same.
+    each = len(film) // (8 * times + 2)
 
     def kill_hangar() -> None:
         world.kill_hangar()
