@@ -49,6 +49,11 @@ class Place:
             raise VmError(f"no network namespace can be made: {said.strip()}")
 
     @property
+    def network(self) -> str:
+        """The namespace's network, as setns(2) takes it once it is open."""
+        return f"/proc/{self._keeper.pid}/ns/net"
+
+    @property
     def entering(self) -> tuple[str, ...]:
         """What to put before a command to run it in the namespace."""
         user = () if os.geteuid() == 0 else ("--user", "--preserve-credentials")

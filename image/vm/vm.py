@@ -67,11 +67,13 @@ class VM:
         machine: what it is made of.
         files: what lies in its folder, which is gone after the block.
         entering: what to put before a command to run it on the host's side of its networks.
+        network: that side, as setns(2) takes it once it is open.
     """
 
     machine: Machine
     files: Files
     entering: tuple[str, ...]
+    network: str
 
     def __init__(self, machine: Machine, console: Path | None = None) -> None:
         self.machine = replace(machine, image=machine.image.absolute())
@@ -94,6 +96,7 @@ class VM:
             folder = self._place.folder
             self.files = Files(folder, self._console or folder / "console.log")
             self.entering = self._place.entering
+            self.network = self._place.network
             self._place.join(self.machine.networks)
             self._make_files()
             for network in self.machine.networks:

@@ -142,9 +142,7 @@ def aircraft(request: pytest.FixtureRequest, provisioned: Provisioned) -> Iterat
 @contextlib.contextmanager
 def beside(vm: VM) -> Iterator[ThreadPoolExecutor]:
     """A thread on our side of a machine's networks, and all that is begun in it. As root."""
-    (target,) = (word for word in vm.entering if word.startswith("--target="))
-    network = f"/proc/{target.partition('=')[2]}/ns/net"
-    with ThreadPoolExecutor(1, initializer=netns.setns, initargs=(network, 0)) as thread:
+    with ThreadPoolExecutor(1, initializer=netns.setns, initargs=(vm.network, 0)) as thread:
         yield thread
 
 
