@@ -71,7 +71,7 @@ import socket
 with socket.socket(socket.AF_UNIX) as client:
     client.settimeout(60)
     client.connect("/run/ife/vlc_stream.sock")
-    client.sendall(b"GET /api/v1/channels/news/picture HTTP/1.0\r\n\r\n")
+    client.sendall(b"GET /api/v1/channels/news/picture HTTP/1.0\r\nIfe-Crew: anna\r\n\r\n")
     head, _, body = b"".join(iter(lambda: client.recv(65536), b"")).partition(b"\r\n\r\n")
 print(head.split()[1].decode(), body[:3].hex())
 """
@@ -188,7 +188,7 @@ def test_a_channel_is_seen_in_the_cabin(aircraft: VM, tmp_path: Path) -> None:
         channel = ChannelView.model_validate_json(python(aircraft, ASK))
         assert (channel.state, channel.restarts) == ("playing", 0), channel
         # What the crew's page shows of it.
-        assert python(aircraft, PICTURE) == "200 ffd8ff\n"
+        wait_until(lambda: python(aircraft, PICTURE) == "200 ffd8ff\n", "there is one", 120)
     finally:
         (tmp_path / "channels.yml").write_text(before)
         copy(aircraft, tmp_path / "channels.yml", "/etc/ife/channels.yml")
