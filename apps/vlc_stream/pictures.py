@@ -66,7 +66,8 @@ class Pictures:
                         *("nice", "-n", "19", "prlimit", f"--as={MEMORY}"),
                         *("ffmpeg", "-v", "quiet", "-threads", "1", "-f", "mpegts"),
                         *("-probesize", "1M", "-analyzeduration", "1M", "-i", "pipe:0"),
-                        *("-an", "-frames:v", "1", "-vf", f"scale={WIDTH}:-2"),
+                        # Else the encoder takes a thread a processor, and there is room for none.
+                        *("-an", "-frames:v", "1", "-threads", "1", "-vf", f"scale={WIDTH}:-2"),
                         *("-f", "mjpeg", "-q:v", "5", "pipe:1"),
                     ],
                     stdin=subprocess.PIPE,
