@@ -24,8 +24,12 @@ from flask import Flask
 from werkzeug.serving import make_server
 
 
-def wait_until(condition: Callable[[], object], what: str, timeout: float = 10.0) -> None:
+def wait_until(
+    condition: Callable[[], object], what: str, timeout: float = 10.0, every: float = 0.005
+) -> None:
     """Wait until `condition` holds; `what` it is, in words, for the message if it never does.
+
+    It looks `every` so many seconds: seldom where a server counts who asks.
 
     Raises:
         AssertionError: it does not hold within `timeout` seconds.
@@ -34,7 +38,7 @@ def wait_until(condition: Callable[[], object], what: str, timeout: float = 10.0
     while not condition():
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout} s: {what}")
-        time.sleep(0.005)
+        time.sleep(every)
 
 
 async def wait_until_async(

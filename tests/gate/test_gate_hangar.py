@@ -49,7 +49,9 @@ def anna(world: World, hangar: Hangar) -> Iterator[httpx.Client]:
     trust = ssl.create_default_context(cafile=keys / "root.crt")
     trust.load_cert_chain(keys / "anna.crt", keys / "anna.key")
     with httpx.Client(base_url=hangar.url, verify=trust, trust_env=False, timeout=20) as anna:
-        wait_until(lambda: anna.get("/api/v1/fleet").status_code == 200, "the Hangar is up", 60)
+        wait_until(
+            lambda: anna.get("/api/v1/fleet").status_code == 200, "the Hangar is up", 60, every=0.1
+        )
         yield anna
 
 

@@ -7,6 +7,8 @@ import socket
 import ssl
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -34,12 +36,16 @@ SPOOFED = {"Ife-Aircraft": "EC-LAB", "Ife-Operator": "mallory", "Ife_Operator": 
 pytestmark = pytest.mark.timeout(240)
 
 
-def _aircraft(ground: Ground, hangar: Hangar, name: str = "EC-LAB") -> HangarClient:
-    keys = ground.aircraft[name]
+@pytest.fixture
+def client(ground: Ground, hangar: Hangar) -> Iterator[HangarClient]:
+    """The client of an aircraft, EC-LAB."""
+    keys = ground.aircraft["EC-LAB"]
     pace = Pace(100_000_000)
-    return HangarClient(
+    made = HangarClient(
         hangar.url, LOOPBACK, keys / "root.crt", keys / "gate.crt", keys / "gate.key", pace
     )
+    with closing(made):
+        yield made
 
 
 def _heartbeat(registration: str = "EC-LAB", **more: object) -> Heartbeat:
@@ -61,20 +67,21 @@ def _batch(pki: Path, number: int = 1) -> bytes:
     return usage.seal(key, head, [usage.line(sale)])
 
 
-def test_an_aircraft_and_an_operator_meet(ground: Ground, hangar: Hangar) -> None:
+def test_an_aircraft_and_an_operator_meet(
+    ground: Ground, hangar: Hangar, client: HangarClient
+) -> None:
     """All the way: the aircraft's own client, nginx, the app, the operator's browser."""
-    client = _aircraft(ground, hangar)
     assert client.send_heartbeat(_heartbeat()).requests == ()
     with ground.browser(hangar.url, "hangar/operators/anna") as anna:
         # Another worker may have heard it than is asked: that one knows it within a second.
-        wait_until(lambda: "online" in anna.get("/aircraft/EC-LAB").text, "it is online")
+        wait_until(lambda: "online" in anna.get("/aircraft/EC-LAB").text, "it is online", every=0.1)
         asked = anna.post(
             "/aircraft/EC-LAB/requests",
             data={"kind": "send_logs"},
             headers={"Origin": hangar.url, "Sec-Fetch-Site": "same-origin"},
         )
         assert asked.status_code == 303
-        wait_until(lambda: client.send_heartbeat(_heartbeat()).requests, "it is told")
+        wait_until(lambda: client.send_heartbeat(_heartbeat()).requests, "it is told", every=0.1)
         (request,) = client.send_heartbeat(_heartbeat()).requests
         assert request.kind == "send_logs"
         with ground.browser(hangar.url, "EC-LAB/gate") as lab:
@@ -82,16 +89,16 @@ def test_an_aircraft_and_an_operator_meet(ground: Ground, hangar: Hangar) -> Non
             assert sent.status_code == 204
         done = Outcome(id=request.id, state="done")
         client.send_heartbeat(_heartbeat(outcomes=(done,)))
-        wait_until(lambda: not client.send_heartbeat(_heartbeat()).requests, "no more is told")
+        wait_until(
+            lambda: not client.send_heartbeat(_heartbeat()).requests, "no more is told", every=0.1
+        )
         assert len(anna.get(f"/aircraft/EC-LAB/logs/{request.id}").content) == 5_000_000
     raw = _batch(ground.aircraft["EC-LAB"])
     assert client.put_batch(1, raw).again is False
     assert client.put_batch(1, raw).again is True
-    client.close()
 
 
-def test_refusals_reach_the_aircraft_with_their_kind(ground: Ground, hangar: Hangar) -> None:
-    client = _aircraft(ground, hangar)
+def test_refusals_reach_the_aircraft_with_their_kind(ground: Ground, client: HangarClient) -> None:
     with pytest.raises(RefusedError, match="signature") as refused:
         client.put_batch(1, _batch(ground.aircraft["EC-TWO"]))
     assert refused.value.slug == "forged"
@@ -101,7 +108,6 @@ def test_refusals_reach_the_aircraft_with_their_kind(ground: Ground, hangar: Han
     with pytest.raises(RefusedError) as refused:
         client.send_heartbeat(_heartbeat("EC-TWO"))
     assert refused.value.slug == "other-aircraft"
-    client.close()
 
 
 @pytest.mark.parametrize(
@@ -161,7 +167,7 @@ def test_a_certificate_of_another_root_is_none(
 
 
 def test_no_name_is_looked_up_to_reach_it(
-    ground: Ground, hangar: Hangar, monkeypatch: pytest.MonkeyPatch
+    client: HangarClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The unit may speak to its address alone, and so to nobody who knows names."""
 
@@ -170,11 +176,9 @@ def test_no_name_is_looked_up_to_reach_it(
         return looked_up(host, *more, **also)  # type: ignore[arg-type]
 
     looked_up = socket.getaddrinfo
-    client = _aircraft(ground, hangar)
     with monkeypatch.context() as patched:
         patched.setattr(socket, "getaddrinfo", look_up)
         assert client.send_heartbeat(_heartbeat()).requests == ()
-    client.close()
 
 
 def test_an_aircraft_speaks_to_no_other_hangar(ground: Ground, hangar: Hangar) -> None:
@@ -188,17 +192,16 @@ def test_an_aircraft_speaks_to_no_other_hangar(ground: Ground, hangar: Hangar) -
         keys / "gate.key",
         Pace(None),
     )
-    with pytest.raises(HangarError, match="does not answer"):
+    with closing(elsewhere), pytest.raises(HangarError, match="does not answer"):
         elsewhere.send_heartbeat(_heartbeat())
-    elsewhere.close()
     system = Path(ssl.get_default_verify_paths().openssl_cafile)
     if system.exists():
         trusting = HangarClient(
             hangar.url, LOOPBACK, system, keys / "gate.crt", keys / "gate.key", Pace(None)
         )
-        with pytest.raises(HangarError, match="CERTIFICATE_VERIFY_FAILED"):
+        verifies = pytest.raises(HangarError, match="CERTIFICATE_VERIFY_FAILED")
+        with closing(trusting), verifies:
             trusting.send_heartbeat(_heartbeat())
-        trusting.close()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="an account for an aircraft takes root rights")

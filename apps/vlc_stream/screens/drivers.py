@@ -12,6 +12,7 @@ import re
 import select
 import subprocess
 import termios
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -86,6 +87,7 @@ class LineDriver:
         self._port = serial.Serial(
             device, baud, timeout=TIMEOUT, write_timeout=TIMEOUT, exclusive=True
         )
+        self._letting_go = threading.Lock()
 
     def look(self, address: int) -> Status:
         """How a screen is."""
@@ -108,7 +110,9 @@ class LineDriver:
             self._ask(address, "STOW")
 
     def close(self) -> None:
-        """Let go of the line."""
+        """Let go of the line, once: who hung in it and who took over may both do so."""
+        if not self._letting_go.acquire(blocking=False):
+            return
         with suppress(OSError):
             # Else a call that hangs would hold the lock, too, until it returns.
             fcntl.flock(self._port.fileno(), fcntl.LOCK_UN)

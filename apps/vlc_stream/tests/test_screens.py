@@ -279,6 +279,34 @@ def test_a_driver_tells_what_a_screen_refuses() -> None:
         driver.close()
 
 
+def test_two_may_let_go_of_a_line_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who hung in it, and who took over."""
+    close = os.close
+    failed: list[BaseException] = []
+
+    def close_slowly(descriptor: int) -> None:
+        close(descriptor)
+        time.sleep(0.1)
+
+    def let_go() -> None:
+        try:
+            driver.close()
+        except TypeError as error:
+            failed.append(error)
+
+    with SimulatedBus((1,)) as bus:
+        driver = LineDriver(bus.device, 9600)
+        threads = [threading.Thread(target=let_go) for _ in range(2)]
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "close", close_slowly)
+            for thread in threads:
+                thread.start()
+                time.sleep(0.15)  # the port is shut, and its pipes are not
+            for thread in threads:
+                thread.join(5)
+    assert failed == []
+
+
 CEC = """
 import sys
 power = "standby"
