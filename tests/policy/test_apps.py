@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
+import sys
 import tomllib
+from collections.abc import Iterator
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
 APPS = sorted(
@@ -65,6 +71,88 @@ def test_apps_meet_in_common_only(app: str) -> None:
         text = path.read_text()
         for other in others:
             assert f"apps.{other}" not in text, f"{path} imports {other}"
+
+
+@cache
+def _imports(module: str) -> tuple[str, ...]:
+    """What a module of ours imports when it runs: names of modules, ours and others'."""
+    top = ROOT / module.replace(".", "/")
+    tree = ast.parse((top / "__init__.py" if top.is_dir() else _file(top)).read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [name.name for name in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            below = [f"{node.module}.{name.name}" for name in node.names]
+            found += [node.module, *(name for name in below if _is_ours(name))]
+    return tuple(found)
+
+
+def _file(path: Path) -> Path:
+    return path.with_name(f"{path.name}.py")
+
+
+def _is_ours(module: str) -> bool:
+    path = ROOT / module.replace(".", "/")
+    return module.startswith("apps") and (path.is_dir() or _file(path).exists())
+
+
+def _modules(app: str) -> Iterator[str]:
+    """All modules of an app, and those of apps.common that they come to."""
+    folder = ROOT / "apps" / app
+    waiting = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for path in folder.rglob("*.py")
+        if not {"tests", "node_modules"} & set(path.relative_to(folder).parts)
+    ]
+    seen: set[str] = set()
+    while waiting:
+        module = waiting.pop()
+        if module not in seen:
+            seen.add(module)
+            yield module
+            waiting += [name for name in _imports(module) if _is_ours(name)]
+
+
+def _brought(requirements: list[str]) -> set[str]:
+    """All distributions that come with requirements, as they are installed here."""
+    waiting = [(Requirement(text), "") for text in requirements]
+    seen: set[str] = set()
+    while waiting:
+        requirement, extra = waiting.pop()
+        if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
+            continue
+        name = _normal(requirement.name)
+        if name not in seen:
+            seen.add(name)
+            needs = [Requirement(text) for text in metadata.requires(name) or ()]
+            extras = requirement.extras or {""}
+            waiting += [(need, extra) for need in needs for extra in extras]
+    return seen
+
+
+def _normal(name: str) -> str:
+    return name.lower().replace("_", "-").replace(".", "-")
+
+
+@pytest.mark.parametrize("app", APPS)
+def test_an_app_runs_with_its_own_extra_alone(app: str) -> None:
+    """Where it is the only one, as on a seat and on the ground, no other's packages are there."""
+    project = PROJECT["project"]
+    there = _brought([*project["dependencies"], *project["optional-dependencies"][app]])
+    owners = metadata.packages_distributions()
+    missing = {
+        (module, top)
+        for module in _modules(app)
+        for name in _imports(module)
+        if not _is_ours(name)
+        and (top := name.partition(".")[0]) not in sys.stdlib_module_names
+        and not there & {_normal(owner) for owner in owners.get(top, ())}
+    }
+    assert missing == set()
 
 
 def test_common_imports_no_app() -> None:
