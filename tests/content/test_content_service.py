@@ -405,10 +405,11 @@ def test_a_restart_knows_what_it_had(
         aboard.wait(lambda state: state.trouble, "it has broken off")
         aboard.service.close()
         disk.yank_after = None
-        again = board()
-        told = again.wait(lambda state: state.coming, "it knows what was coming")
-        assert told.coming is not None
-        assert (told.coming.version, told.coming.missing) == (2, 2)
+        with _slowly(disk):
+            again = board()
+            told = again.wait(lambda state: state.coming, "it knows what was coming")
+            assert told.coming is not None
+            assert (told.coming.version, told.coming.missing) == (2, 2)
         # usb_lockdown goes on telling of the disk, and so it goes on.
         again.wait_for_disk("front", "done")
         assert disk.given < 3_001_000

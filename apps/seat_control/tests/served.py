@@ -27,7 +27,7 @@ class Served:
     ) -> httpx.Response:
         """One request on a connection of its own."""
         url = f"http://127.0.0.1:{self.port}{path}"
-        return httpx.request(method, url, content=body, headers=headers, timeout=10)
+        return httpx.request(method, url, content=body, headers=headers, timeout=60)
 
     def kill(self) -> None:
         """End it by SIGKILL, master and worker at once."""
@@ -41,6 +41,7 @@ def serving(folder: Path) -> Iterator[Served]:
     command = [*testing.GUNICORN, "--bind", f"127.0.0.1:{port}", "apps.seat_control.asgi:app"]
     with testing.server(command, port, testing.variables(folder)) as process:
         served = Served(port, process)
-        wait_until(lambda: served.ask("GET", "/healthz").status_code == 200, "it is ready")
+        # It listens before it has loaded; until then whoever asks waits.
+        wait_until(lambda: served.ask("GET", "/healthz").status_code == 200, "it is ready", 60)
         yield served
     assert process.returncode in {0, -signal.SIGKILL}
