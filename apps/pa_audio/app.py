@@ -101,7 +101,7 @@ def _take_orders_of_the_crew(app: Flask, pa: PaAudio) -> None:
     @app.post("/api/v1/pram")
     def play() -> tuple[Response, int]:
         web.crew()
-        return web.answer(pa.play(web.parsed(PramRequest))), 202
+        return web.answer(pa.play(web.parsed(PramRequest), web.check_in_time)), 202
 
     @app.delete("/api/v1/pram")
     def clear() -> Response:

@@ -22,6 +22,9 @@ NOTE_EVERY = 30.0
 OVERDUE = 90.0
 """Seconds between two notes of PA time, and after which the disk is not to be relied on."""
 
+FIRST_WITHIN = 0.5
+"""Seconds that the PA waits for a boot's first note: a disk that is slow is not in its way."""
+
 AHEAD = 120_000
 """Milliseconds from the last note to where the next boot begins: more than went by after it."""
 
@@ -50,15 +53,18 @@ class PaTime:
         self._boot_id = boot_id
         self._refused: str | None = None
         self._noted_at = -math.inf
+        self._tried = threading.Event()
         kept = self._read()
-        if kept is not None and kept.boot_id == boot_id:
+        is_same_boot = kept is not None and kept.boot_id == boot_id
+        if kept is not None and is_same_boot:
             self._offset = kept.offset
             self._noted_at = time.monotonic()
         else:
             least = 0 if kept is None else kept.noted + AHEAD
             self._offset = max(time.time_ns() // 1_000_000, least) - _since_boot()
-            self._note()
         threading.Thread(target=self._keep, name="pa-time", daemon=True).start()
+        if not is_same_boot:
+            self._tried.wait(FIRST_WITHIN)
 
     @property
     def trouble(self) -> str | None:
@@ -91,8 +97,9 @@ class PaTime:
         # As all threads here have it: whoever holds Python's interpreter is in the sender's way.
         go_first(PRIORITY)
         while True:
-            time.sleep(NOTE_EVERY)
             self._note()
+            self._tried.set()
+            time.sleep(NOTE_EVERY)
 
 
 def _since_boot() -> int:

@@ -112,6 +112,7 @@ class Engine:
         self._orders: deque[tuple[Callable[[Arbiter], Any], Future[Any]]] = deque()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._taps: tuple[Tap, ...] = ()
+        self._changing_taps = threading.Lock()
         self._closing = False
         self._round = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="pa", daemon=True)
@@ -152,11 +153,13 @@ class Engine:
 
     def add_tap(self, tap: Tap) -> None:
         """Have all that is sent go there, too."""
-        self._taps = (*self._taps, tap)
+        with self._changing_taps:
+            self._taps = (*self._taps, tap)
 
     def remove_tap(self, tap: Tap) -> None:
         """No longer."""
-        self._taps = tuple(other for other in self._taps if other is not tap)
+        with self._changing_taps:
+            self._taps = tuple(other for other in self._taps if other is not tap)
 
     def misses(self, source: Source) -> bool:
         """Whether a live source is to be heard, and nothing comes of it."""
@@ -178,7 +181,6 @@ class Engine:
 
     def _run(self) -> None:
         while not self._closing:
-            self._round = time.monotonic()
             try:
                 self._wait()
                 self._read_keylines()
@@ -188,6 +190,8 @@ class Engine:
                 self._send(now)
                 self._end(now)
                 self._send_beacons(now)
+                # One that fails does not count: if none succeeds, a new start may help.
+                self._round = time.monotonic()
             except Exception:
                 # Without this thread there is no PA.
                 log.exception("a round of the PA failed")

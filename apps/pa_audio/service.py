@@ -10,7 +10,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -233,10 +233,16 @@ class PaAudio:
                 raise UnknownAreaError(f"the cabin has no area {name[:MAX_LABEL]}")
         return frozenset(self.areas[name] for name in names) or frozenset({ALL_AREAS})
 
-    def play(self, request: PramRequest) -> QueuedView:
+    def play(self, request: PramRequest, check_in_time: Callable[[], None]) -> QueuedView:
         """Let a message wait for its turn.
 
+        Args:
+            request: which, and where.
+            check_in_time: raises a Problem when the crew have given it up: a disk may be slow, and
+                they would ask again, and hear it twice.
+
         Raises:
+            Problem: by `check_in_time`.
             UnknownAreaError: the cabin has no such area.
             PramError: it cannot be played.
             QueueFullError: too many wait already.
@@ -244,6 +250,7 @@ class PaAudio:
             StuckError: the real-time thread does not answer.
         """
         item = self.library.prepare(next(self._idents), request, self.groups_of(request.areas))
+        check_in_time()
         self.engine.do(lambda arbiter: arbiter.add(item))
         return self._queued(item)
 

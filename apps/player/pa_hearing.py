@@ -66,7 +66,8 @@ class Ear:
         self._paused: dict[int, float] = {}
         """For each group until when entertainment is paused without audio."""
         self._valid_at: dict[int, float] = {}
-        self._broken_off = False
+        self._broken_off: set[int] = set()
+        """Groups in which an announcement broke off, and nothing valid has followed."""
         self._playing: _Announcement | None = None
 
     # -- in ---------------------------------------------------------------------------------
@@ -75,7 +76,7 @@ class Ear:
         """Something valid arrived."""
         self.tick(now)
         self._valid_at[message.area] = now
-        self._broken_off = False
+        self._broken_off.discard(message.area)
         if message.ent_pause:
             self._paused[message.area] = now + SILENT_AFTER
         else:
@@ -105,11 +106,11 @@ class Ear:
                 if announcement.ended:
                     self._over.append(key)
                 else:
-                    self._broken_off = True
+                    self._broken_off.add(key[0])
         for area, until in list(self._paused.items()):
             if until <= now:
                 del self._paused[area]
-                self._broken_off = True
+                self._broken_off.add(area)
 
     # -- out --------------------------------------------------------------------------------
 
@@ -145,7 +146,7 @@ class Ear:
         """Whether there is no PA where `override` is None.
 
         That is not known while it does not come in, nor after an announcement that broke off, until
-        something valid follows.
+        something valid follows in its group: a switch may have forgotten that one alone.
         """
         return self.is_heard(now) and not self._broken_off
 

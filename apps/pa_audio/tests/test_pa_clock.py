@@ -96,3 +96,13 @@ def test_a_disk_that_hangs_is_told_and_holds_up_nothing(
     assert here.now() - before >= 200
     # A reader that goes away ends it.
     os.close(os.open(aside, os.O_RDONLY | os.O_NONBLOCK))
+
+
+def test_the_pa_does_not_wait_for_a_disk_that_hangs_at_boot(tmp_path: Path) -> None:
+    aside = tmp_path / f".{FILE}.new"
+    os.mkfifo(aside)
+    (tmp_path / FILE).write_text(Kept(boot_id="a", offset=0, noted=2**42).model_dump_json())
+    here = PaTime(tmp_path, "b")
+    assert here.now() >= 2**42 + AHEAD
+    assert here.trouble == f"{tmp_path / FILE}: the disk hangs"
+    os.close(os.open(aside, os.O_RDONLY | os.O_NONBLOCK))

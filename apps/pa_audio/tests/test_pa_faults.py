@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from apps.common.pa import Audio, Line, Source
+from apps.common.protocol import ASKED_HEADER
 from apps.common.testing import RedisServer, ask_manhole, small_disk, wait_until
 from apps.pa_audio.pram import INDEX
 from apps.pa_audio.tests.cabin import (
@@ -286,6 +287,28 @@ def test_a_thread_that_has_ended_is_told(short: Path, network: Network) -> None:
         # One that meets what nobody expected goes on.
         wait_until(lambda: "division" in pa.degraded()["messages"], "that is told, too", 20)
         assert pa.degraded()["threads"] == "ended: recorder"
+
+
+def test_rounds_that_fail_are_no_pa(short: Path, network: Network) -> None:
+    with Pa(short, network, {"IFE_MANHOLE": str(short / "manhole")}) as pa:
+        ask_manhole(short / "manhole", "pa.engine._send = lambda now: 1 / 0")
+        wait_until(lambda: pa.http.get("/healthz").status_code == 503, "it is not ready", 20)
+        assert pa.http.get("/healthz").json()["why_not"] == "the real-time thread is stuck"
+
+
+def test_a_message_that_nobody_waits_for_any_more_is_not_played(
+    short: Path, network: Network
+) -> None:
+    slow = "pa.library.prepare = lambda *item: __import__('time').sleep(1) or item"
+    with Pa(short, network, {"IFE_MANHOLE": str(short / "manhole")}) as pa:
+        ask_manhole(short / "manhole", slow)
+        answer = pa.http.post(
+            "/api/v1/pram",
+            json={"message": "welcome"},
+            headers={ASKED_HEADER: f"{time.time():.3f} 0.5"},
+        )
+        assert answer.status_code == 412
+        assert pa.http.get("/api/v1/pram").json()["queue"] == []
 
 
 def test_a_busy_api_and_machine_do_not_hold_packets_up(

@@ -71,9 +71,11 @@ def test_it_is_given_back_300_ms_after_the_last_packet() -> None:
     ear.tick(1.346)
     assert ear.override is None
     assert not ear.relied_on(1.346), "it broke off, so who knows"
+    ear.hear(beacon(AREA), 1.35)
+    assert not ear.relied_on(1.35), "that is another group"
     ear.hear(beacon(), 1.4)
     assert ear.relied_on(1.4)
-    assert not ear.relied_on(0.9 + HEARD_WITHIN), "one of the two groups is silent"
+    assert not ear.relied_on(1.35 + HEARD_WITHIN), "one of the two groups is silent"
     ear.hear(beacon(AREA), 1.5)
     assert not ear.relied_on(1.4 + HEARD_WITHIN)
 
