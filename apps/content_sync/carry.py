@@ -502,7 +502,8 @@ class Carrier:
                 *("prlimit", f"--fsize={largest}"),
                 *("rsync", f"--rsh={line.remote_shell}", "--files-from=-", "--from0"),
                 *("--no-implied-dirs", "--ignore-times", f"--timeout={STALLED_AFTER}"),
-                *(f"--max-size={largest}", *options),
+                # Whatever the Hangar's files are: what cannot be read here could never be mended.
+                *(f"--max-size={largest}", "--chmod=Fu+rw", *options),
                 *(f"{line.target}:", str(into)),
             ],
             said=said,

@@ -79,7 +79,8 @@ class HangarClient:
         # A proxy, or a certificate, of the environment has no say in it.
         self._client = httpx.Client(
             base_url=hangar.copy_with(host=str(address)),
-            headers={"Host": hangar.netloc.decode()},
+            # Nothing is unpacked: a few bytes could become more than there is of memory.
+            headers={"Host": hangar.netloc.decode(), "Accept-Encoding": "identity"},
             verify=trust,
             trust_env=False,
             timeout=httpx.Timeout(TIMEOUT, connect=CONNECT_TIMEOUT),
@@ -133,7 +134,7 @@ class HangarClient:
                 headers=headers,
                 extensions=self._extensions,
             ) as answer:
-                text = _bounded(answer)
+                text = bounded(answer)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             said = str(error) or type(error).__name__
             raise HangarError(f"the Hangar does not answer: {said}") from error
@@ -145,10 +146,14 @@ class HangarClient:
         return text
 
 
-def _bounded(answer: httpx.Response) -> bytes:
-    """The body, if it is not too long."""
+def bounded(answer: httpx.Response) -> bytes:
+    """The body as it came, if it is not too long.
+
+    Raises:
+        HangarError: it is.
+    """
     text = b""
-    for chunk in answer.iter_bytes():
+    for chunk in answer.iter_raw():
         text += chunk
         if len(text) > gate.MAX_ANSWER:
             raise HangarError(f"the Hangar's answer has over {gate.MAX_ANSWER} bytes")

@@ -178,14 +178,15 @@ class Hangar:
                 certificate,
                 Problem(403, "other-aircraft", f"the certificate is of {certificate}"),
             )
-        if heartbeat.outcomes:
-            self._stored(lambda: self._store.take_outcomes(certificate, heartbeat.outcomes))
-            self._look_for_requests()
         told = heartbeat.model_dump_json(exclude={"outcomes"}, exclude_defaults=True)
         now = time.monotonic()
         with self._lock:
             before = self._heard.get(certificate)
             self._heard[certificate] = Waiting(told, now, before.since if before else now)
+        # It was heard, also where the database is away and it has to tell these again.
+        if heartbeat.outcomes:
+            self._stored(lambda: self._store.take_outcomes(certificate, heartbeat.outcomes))
+            self._look_for_requests()
         return HeartbeatAnswer(at=usage.now(), requests=self._requests.get(certificate, ()))
 
     def take(self, certificate: str, number: int, body: bytes) -> BatchTaken:

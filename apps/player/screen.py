@@ -63,6 +63,9 @@ log = logging.getLogger(__name__)
 LIVE_CACHING, TITLE_CACHING = 200, 500
 """Milliseconds that libvlc buffers of a channel and of a title."""
 
+SENDER_GONE_AFTER = 1
+"""Seconds of silence after which libvlc listens to another sender of a channel; it has 5."""
+
 RETRY = 1.0
 """Seconds before what broke off is opened again."""
 
@@ -402,7 +405,8 @@ class Screen:
         if not player.is_open:
             if now < player.opens_at:
                 return
-            options = []
+            # A sender that was started anew has another SSRC, which libvlc takes no sooner.
+            options = [f":rtp-timeout={SENDER_GONE_AFTER}"] * play.live
             if not play.live:
                 options += [f":start-time={play.position:.3f}"]
                 options += [":start-paused"] * self._paused

@@ -50,7 +50,7 @@ def push(repository: Repository, to: str) -> int:
 
 def _rsync(*arguments: str) -> None:
     """Run it as if it were called by hand: ssh may ask, and what goes wrong it says itself."""
-    options = ("-rpt", "--chmod=D755,F644", "--exclude=.*", f"--timeout={SILENCE}")
+    options = ("-rpt", "--fsync", "--chmod=D755,F644", "--exclude=.*", f"--timeout={SILENCE}")
     try:
         sh.Command("rsync")(*options, *arguments, _fg=True)
     except sh.CommandNotFound as error:

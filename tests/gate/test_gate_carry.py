@@ -219,6 +219,29 @@ def test_what_the_hangar_has_wrong_does_not_get_its_name(world: World, carrier: 
     assert not any(file.is_symlink() for file in written)
 
 
+def test_what_nobody_may_read_at_the_hangar_is_readable_here(
+    world: World, carrier: Carrier
+) -> None:
+    """Else it could neither be read nor mended, whatever comes after it."""
+    wanted = world.put(RANDOM.randbytes(4_000))
+    (world.repository / wanted.path).chmod(0)
+    metadata = world.repository / "metadata"
+    metadata.mkdir(exist_ok=True)
+    (metadata / "timestamp.json").write_text("{}")
+    (metadata / "timestamp.json").chmod(0)
+
+    def look() -> None:
+        with Line(world.account(), world.folder) as line:
+            carrier.fetch_metadata(line, ["timestamp.json"])
+
+    world.aircraft.start(look).result(timeout=20)
+    assert begin(world, carrier, wanted).result(timeout=20) == [wanted.digest]
+    written = [file for file in carrier.staging.rglob("*") if not file.is_dir()]
+    assert len(written) == 2
+    assert all(file.stat().st_mode & 0o600 == 0o600 for file in written)
+    (metadata / "timestamp.json").unlink()
+
+
 def test_a_folder_in_the_place_of_metadata_does_not_come(world: World, carrier: Carrier) -> None:
     """It would be in the way of the file for ever."""
     metadata = world.repository / "metadata"

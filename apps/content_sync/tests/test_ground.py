@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import threading
 import tracemalloc
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 from typing import cast
 from uuid import uuid4
 
+import httpx
 import pytest
 
 from apps.common.bus import Bus
@@ -18,7 +20,7 @@ from apps.common.testing import wait_until
 from apps.content_sync import ground as ground_module
 from apps.content_sync import logs
 from apps.content_sync.ground import Ground, OnBoard
-from apps.content_sync.hangar import HangarClient, HangarError, RefusedError
+from apps.content_sync.hangar import HangarClient, HangarError, RefusedError, bounded
 from apps.content_sync.link import GateState
 from apps.content_sync.settings import ContentSyncSettings
 
@@ -53,6 +55,15 @@ def ground(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ground]:
     yield ground
     with ground._watch._woken:
         ground._watch._wake.close()
+
+
+def test_an_answer_is_not_unpacked() -> None:
+    """A few bytes could become more than there is of memory."""
+    packed = gzip.compress(bytes(20_000_000))
+    answer = httpx.Response(
+        200, headers={"Content-Encoding": "gzip"}, stream=httpx.ByteStream(packed)
+    )
+    assert bounded(answer) == packed
 
 
 def test_the_parts_hear_of_the_gate_in_the_order_in_which_it_moved(

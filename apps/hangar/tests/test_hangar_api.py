@@ -36,7 +36,7 @@ from apps.hangar import aircraft, logs, service
 from apps.hangar.app import create_app
 from apps.hangar.service import Hangar
 from apps.hangar.settings import HangarSettings
-from apps.hangar.store import Store, Waiting
+from apps.hangar.store import Store, StoreError, Waiting
 from apps.hangar.tests.conftest import ANNA, EC_LAB, KEYS, batch, fleet_file, heartbeat, publish
 
 ONE = UUID(int=1)
@@ -232,6 +232,28 @@ def test_an_aircraft_answers_for_itself_only(client: FlaskClient, hangar: Hangar
     assert _beat(client, outcomes=(Outcome(id=identifier, state="done"),)).requests == ()
     shown = _get(client, "/api/v1/aircraft/EC-TWO")["requests"]
     assert shown[0]["state"] == "waiting"
+
+
+def test_a_heartbeat_is_heard_though_its_outcomes_have_to_come_again(
+    client: FlaskClient, hangar: Hangar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else an outage of the database would look like a flight."""
+
+    def fail(*_: object) -> None:
+        raise StoreError("it is away")
+
+    monkeypatch.setattr(hangar._store, "take_outcomes", fail)
+    done = Outcome(id=uuid4(), state="done")
+    answer = client.post(
+        gate.HEARTBEATS_PATH, data=heartbeat(outcomes=(done,)).model_dump_json(), headers=EC_LAB
+    )
+    assert answer.status_code == 503
+
+    def is_online() -> bool:
+        fleet = client.get("/api/v1/fleet", headers=ANNA).get_json()["aircraft"]
+        return any((one["registration"], one["presence"]) == ("EC-LAB", "online") for one in fleet)
+
+    wait_until(is_online, "it was heard")
 
 
 def test_logs_come_when_they_were_asked_for_and_an_operator_gets_them(

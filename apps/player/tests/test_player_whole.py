@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from ipaddress import IPv4Address
 from pathlib import Path
 from statistics import median
 
@@ -38,6 +39,9 @@ MakeSettings = Callable[..., PlayerSettings]
 WIDTH, HEIGHT, FPS, SECONDS = 320, 180, 25, 60
 BITS = 12
 AREA, OTHER_AREA = 2, 3
+
+NEWS = "239.192.95.2"
+"""The group of a channel."""
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -259,6 +263,21 @@ class Seat:
                 return answer.read()
 
 
+@contextlib.contextmanager
+def channel(film: Path, source: IPv4Address) -> Iterator[None]:
+    """Someone who sends the channel."""
+    url = f"rtp://{NEWS}:5004?localaddr={source}&ttl=1&pkt_size=1316"
+    command = [
+        *("ffmpeg", "-v", "error", "-nostdin", "-re", "-stream_loop", "-1", "-i", str(film)),
+        *("-map", "0", "-c", "copy", "-f", "rtp_mpegts", url),
+    ]
+    with subprocess.Popen(command) as process:
+        try:
+            yield
+        finally:
+            process.kill()
+
+
 @pytest.fixture
 def server(server_tls: ssl.SSLContext, clip: Path, signer: FrameSigner) -> Iterator[Server]:
     server = Server(server_tls, clip.parent, signer)
@@ -286,7 +305,9 @@ def running(
         "state": "idle",
     }
     source = str(settings.multicast_source)
-    server.channels = {"source": source, "channels": [], "imposed": [safety]}
+    news = {**safety, "id": "news", "group": NEWS, "live": False, "state": "playing"}
+    del news["languages"]
+    server.channels = {"source": source, "channels": [news], "imposed": [safety]}
     folder.mkdir()
     seat = Seat(settings, server, folder, display, film)
     try:
@@ -816,6 +837,24 @@ def test_an_imposed_channel_puts_the_film_aside(seat: Seat) -> None:
         wait_until(lambda stopped=stopped: seat.frames.last > stopped, "the film goes on")  # type: ignore[misc]
         went_on.append(next(at for _, at in seat.frames.seen if at > stopped) - stopped)
     is_where_it_was(went_on)
+
+
+def test_a_channel_that_is_sent_anew_is_back_soon_and_nothing_is_ended_for_it(
+    seat: Seat, clip: Path
+) -> None:
+    """Its new sender has another SSRC."""
+    source = seat.settings.multicast_source
+    screen = seat.child("screen")
+    with channel(clip, source):
+        seat.play("news")
+    began = time.monotonic()
+    with channel(clip, source):
+        wait_until(lambda: not seat.frames.are_moving(), "it stands still")
+        wait_until(seat.frames.are_moving, "it is back", 30)
+        took = time.monotonic() - began
+    assert took < 4
+    assert "media" not in seat.status.faults
+    assert seat.child("screen") == screen
 
 
 def test_a_still_is_given_to_whoever_asks(seat: Seat) -> None:
