@@ -65,7 +65,7 @@ def read(
     except OSError as error:
         return None, [f"{path}: {error.strerror}"]
     except _UnreadableError as error:
-        return None, [f"{path}:{error.line}: {error}"]
+        return None, [f"{path}:{error.line}: {_in_one_line(str(error))}"]
 
 
 def _read(
@@ -90,7 +90,7 @@ def _read(
         problems = [_explain(problem, reader.lines) for problem in error.errors()]
     else:
         problems = list(contradictions(file, reader.lines))
-    return file, [f"{path}:{line}: {message}" for line, message in sorted(problems)]
+    return file, [f"{path}:{line}: {_in_one_line(told)}" for line, told in sorted(problems)]
 
 
 def _text(path: Path) -> str:
@@ -162,6 +162,11 @@ class _Reader:
 
 def _line(event: Event) -> int:
     return int(event.start_mark.line) + 1
+
+
+def _in_one_line(message: str) -> str:
+    """A message, in which a name of the file may be that goes over several lines."""
+    return " ".join(message.split())
 
 
 def _explain(problem: Mapping[str, Any], lines: Lines) -> Problem:

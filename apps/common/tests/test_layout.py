@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from apps.common.commands import RowRange, Seats, Selector
@@ -244,6 +244,7 @@ def test_a_bomb_of_aliases_or_brackets_is_refused_at_once(tmp_path: Path) -> Non
     assert problems(tmp_path, "[" * MAX_FILE) == ["1: this is nested too deep"]
 
 
+@example([(0, 0, "0000\x85"), (0, 0, "0"), (0, 5, "0\x85")])  # a name of two lines
 @given(
     st.lists(
         st.tuples(
