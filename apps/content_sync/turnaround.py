@@ -364,9 +364,6 @@ class Turnaround:
             return path.read_bytes() if path.stat().st_size <= MAX_KIND else None
         except FileNotFoundError:
             return None
-        except PermissionError:
-            path.unlink()
-            return None
 
     def _wanted(self, target: TargetName, file: SetFile) -> Wanted:
         former = self._board.store.in_force(target)

@@ -54,17 +54,17 @@ class PaTime:
         self._refused: str | None = None
         self._noted_at = -math.inf
         self._tried = threading.Event()
+        """The offset is on the disk, or the disk has refused it."""
         kept = self._read()
-        is_same_boot = kept is not None and kept.boot_id == boot_id
-        if kept is not None and is_same_boot:
+        if kept is not None and kept.boot_id == boot_id:
             self._offset = kept.offset
             self._noted_at = time.monotonic()
+            self._tried.set()
         else:
             least = 0 if kept is None else kept.noted + AHEAD
             self._offset = max(time.time_ns() // 1_000_000, least) - _since_boot()
         threading.Thread(target=self._keep, name="pa-time", daemon=True).start()
-        if not is_same_boot:
-            self._tried.wait(FIRST_WITHIN)
+        self._tried.wait(FIRST_WITHIN)
 
     @property
     def trouble(self) -> str | None:

@@ -405,10 +405,11 @@ class Screen:
         if not player.is_open:
             if now < player.opens_at:
                 return
-            # A sender that was started anew has another SSRC, which libvlc takes no sooner.
-            options = [f":rtp-timeout={SENDER_GONE_AFTER}"] * play.live
-            if not play.live:
-                options += [f":start-time={play.position:.3f}"]
+            if play.live:
+                # A sender that was started anew has another SSRC, which libvlc takes no sooner.
+                options = [f":rtp-timeout={SENDER_GONE_AFTER}"]
+            else:
+                options = [f":start-time={play.position:.3f}"]
                 options += [":start-paused"] * self._paused
             self._open(player, play.url, *options, live=play.live)
         # A title, too: the channel that was here before it may have been silenced.
