@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 APPS = sorted(
@@ -73,11 +74,19 @@ def test_apps_meet_in_common_only(app: str) -> None:
             assert f"apps.{other}" not in text, f"{path} imports {other}"
 
 
+def _source(module: str) -> Path | None:
+    """The file of a module of ours; None: it is somebody else's, or a name in a module."""
+    top = ROOT / module.replace(".", "/")
+    files = (top / "__init__.py", top.with_name(f"{top.name}.py"))
+    return next((file for file in files if module.startswith("apps") and file.exists()), None)
+
+
 @cache
 def _imports(module: str) -> tuple[str, ...]:
     """What a module of ours imports when it runs: names of modules, ours and others'."""
-    top = ROOT / module.replace(".", "/")
-    tree = ast.parse((top / "__init__.py" if top.is_dir() else _file(top)).read_text())
+    source = _source(module)
+    assert source is not None
+    tree = ast.parse(source.read_text())
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             node.body = []
@@ -87,17 +96,8 @@ def _imports(module: str) -> tuple[str, ...]:
             found += [name.name for name in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             below = [f"{node.module}.{name.name}" for name in node.names]
-            found += [node.module, *(name for name in below if _is_ours(name))]
+            found += [node.module, *filter(_source, below)]
     return tuple(found)
-
-
-def _file(path: Path) -> Path:
-    return path.with_name(f"{path.name}.py")
-
-
-def _is_ours(module: str) -> bool:
-    path = ROOT / module.replace(".", "/")
-    return module.startswith("apps") and (path.is_dir() or _file(path).exists())
 
 
 def _modules(app: str) -> Iterator[str]:
@@ -114,7 +114,7 @@ def _modules(app: str) -> Iterator[str]:
         if module not in seen:
             seen.add(module)
             yield module
-            waiting += [name for name in _imports(module) if _is_ours(name)]
+            waiting += filter(_source, _imports(module))
 
 
 def _brought(requirements: list[str]) -> set[str]:
@@ -125,17 +125,13 @@ def _brought(requirements: list[str]) -> set[str]:
         requirement, extra = waiting.pop()
         if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
             continue
-        name = _normal(requirement.name)
+        name = canonicalize_name(requirement.name)
         if name not in seen:
             seen.add(name)
             needs = [Requirement(text) for text in metadata.requires(name) or ()]
             extras = requirement.extras or {""}
             waiting += [(need, extra) for need in needs for extra in extras]
     return seen
-
-
-def _normal(name: str) -> str:
-    return name.lower().replace("_", "-").replace(".", "-")
 
 
 @pytest.mark.parametrize("app", APPS)
@@ -148,9 +144,9 @@ def test_an_app_runs_with_its_own_extra_alone(app: str) -> None:
         (module, top)
         for module in _modules(app)
         for name in _imports(module)
-        if not _is_ours(name)
+        if not _source(name)
         and (top := name.partition(".")[0]) not in sys.stdlib_module_names
-        and not there & {_normal(owner) for owner in owners.get(top, ())}
+        and not there & {canonicalize_name(owner) for owner in owners.get(top, ())}
     }
     assert missing == set()
 

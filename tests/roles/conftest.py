@@ -76,5 +76,5 @@ def hangar(ground: Ground, hangar_database: HangarDatabase) -> Iterator[Hangar]:
         ) as hangar,
     ):
         with ground.browser(hangar.url, "hangar/operators/anna") as anna:
-            wait_until(lambda: anna.get("/").status_code == 200, "the Hangar is up", 30, 0.1)
+            wait_until(lambda: anna.get("/").status_code == 200, "the Hangar is up", 30, every=0.1)
         yield hangar

@@ -108,6 +108,11 @@ class Frames:
     def last(self) -> int:
         return self.seen[-1][1] if self.seen else -1
 
+    def after(self, stopped: int, since: float = 0.0) -> tuple[float, int]:
+        """Wait for the film to go on from a picture: when the next came, and which it is."""
+        wait_until(lambda: self.last > stopped, "the film goes on")
+        return next((at, one) for at, one in self.seen if at > since and one > stopped)
+
     def are_moving(self) -> bool:
         """Whether there is another picture than a quarter of a second ago."""
         now = time.monotonic()
@@ -371,9 +376,7 @@ def test_a_pa_takes_the_seat_over_and_gives_it_back_at_the_same_frame(seat: Seat
             shown = [frame for at, frame in seat.frames.seen if began < at]
             ran_on.append(stopped - shown[0])
             ended = pa.end()
-            wait_until(lambda stopped=stopped: seat.frames.last > stopped, "the film goes on")  # type: ignore[misc]
-            again = next(at for at, frame in seat.frames.seen if at > ended and frame > stopped)
-            first = next(frame for at, frame in seat.frames.seen if frame > stopped)
+            again, first = seat.frames.after(stopped, ended)
             took.append(again - ended)
             went_on.append(first - stopped)
             wait_until(lambda: seat.status.state == "playing", "the status says so")
@@ -507,9 +510,7 @@ def test_it_needs_neither_agent_nor_server(seat: Seat) -> None:
             wait_until(seat.hear, "it is heard")
             stopped = seat.frames.last
             ended = pa.end()
-            wait_until(lambda stopped=stopped: seat.frames.last > stopped, "the film goes on")  # type: ignore[misc]
-            again = next(at for at, frame in seat.frames.seen if at > ended and frame > stopped)
-            took.append(again - ended)
+            took.append(seat.frames.after(stopped, ended)[0] - ended)
         assert median(took) < 0.4
         seat.process.send_signal(signal.SIGCONT)
 
@@ -524,9 +525,7 @@ def test_a_pa_that_breaks_off_gives_the_seat_back_after_300_ms(seat: Seat) -> No
             wait_until(lambda: stands_still(seat), "the film is paused")
             stopped = seat.frames.last
             off = pa.break_off()
-            wait_until(lambda stopped=stopped: seat.frames.last > stopped, "the film goes on")  # type: ignore[misc]
-            again = next(at for at, frame in seat.frames.seen if at > off and frame > stopped)
-            took.append(again - off)
+            took.append(seat.frames.after(stopped, off)[0] - off)
             wait_until(lambda: seat.status.state == "playing", "the status says so")
     assert min(took) > 0.25
     # A machine that is busy with other things takes longer, but not each time.
@@ -613,7 +612,7 @@ def test_the_command_channel_is_the_second_path(seat: Seat, signer: FrameSigner)
         wait_until(told(AREA), "the film is paused")
         stopped = seat.frames.last
         wait_until(told(), "it goes on")
-        went_on.append(next(at for _, at in seat.frames.seen if at > stopped) - stopped)
+        went_on.append(seat.frames.after(stopped)[1] - stopped)
     is_where_it_was(went_on)
     # A beacon that nothing follows is soon worth nothing.
     beacon(ALL_AREAS)
@@ -624,6 +623,9 @@ def test_the_command_channel_is_the_second_path(seat: Seat, signer: FrameSigner)
         wait_until(lambda: "pa-multicast" not in seat.status.faults, "the PA comes in")
         wait_until(lambda: seat.status.state == "playing", "the status says so")
         beacon(AREA)
+        time.sleep(0.3)
+        # Sooner than the beacon is worth nothing.
+        wait_until(seat.frames.are_moving, "the film goes on", 1)
         with pytest.raises(AssertionError):
             wait_until(lambda: seat.status.state == "announcement", "it is taken over", 2)
 
@@ -834,8 +836,7 @@ def test_an_imposed_channel_puts_the_film_aside(seat: Seat) -> None:
         stopped = seat.frames.last
         seat.server.command(**Impose(channel=None).model_dump())
         wait_until(lambda: seat.status.media == "film-1", "the status says so")
-        wait_until(lambda stopped=stopped: seat.frames.last > stopped, "the film goes on")  # type: ignore[misc]
-        went_on.append(next(at for _, at in seat.frames.seen if at > stopped) - stopped)
+        went_on.append(seat.frames.after(stopped)[1] - stopped)
     is_where_it_was(went_on)
 
 

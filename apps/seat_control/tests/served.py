@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -23,11 +24,16 @@ class Served:
     process: subprocess.Popen[bytes]
 
     def ask(
-        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        timeout: float = 10,
     ) -> httpx.Response:
         """One request on a connection of its own."""
         url = f"http://127.0.0.1:{self.port}{path}"
-        return httpx.request(method, url, content=body, headers=headers, timeout=60)
+        return httpx.request(method, url, content=body, headers=headers, timeout=timeout)
 
     def kill(self) -> None:
         """End it by SIGKILL, master and worker at once."""
@@ -42,6 +48,7 @@ def serving(folder: Path) -> Iterator[Served]:
     with testing.server(command, port, testing.variables(folder)) as process:
         served = Served(port, process)
         # It listens before it has loaded; until then whoever asks waits.
-        wait_until(lambda: served.ask("GET", "/healthz").status_code == 200, "it is ready", 60)
+        is_ready = partial(served.ask, "GET", "/healthz", timeout=60)
+        wait_until(lambda: is_ready().status_code == 200, "it is ready", 60)
         yield served
     assert process.returncode in {0, -signal.SIGKILL}
