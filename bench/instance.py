@@ -179,6 +179,11 @@ class Paths:
         return self.directory / "var/lib"
 
     @property
+    def cache(self) -> Path:
+        """What makes the next start quicker, and may be lost."""
+        return self.directory / "var/cache"
+
+    @property
     def log(self) -> Path:
         """One file a program."""
         return self.directory / "log"

@@ -149,7 +149,12 @@ def configure(instance: Instance, layout: Layout, layout_file: Path, host: Host)
             "/etc/ife": paths.etc / "ife",
             "/run/ife": paths.run / "ife",
         },
-        specifiers={"S": str(paths.state), "t": str(paths.run), "b": _boot_id()},
+        specifiers={
+            "S": str(paths.state),
+            "C": str(paths.cache),
+            "t": str(paths.run),
+            "b": _boot_id(),
+        },
         credentials=paths.run / "credentials",
     )
     programs += [
@@ -273,8 +278,8 @@ def _write_environment(path: Path, variables: Mapping[str, object]) -> None:
 def _app(unit: units.ServiceUnit, credentials: Path, host: Host) -> Program:
     """An app as its unit says, with what systemd would make for it."""
     user = unit.user or "root"
-    for state in unit.state_directories:
-        host.own(state, user, unit.state_mode)
+    for folder in (*unit.state_directories, *unit.cache_directories):
+        host.own(folder, user, unit.state_mode)
     for folder in unit.runtime_directories:
         host.own(folder, user, unit.runtime_mode)
     for name, source in unit.credentials.items():
@@ -396,8 +401,6 @@ def _player(
     key, certificate = (paths.pki / f"seats/{seat}.{kind}" for kind in ("key", "crt"))
     write_private(etc / "keys/seat.key", key.read_bytes())
     _entrust(certificate, where.credentials / "player/seat.crt", "ife-player", host)
-    # Set-group-id, so that crew_web, of that group, may connect to the socket.
-    host.own(paths.still_socket.parent, "ife-player", 0o2750, "ife")
     _write_environment(
         etc / "player.env",
         {
@@ -423,6 +426,8 @@ def _player(
     # It begins anew with the bench, as the simulated seats do.
     memory = replace(where, specifiers={**where.specifiers, "S": str(instance.seats_memory)})
     program = _app(units.load(UNITS, "player", memory), where.credentials, host)
+    # Set-group-id, so that crew_web, of that group, may connect to the socket.
+    host.own(paths.still_socket.parent, "ife-player", 0o2750, "ife")
     return replace(
         program,
         argv=(str(paths.venv / "bin/python"), "-m", "bench.player"),

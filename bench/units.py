@@ -43,7 +43,7 @@ class SocketUnit:
 class ServiceUnit:
     """A service, as its unit and the shared drop-in say.
 
-    `environment_files`, `credentials` (name to file), `state_directories` and
+    `environment_files`, `credentials` (name to file), `state_directories`, `cache_directories` and
     `runtime_directories` are as the paths of this machine, `limits` as setrlimit(2) has them
     (``RTPRIO``), `stop_seconds` is how long it may take to stop.
     """
@@ -57,6 +57,7 @@ class ServiceUnit:
     environment_files: tuple[Path, ...]
     credentials: Mapping[str, Path]
     state_directories: tuple[Path, ...]
+    cache_directories: tuple[Path, ...]
     state_mode: int
     runtime_directories: tuple[Path, ...]
     runtime_mode: int
@@ -192,6 +193,9 @@ def _service(
         },
         state_directories=tuple(
             Path(expand("%S")) / directory for directory in words("StateDirectory")
+        ),
+        cache_directories=tuple(
+            Path(expand("%C")) / directory for directory in words("CacheDirectory")
         ),
         state_mode=int(_last(keys, "StateDirectoryMode", "0755"), 8),
         runtime_directories=tuple(

@@ -96,6 +96,7 @@ def test_a_unit_becomes_a_program(tmp_path: Path) -> None:
         environment_files=(tmp_path / "x.env",),
         credentials={"key": Path("/etc/key")},
         state_directories=(),
+        cache_directories=(),
         state_mode=0o700,
         runtime_directories=(),
         runtime_mode=0o755,

@@ -18,7 +18,7 @@ WHERE = Where(
         "/etc/ife": Path("/b/etc/ife"),
         "/run/ife": Path("/b/run/ife"),
     },
-    specifiers={"S": "/b/var/lib", "t": "/b/run", "b": "0123"},
+    specifiers={"S": "/b/var/lib", "C": "/b/var/cache", "t": "/b/run", "b": "0123"},
     credentials=Path("/b/run/credentials"),
 )
 
@@ -87,6 +87,13 @@ def test_the_units_of_content_can_be_followed(name: str) -> None:
     assert unit.socket is not None
     assert unit.socket.path == Path(f"/b/run/ife/{name}.sock")
     assert unit.socket.most is None
+
+
+def test_the_real_seats_unit_can_be_followed() -> None:
+    unit = load(UNITS, "player", WHERE)
+    assert unit.user == "ife-player"
+    assert unit.cache_directories == (Path("/b/var/cache/ife/player"),)
+    assert unit.environment["XDG_CACHE_HOME"] == "/b/var/cache/ife/player"
 
 
 def test_a_template_is_started_by_its_socket_for_each_connection() -> None:
