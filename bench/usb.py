@@ -29,7 +29,7 @@ PORTS = {"front": "1-1", "aft": "1-2", "side": "1-3"}
 
 CREW_PORTS = ("front", "aft")
 CREW_DISK_PORTS = " ".join(
-    f"{name}=pci-{CONTROLLER}-usb-0:{PORTS[name].partition('-')[2]}" for name in CREW_PORTS
+    f"{name}=pci-{CONTROLLER}-usbv2-0:{PORTS[name].partition('-')[2]}" for name in CREW_PORTS
 )
 """As usb_lockdown's settings have it."""
 

@@ -51,7 +51,8 @@ class Blocked(View):
     """A device that is not let in.
 
     Attributes:
-        path: the place in the machine, as udev's ID_PATH: ``pci-0000:00:14.0-usb-0:3``.
+        path: the place in the machine, as udev's ID_PATH_WITH_USB_REVISION:
+            ``pci-0000:00:14.0-usbv2-0:3``.
         port: its name, if it is one for crew disks.
         name: what the device calls itself.
         ids: vendor and product, ``046d:c31c``.

@@ -44,7 +44,7 @@ _NAMES = {
 }
 
 Ports = Mapping[str, PortName]
-"""The name of each place where crew disks may be: by its path, ``pci-0000:00:14.0-usb-0:2``."""
+"""The name of each place where crew disks may be: by its path, ``pci-0000:00:14.0-usbv2-0:2``."""
 
 
 @dataclass(frozen=True)

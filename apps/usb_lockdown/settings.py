@@ -12,7 +12,7 @@ from apps.common.disks import PortName
 from apps.common.settings import Settings
 
 _PATH = re.compile(
-    r"(pci-[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]|platform-[\w.-]+)-usb-0:\d+(\.\d+)*"
+    r"(pci-[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]|platform-[\w.-]+)-usbv[123]-0:\d+(\.\d+)*"
 )
 _NAME: TypeAdapter[str] = TypeAdapter(PortName)
 
@@ -21,7 +21,7 @@ class UsbLockdownSettings(Settings):
     """See `apps.common.settings.Settings` for those that every app has.
 
     Attributes:
-        crew_disk_ports: the ports for crew disks, ``front=pci-0000:00:14.0-usb-0:2``, with spaces
+        crew_disk_ports: the ports for crew disks, ``front=pci-0000:00:14.0-usbv2-0:2``, with spaces
             between; a connector that is on two buses has one name for both. Empty: none.
         runtime_directory: for the sockets at which disks are read.
         reader_socket: where a reader is had for a disk.
@@ -57,7 +57,7 @@ def _parse(text: str) -> dict[str, PortName]:
         except ValidationError as error:
             raise ValueError(f"{name!r} is no name for a port") from error
         if not _PATH.fullmatch(path):
-            raise ValueError(f"{path!r} is no path of a port, as pci-0000:00:14.0-usb-0:2 is")
+            raise ValueError(f"{path!r} is no path of a port, as pci-0000:00:14.0-usbv2-0:2 is")
         if path in ports:
             raise ValueError(f"{path} is there twice")
         ports[path] = name

@@ -30,7 +30,8 @@ class UsbDevice:
         name: the kernel's, ``1-2``; whatever is plugged in there next has the same.
         number: another one each time that something is plugged in, or comes back after a reset as
             something else.
-        path: its place, as udev's ID_PATH: ``pci-0000:00:14.0-usb-0:2``.
+        path: its place, as udev's ID_PATH_WITH_USB_REVISION: ``pci-0000:00:14.0-usbv2-0:2``. A
+            controller has two buses, one for USB 2 and one for USB 3, whose ports both begin at 1.
         label: what it calls itself, in printable characters.
         descriptors: see `apps.usb_lockdown.descriptors`; cut off one byte after the longest.
         authorized: whether it is let in.
@@ -153,10 +154,12 @@ class Sysfs:
             bus = next(parent for parent in folder.parents if parent.name.startswith("usb"))
             controller = bus.parent.name
             kind = "pci" if _PCI.fullmatch(controller) else "platform"
+            # Of the bus, whatever the device says of itself: "2.00", "3.10".
+            revision = int(_read(bus / "version").partition(".")[0])
             return UsbDevice(
                 name=name,
                 number=int(_read(folder / "devnum")),
-                path=f"{kind}-{controller}-usb-0:{name.partition('-')[2]}",
+                path=f"{kind}-{controller}-usbv{revision}-0:{name.partition('-')[2]}",
                 label=_label(folder),
                 descriptors=descriptors,
                 authorized=_read(folder / "authorized") == "1",

@@ -11,8 +11,11 @@ import struct
 from pathlib import Path
 
 CONTROLLER = "0000:00:1d.0"
-FRONT = f"pci-{CONTROLLER}-usb-0:1"
-AFT = f"pci-{CONTROLLER}-usb-0:4.1"
+BUSES = {1: "2.00", 2: "3.00"}
+"""The controller's, with the version of USB that they say."""
+
+FRONT = f"pci-{CONTROLLER}-usbv2-0:1"
+AFT = f"pci-{CONTROLLER}-usbv2-0:4.1"
 PORTS = {FRONT: "front", AFT: "aft"}
 
 BULK, INTERRUPT = 2, 3
@@ -104,6 +107,8 @@ BAD = {
 class Kernel:
     """A sysfs with one controller, and the kernel behind it.
 
+    The controller has two buses, as an xHCI has: 1 is for USB 2, 2 for USB 3.
+
     Args:
         root: an empty folder.
         denies: whether its buses let nothing in by themselves.
@@ -118,18 +123,21 @@ class Kernel:
         self.root = root
         self.dev = root / "dev"
         self._number = 1
-        self._usb = root / f"devices/pci0000:00/{CONTROLLER}/usb1"
+        self._controller = root / f"devices/pci0000:00/{CONTROLLER}"
         self._list = root / "bus/usb/devices"
         self._list.mkdir(parents=True)
-        self._usb.mkdir(parents=True)
         self.dev.mkdir()
         (root / "bus/usb/drivers_probe").write_text("")
-        default = "0" if denies else "1"
-        for name in ("authorized_default", "interface_authorized_default"):
-            (self._usb / name).write_text(default)
-        (self._list / "usb1").symlink_to(self._usb)
-        (self._usb / "1-0:1.0").mkdir()
-        (self._list / "1-0:1.0").symlink_to(self._usb / "1-0:1.0")
+        self._denies = denies
+        for bus, version in BUSES.items():
+            folder = self._controller / f"usb{bus}"
+            folder.mkdir(parents=True)
+            (folder / "version").write_text(f" {version}\n")
+            for name in ("authorized_default", "interface_authorized_default"):
+                (folder / name).write_text("0" if denies else "1")
+            (self._list / f"usb{bus}").symlink_to(folder)
+            (folder / f"{bus}-0:1.0").mkdir()
+            (self._list / f"{bus}-0:1.0").symlink_to(folder / f"{bus}-0:1.0")
         self._media: dict[str, Path | None] = {}
         self._units: dict[str, tuple[str, ...]] = {}
         self._shown: dict[str, tuple[tuple[int, int, int], ...]] = {}
@@ -155,13 +163,12 @@ class Kernel:
             label: its product.
         """
         self._number += 1
-        folder = self._usb.joinpath(*_way(name))
+        folder = self._controller.joinpath(f"usb{name.partition('-')[0]}", *_way(name))
         folder.mkdir(parents=True)
         (folder / "descriptors").write_bytes(descriptors)
         (folder / "devnum").write_text(f"{self._number}\n")
         (folder / "product").write_text(f"{label}\n")
-        denies = (self._usb / "authorized_default").read_text() == "0"
-        (folder / "authorized").write_text("0\n" if denies else "1\n")
+        (folder / "authorized").write_text("0\n" if self._denies else "1\n")
         self._media[name], self._units[name], self._shown[name] = medium, units, shows
         # With all that is in it at once, as the kernel does it.
         (self._list / name).symlink_to(folder)

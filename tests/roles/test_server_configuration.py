@@ -125,8 +125,8 @@ def test_the_apps_understand_their_settings(
     "ports",
     [
         {},
-        {"front": ["pci-0000:00:14.0-usb-0:2", "pci-0000:00:14.0-usb-0:10"]},
-        {"front": ["pci-0000:00:14.0-usb-0:2"], "aft": ["pci-0000:00:14.0-usb-0:3.1"]},
+        {"front": ["pci-0000:00:14.0-usbv2-0:2", "pci-0000:00:14.0-usbv3-0:10"]},
+        {"front": ["pci-0000:00:14.0-usbv2-0:2"], "aft": ["pci-0000:00:14.0-usbv2-0:3.1"]},
     ],
     ids=len,
 )

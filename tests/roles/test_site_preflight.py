@@ -22,7 +22,7 @@ NETWORKS = [
 ]
 
 
-PORT = "pci-0000:00:14.0-usb-0:2"
+PORT = "pci-0000:00:14.0-usbv2-0:2"
 
 LIVE = {"group": "239.255.1.1", "port": 6000, "source": "10.20.0.9", "interface": "cabin0"}
 CHANNELS = {
@@ -68,7 +68,7 @@ def right(pki: Pki, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "vlc_stream_channels": CHANNELS,
         "content_sync_airline": "EXA",
         "content_sync_root": str(root),
-        "usb_lockdown_places": {"front": [PORT], "aft": ["pci-0000:00:14.0-usb-0:3.1"]},
+        "usb_lockdown_places": {"front": [PORT], "aft": ["pci-0000:00:14.0-usbv2-0:3.1"]},
         "crew_web_crew": CREW,
         "hardening_ssh_authorities": [AUTHORITY],
     }
@@ -202,6 +202,11 @@ WRONG: tuple[tuple[str, dict[str, Any], str], ...] = (
         "usb_lockdown",
         {"usb_lockdown_places": {"front": ["1-2"]}},
         "usb_lockdown_places must have lists of paths",
+    ),
+    (
+        "usb_lockdown",
+        {"usb_lockdown_places": {"front": ["pci-0000:00:14.0-usb-0:2"]}},
+        "these are none: pci-0000:00:14.0-usb-0:2",
     ),
     (
         "usb_lockdown",

@@ -70,7 +70,7 @@ PORTS = Disks(ports=("front", "aft"), disks=(READY,))
 
 def keyboard(**changes: Any) -> Blocked:
     values: dict[str, Any] = {
-        "path": "pci-0000:00:14.0-usb-0:3",
+        "path": "pci-0000:00:14.0-usbv2-0:3",
         "name": EVIL,
         "ids": "046d:c31c",
         "interfaces": ("03/01/01",),
@@ -179,7 +179,7 @@ def test_freshness_is_told_with_what_to_do(web: CrewWeb, kind: Any) -> None:
 def test_what_is_kept_out_is_named_while_it_is_plugged_in(web: CrewWeb) -> None:
     gone = keyboard(present=False, why="gone")
     page = live(content(), Disks(ports=("front",), blocked=(keyboard(), gone), blocked_ever=2))
-    assert "it is a keyboard (046d:c31c, pci-0000:00:14.0-usb-0:3)" in page
+    assert "it is a keyboard (046d:c31c, pci-0000:00:14.0-usbv2-0:3)" in page
     assert "gone" not in page
     assert texts.gettext("Kept out") not in live(content(), Disks(blocked=(gone,)))
     assert texts.gettext("The USB ports are not watched now: no disk is let in.") in live(

@@ -9,7 +9,7 @@ import pytest
 from apps.common.disks import MAX_BLOCKED, Disk
 from apps.usb_lockdown.keeper import SHOWN_AFTER, Keeper
 from apps.usb_lockdown.sysfs import Sysfs, Unit
-from apps.usb_lockdown.testing import BAD, DISK, HUB, KEYBOARD, PORTS, UAS, Kernel
+from apps.usb_lockdown.testing import BAD, CONTROLLER, DISK, HUB, KEYBOARD, PORTS, UAS, Kernel
 
 STORAGE, KEYS = (8, 6, 0x50), (3, 1, 1)
 
@@ -38,7 +38,7 @@ class Bench:
         self.medium.write_bytes(bytes(4096))
 
     def new_keeper(self) -> Keeper:
-        return Keeper(Sysfs(self.kernel.root), PORTS, self._start)
+        return Keeper(Sysfs(self.kernel.root), PORTS, self.start)
 
     def look(self) -> None:
         """Look as often as the kernel does something new."""
@@ -55,7 +55,7 @@ class Bench:
         (blocked,) = self.keeper.state().blocked
         return blocked.why
 
-    def _start(self, port: str, unit: Unit) -> NotedReader:
+    def start(self, port: str, unit: Unit) -> NotedReader:
         self.readers.append(NotedReader(port, unit))
         return self.readers[-1]
 
@@ -129,6 +129,24 @@ def test_a_disk_in_another_port_stays_out(bench: Bench) -> None:
     assert not bench.kernel.is_in("1-3")
     assert bench.keeper.state().disks == ()
     assert "not for crew disks" in bench.why_blocked()
+
+
+def test_a_port_of_the_same_number_on_the_controllers_other_bus(bench: Bench) -> None:
+    """Of an xHCI, port 1 for USB 3 may be another connector than port 1 for USB 2."""
+    bench.kernel.plug("2-1", DISK, medium=bench.medium)
+    bench.look()
+    assert not bench.kernel.is_in("2-1")
+    (blocked,) = bench.keeper.state().blocked
+    assert (blocked.path, blocked.port) == (f"pci-{CONTROLLER}-usbv3-0:1", None)
+
+
+def test_a_connector_that_is_on_both_buses_has_one_name(bench: Bench) -> None:
+    ports = PORTS | {f"pci-{CONTROLLER}-usbv3-0:7": "front"}
+    bench.keeper = Keeper(Sysfs(bench.kernel.root), ports, bench.start)
+    bench.kernel.plug("2-7", DISK, medium=bench.medium)
+    bench.look()
+    assert bench.kernel.is_driven("2-7")
+    assert bench.disk().port == "front"
 
 
 def test_a_port_behind_a_hub_that_is_built_in(bench: Bench) -> None:
@@ -228,7 +246,7 @@ def test_a_bus_that_lets_everything_in_is_left_alone(tmp_path: Path) -> None:
     bench.look()
     assert bench.kernel.is_in("1-2")
     assert bench.readers == []
-    assert Sysfs(tmp_path).open_buses() == ["usb1"]
+    assert Sysfs(tmp_path).open_buses() == ["usb1", "usb2"]
 
 
 def test_a_bus_that_udev_has_not_come_to_is_waited_for(bench: Bench) -> None:
@@ -284,7 +302,7 @@ def test_a_file_that_udev_has_not_given_us_yet_is_tried_again(
 def test_a_second_disk_in_a_port_waits_outside(tmp_path: Path) -> None:
     """A connector has two paths, one for each speed."""
     bench = Bench(tmp_path)
-    bench.keeper = Keeper(Sysfs(tmp_path), PORTS | {_path("1-2"): "front"}, bench._start)
+    bench.keeper = Keeper(Sysfs(tmp_path), PORTS | {_path("1-2"): "front"}, bench.start)
     bench.kernel.plug("1-1", DISK, medium=bench.medium)
     bench.look()
     bench.kernel.plug("1-2", DISK, medium=bench.medium)

@@ -172,7 +172,7 @@ def test_the_ground_is_told_of_what_was_not_let_in_and_not_without_end(
     assert len(lines) == MAX_AN_HOUR
     record = parse("bite", lines[0].encode())
     assert isinstance(record, Bite)
-    assert (record.part, record.fault) == ("usb-pci-0000-00-1d.0-usb-0-2", "not-let-in")
+    assert (record.part, record.fault) == ("usb-pci-0000-00-1d.0-usbv2-0-2", "not-let-in")
     assert record.detail.startswith("Typist (")
     assert server.degraded().keys().isdisjoint({"usage"})
 
@@ -182,7 +182,7 @@ def test_what_is_blocked_is_in_its_health(server: Server) -> None:
     wait_until(lambda: len(server.state().blocked) == 1, "it is seen")
     report = server.service.health.report()
     assert report.ready
-    assert "Typist at pci-0000:00:1d.0-usb-0:2 is not let in" in server.degraded()["blocked"]
+    assert "Typist at pci-0000:00:1d.0-usbv2-0:2 is not let in" in server.degraded()["blocked"]
     server.kernel.pull("1-2")
     wait_until(lambda: not any(b.present for b in server.state().blocked), "it is gone")
     assert "blocked" not in server.degraded()

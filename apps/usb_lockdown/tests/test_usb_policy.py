@@ -26,8 +26,8 @@ from apps.usb_lockdown.testing import (
     interface,
 )
 
-ELSEWHERE = f"pci-{CONTROLLER}-usb-0:3"
-ON_THE_WAY = f"pci-{CONTROLLER}-usb-0:4"
+ELSEWHERE = f"pci-{CONTROLLER}-usbv2-0:3"
+ON_THE_WAY = f"pci-{CONTROLLER}-usbv2-0:4"
 
 
 @pytest.mark.parametrize("disk", [DISK, UAS], ids=["bulk-only", "uas"])
@@ -37,7 +37,7 @@ def test_a_disk_in_a_named_port_is_let_in(path: str, disk: bytes) -> None:
     assert (decision.let_in, decision.port) == ("disk", PORTS[path])
 
 
-@pytest.mark.parametrize("path", [ELSEWHERE, f"{FRONT}.1", f"{FRONT}1", "platform-x-usb-0:1"])
+@pytest.mark.parametrize("path", [ELSEWHERE, f"{FRONT}.1", f"{FRONT}1", "platform-x-usbv2-0:1"])
 def test_a_disk_elsewhere_is_not(path: str) -> None:
     decision = decide(path, DISK, PORTS)
     assert decision.let_in is None
