@@ -34,6 +34,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 CATALOGUE = "catalogue.json"
 METADATA = "metadata"
+TIMESTAMP = "timestamp.json"
 OBJECTS = "objects"
 
 MADE = "x-ife-made"

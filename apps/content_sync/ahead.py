@@ -16,12 +16,11 @@ from apps.common.content import (
     CATALOGUE,
     KINDS,
     MAX_CATALOGUE,
+    TIMESTAMP,
     Digest,
     Kind,
     target_name,
 )
-
-TIMESTAMP = "timestamp.json"
 
 ROOTS_AHEAD = 8
 """Roots that are asked for at once, beyond the newest that is known."""

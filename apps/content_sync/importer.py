@@ -77,7 +77,7 @@ class Outcome:
         in_force: whether anything of it was put in force by this import.
         copied: bytes.
         missing: files of the set that are not on board yet.
-        wrong: digests of which the source has other bytes.
+        wrong: digests of which the source has other bytes, or bytes that cannot be read.
         absent: digests that it does not have.
         older: whether the source is older than that set, of which it could only help with files.
     """
@@ -230,7 +230,10 @@ class Importer:
         return self._store.adds(kind)
 
     def _wanted(self, kind: OfferedKind) -> list[_Wanted]:
-        """What of a kind is not on board, the catalogue first, then what is small."""
+        """What of a kind is not on board: the catalogue first, then what is small.
+
+        What has come half is last: that may be where the source always breaks off.
+        """
         entries = kind.catalogue.names()
         missing = self._store.missing(kind.files.values())
         found: dict[str, _Wanted] = {}
@@ -240,7 +243,14 @@ class Importer:
                 title = _title(entry) if entry else f"the list of {kind.catalogue.kind}"
                 found[file.digest] = _Wanted(file, title, missing[file.digest])
         catalogue = kind.files[target_name(kind.catalogue.kind, CATALOGUE)]
-        return sorted(found.values(), key=lambda one: (one.file != catalogue, one.file.length))
+        return sorted(
+            found.values(),
+            key=lambda one: (
+                one.file != catalogue,
+                one.left < one.file.length,
+                one.file.length,
+            ),
+        )
 
 
 def _too_large(wanted: Mapping[Kind, list[_Wanted]], room: int) -> list[Kind]:
@@ -365,6 +375,12 @@ class _Copy:
             self.absent.append(file.digest)
         except WrongBytesError as error:
             log.warning("wrong bytes", extra={"source": self._source.name, "error": str(error)})
+            self.wrong.append(file.digest)
+        except GoneError as error:
+            # Of a disk with a bad spot all the rest is as good as ever.
+            if self._stop.is_set() or not self._source.is_there():
+                raise
+            log.warning("cannot be read", extra={"source": self._source.name, "error": str(error)})
             self.wrong.append(file.digest)
 
     def _take(self, path: Path, file: SetFile) -> None:

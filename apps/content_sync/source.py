@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, cast
 
-from apps.common.content import is_metadata_path, is_object_path
+from apps.common.content import METADATA, TIMESTAMP, is_metadata_path, is_object_path
 
 SLOW_AFTER = 30.0
 SLOWEST = 32 * 1024
@@ -83,6 +83,14 @@ class Source(ABC):
         """
         with self.open(path, 0) as reader:
             return read_some(reader, max_bytes + 1)
+
+    def is_there(self) -> bool:
+        """Whether it can still be read, where one file could not be."""
+        try:
+            self.read(f"{METADATA}/{TIMESTAMP}", 1)
+        except SourceError:
+            return False
+        return True
 
     @abstractmethod
     @contextmanager
@@ -237,8 +245,8 @@ class SocketSource(Source):
         try:
             yield _AnswerReader(response, path)
         finally:
-            # One that was not read to its end is in the way of the next.
-            if not response.isclosed() or response.will_close:
+            # One that was not read to its end is in the way of the next; so is one that broke off.
+            if not response.isclosed() or response.will_close or response.length:
                 self.close()
 
     def _ask(self, path: str, offset: int) -> http.client.HTTPResponse:

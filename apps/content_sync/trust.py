@@ -36,6 +36,7 @@ from apps.common.content import (
     MAX_CATALOGUE,
     MAX_KIND,
     METADATA,
+    TIMESTAMP,
     Catalogue,
     Entry,
     Kind,
@@ -232,7 +233,7 @@ class Trust:
 
     def _is_vouched_for(self, work: Path) -> bool:
         """Whether the newest root still has the keys that signed what is trusted."""
-        timestamp = Metadata[Timestamp].from_file(str(self._cache / "timestamp.json"))
+        timestamp = Metadata[Timestamp].from_file(str(self._cache / TIMESTAMP))
         root = Metadata[Root].from_file(str(work / "root.json")).signed
         try:
             root.verify_delegate("timestamp", timestamp.signed_bytes, timestamp.signatures)

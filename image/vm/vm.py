@@ -246,10 +246,12 @@ class VM:
         port: str | None = None,
         driver: str = "usb-storage",
         rate: int | None = None,
+        bad_spot: int | None = None,
     ) -> str:
         """Plug in a USB disk, a raw file; the guest may write to it. Returns the name to unplug.
 
-        With `rate` it gives and takes so many bytes a second at most.
+        With `rate` it gives and takes so many bytes a second at most. With `bad_spot`, the sector
+        with that byte cannot be read.
         """
         node = f"medium{self._plugged + 1}"
         medium: dict[str, object]
@@ -262,6 +264,9 @@ class VM:
             server = ("nbdkit", "--foreground", f"--unix={socket}", *filters)
             self._serve(socket, *server, "file", str(path.absolute()), f"rate={8 * rate}")
             medium = {"driver": "nbd", "server": {"type": "unix", "path": str(socket)}}
+        if bad_spot is not None:
+            fault = {"event": "none", "iotype": "read", "sector": bad_spot // 512}
+            medium = {"driver": "blkdebug", "image": medium, "inject-error": [fault]}
         self.execute("blockdev-add", driver="raw", node_name=node, file=medium)
         return self.plug_usb(driver, port, drive=node, serial=path.stem)
 

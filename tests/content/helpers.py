@@ -121,7 +121,9 @@ class DiskReader:
 
     Attributes:
         given: bytes of objects that were sent.
-        yank_after: so many bytes of objects, and the disk is gone in the middle of a file.
+        yank_after: so many bytes of objects, and the disk is gone in the middle of a file. It is
+            back once this is set anew.
+        bad_spot: a path of which the second half cannot be read.
         dawdle: seconds that each answer takes.
         trickle: this path comes byte by byte; ``head``: the head of every answer.
     """
@@ -129,6 +131,7 @@ class DiskReader:
     def __init__(self, folder: Path, path: Path) -> None:
         self.given = 0
         self.yank_after: int | None = None
+        self.bad_spot = ""
         self.dawdle = 0.0
         self.trickle = ""
         self.over = threading.Event()
@@ -177,6 +180,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer one."""
         path = self.path.lstrip("/")
+        if self.disk.yank_after is not None and self.disk.given >= self.disk.yank_after:
+            self.close_connection = True
+            return
         time.sleep(self.disk.dawdle)
         data = self.disk.file(path)
         begin = int(self.headers.get("Range", "bytes=0-")[len("bytes=") : -1])
@@ -191,7 +197,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         head += f"Content-Length: {len(data)}\r\n\r\n".encode()
         self._send(head, slow=self.disk.trickle == "head")
         if path.startswith("objects/"):
-            data = self._until_yanked(data)
+            whole, data = data, self._until_yanked(data)
+            if path == self.disk.bad_spot:
+                data = data[: len(whole) // 2]
+                self.close_connection = True
             self.disk.given += len(data)
         self._send(data, slow=self.disk.trickle == path)
 

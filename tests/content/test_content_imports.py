@@ -80,6 +80,51 @@ def test_a_disk_yanked_at_any_byte_goes_on_and_copies_nothing_twice(
     assert aircraft.tree() == _signed(ground)
 
 
+def test_a_file_in_a_bad_spot_costs_nothing_else(
+    ground: Ground, aircraft: Aircraft, short_tmp: Path
+) -> None:
+    for number in range(3):
+        ground.add("films", f"film-{number}", {f"{number}.mp4": _bytes(300_000 + number)})
+    ground.publish("news", "today", {"today.pdf": _bytes(200_000)})
+    bad = ground.repository.files()["films/1.mp4"].digest
+    with DiskReader(ground.published, short_tmp / "s") as disk:
+        disk.bad_spot = object_path(bad)
+        source = SocketSource(short_tmp / "s", "disk")
+        outcome = aircraft.load(source)
+        assert (outcome.wrong, outcome.absent, outcome.missing) == ((bad,), (), 1)
+        assert set(_signed(ground)) - set(aircraft.tree()) >= {"films/1.mp4"}
+        assert aircraft.tree()["news/today.pdf"] == _signed(ground)["news/today.pdf"]
+        assert aircraft.store.has(ground.repository.files()["films/2.mp4"].digest)
+        before, disk.bad_spot = disk.given, ""
+        aircraft.load(source)
+        source.close()
+        # What came of it is used.
+        assert disk.given - before < 200_000
+    assert aircraft.tree() == _signed(ground)
+
+
+def test_where_it_broke_off_is_tried_after_all_else(
+    ground: Ground, aircraft: Aircraft, short_tmp: Path
+) -> None:
+    """Where a disk hangs, and its reader is ended, what comes behind that is not lost for good."""
+    for number in range(3):
+        ground.add("films", f"film-{number}", {f"{number}.mp4": _bytes(300_000 + number)})
+    ground.repository.sign()
+    with DiskReader(ground.published, short_tmp / "s") as disk:
+        for _ in range(2):
+            # In the middle of the first, and then never of anything but that.
+            stuck = ground.repository.files()["films/0.mp4"].digest
+            disk.bad_spot = object_path(stuck)
+            source = SocketSource(short_tmp / "s", "disk")
+            source.is_there = lambda: False  # type: ignore[method-assign]  # its reader is gone
+            with pytest.raises(GoneError):
+                aircraft.load(source)
+            source.close()
+    assert not aircraft.store.has(stuck)
+    for number in (1, 2):
+        assert aircraft.store.has(ground.repository.files()[f"films/{number}.mp4"].digest)
+
+
 def test_an_import_killed_at_any_moment(ground: Ground, tmp_path: Path) -> None:
     """80 times: what is in force is always one of the sets, and the next import completes it."""
     store = tmp_path / "store"

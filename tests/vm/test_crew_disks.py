@@ -194,6 +194,30 @@ def test_a_disk_is_pulled_out_while_it_is_loaded(
     flying.unplug(name)
 
 
+def test_a_disk_with_a_bad_spot(flying: VM, ground: Ground, tmp_path: Path) -> None:
+    """All but the file that lies there comes, and the crew are told."""
+    spoilt, whole = os.urandom(4 << 20), os.urandom(5 << 20)
+    ground.add("films", "spoilt", {"spoilt.mp4": spoilt})
+    ground.publish("films", "whole", {"whole.mp4": whole})
+    image = image_of(ground, tmp_path / "disk.img")
+    spot = image.read_bytes().index(spoilt[2 << 20 : (2 << 20) + 4096])
+    name = flying.plug_disk(image, FRONT, bad_spot=spot)
+    wait_until(
+        lambda: [one.state for one in content_state(flying).disks] == ["failed"],
+        "it is told",
+        LOADED_WITHIN,
+    )
+    assert "1 files are damaged and 0 missing" in content_state(flying).disks[0].says
+    objects = flying.run("find /var/lib/ife/content/objects -type f", timeout=120).stdout
+    assert sha256(whole) in objects
+    assert sha256(spoilt) not in objects
+    flying.unplug(name)
+    name = flying.plug_disk(image, FRONT)
+    wait_for_version(flying, ground.repository.version)
+    assert digest(flying, "films/spoilt.mp4") == sha256(spoilt)
+    flying.unplug(name)
+
+
 # -- disks that are not to be believed ----------------------------------------------------------
 
 Make = Callable[[Ground, Path], Path]

@@ -78,7 +78,7 @@ class _Image(pytsk3.Img_Info):  # type: ignore[misc]  # it has no types
         self._file = file
         self._size = size
         self.left: int | None = None
-        self.is_gone = False
+        self.has_failed = False
         super().__init__(url="")
 
     def get_size(self) -> int:
@@ -94,12 +94,27 @@ class _Image(pytsk3.Img_Info):  # type: ignore[misc]  # it has no types
             self.left -= count
             if self.left < 0:
                 return b""
+        count = min(count, max(0, self._size - offset))
         try:
-            return os.pread(self._file, min(count, max(0, self._size - offset)), offset)
+            data = os.pread(self._file, count, offset)
         except OSError as error:
-            print("the disk cannot be read:", error, file=sys.stderr)
-            self.is_gone = True
-            return b""
+            print(f"the disk cannot be read at {offset}:", error, file=sys.stderr)
+            data = b""
+        self.has_failed |= len(data) < count
+        return data
+
+    def check_is_there(self) -> None:
+        """See, once a read has failed, whether that is a bad spot, or the whole disk.
+
+        Raises:
+            OSError: it is gone.
+        """
+        if not self.has_failed:
+            return
+        os.posix_fadvise(self._file, 0, _SECTOR, os.POSIX_FADV_DONTNEED)
+        if not os.pread(self._file, _SECTOR, 0):
+            raise OSError("the disk is gone")
+        self.has_failed = False
 
     def close(self) -> None:
         """Nothing: the file is not ours."""
@@ -121,7 +136,7 @@ class DiskFile:
         """Up to `count` bytes from there.
 
         Raises:
-            OSError: the disk is gone or damaged.
+            OSError: the disk is gone, or damaged there.
         """
         with self._disk.patience:
             data = self._file.read_random(offset, min(count, CHUNK, self.size - offset))
@@ -160,12 +175,15 @@ class CrewDisk:
         if not NAMES.fullmatch(name):
             raise NotThereError("such names are not read of a disk")
         with self.patience:
+            # What the library remembers would be there without a disk, too.
+            self._image.check_is_there()
             self._image.left = LOOK_BYTES
             try:
                 file = self._files.open(f"/{name}")
             except OSError as error:
-                if self._image.is_gone:
-                    raise
+                if self._image.has_failed:
+                    self._image.check_is_there()
+                    raise NotThereError("the disk cannot be read there") from error
                 if "path not found" in str(error):
                     raise NotThereError("there is no such file") from error
                 raise NotThereError("the file system is damaged there") from error

@@ -324,8 +324,41 @@ def test_a_disk_that_is_gone_is_not_taken_for_an_empty_one(
             film.read(at, 1)
         with monkeypatch.context() as patch:
             patch.setattr(os, "pread", fail)
-            with pytest.raises(OSError, match="open"):
+            with pytest.raises(OSError, match="Input/output"):
                 crew_disk.open(ROOT)
+        assert crew_disk.open(ROOT).size > 0
+    finally:
+        os.close(file)
+
+
+def test_a_bad_spot_is_told_from_a_disk_that_is_gone(
+    image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel answers with the same error to both."""
+    spot = image.read_bytes().index(FILM[1_500_000:1_500_512])
+    pread, is_gone = os.pread, False
+
+    def read(file: int, count: int, offset: int) -> bytes:
+        if is_gone or offset <= spot < offset + count:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return pread(file, count, offset)
+
+    monkeypatch.setattr(os, "pread", read)
+    file = os.open(image, os.O_RDONLY)
+    try:
+        crew_disk = CrewDisk(file, image.stat().st_size)
+        film = crew_disk.open(OBJECT)
+        assert film.read(0, 1 << 16) == FILM[: 1 << 16]
+        for _ in range(2):
+            with pytest.raises(OSError, match=r"read|early"):
+                film.read(1_500_000, 512)
+            assert crew_disk.open(ROOT).size > 0
+        is_gone = True
+        with pytest.raises(OSError, match=r"read|early"):
+            film.read(1_500_000, 512)
+        # Though the library remembers all that it takes to find it.
+        with pytest.raises(OSError, match="Input/output"):
+            crew_disk.open(ROOT)
     finally:
         os.close(file)
 
