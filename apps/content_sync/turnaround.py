@@ -59,6 +59,8 @@ CHECK_EVERY = 15 * 60.0
 """Seconds between two looks for something new, unless the Hangar says that there is."""
 
 RETRY_FIRST, RETRY_MAX = 1.0, 60.0
+"""Seconds before another try; up to `CHECK_EVERY` where the Hangar's set is not to be believed."""
+
 USAGE_FIRST = 60.0
 """Seconds of a stop for which content waits for usage to have gone out."""
 
@@ -168,6 +170,7 @@ class Turnaround:
         self._tries: Counter[_What] = Counter()
         """What the Hangar was asked for in vain, at this stop and until all else is on board."""
         self._back_off = BackOff(RETRY_FIRST, RETRY_MAX)
+        self._refused = BackOff(RETRY_FIRST, CHECK_EVERY)
         self._closed = -math.inf
         self._again = False
         self._asked: list[Callable[[], None]] = []
@@ -236,12 +239,16 @@ class Turnaround:
                 self._answer(asked)
             except StoppedError:
                 delay = 0.0
+            except trust.RefusedError as error:
+                self._failed(error)
+                delay = self._refused.delay()
             except Exception as error:  # noqa: BLE001 - this thread is the only one to tell
                 self._failed(error)
                 delay = self._back_off.delay()
             else:
                 self.trouble = self._lost or self._no_room()
                 self._back_off.reset()
+                self._refused.reset()
                 self._tries.clear()
                 delay = CHECK_EVERY
             self._tell()
@@ -271,6 +278,7 @@ class Turnaround:
                 self._tell()
                 self._changed.wait_for(lambda: self._closing or self._state.open)
                 self._back_off.reset()
+                self._refused.reset()
             self._again = False
             self._carrier.go_on()
             return not self._closing

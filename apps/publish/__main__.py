@@ -278,6 +278,7 @@ def _status(options: argparse.Namespace) -> int:
     waiting = sorted(path.stem for path in (options.directory / "unsigned").glob("*.json"))
     for role in waiting:
         print(f"{role} waits for signatures: ife-publish sign {options.directory}")
+    repository.check_clock()
     return int(over)
 
 

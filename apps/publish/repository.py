@@ -83,6 +83,9 @@ DAYS_OF_KINDS = 365
 LATE = 0.25
 """What has less than this of its time left is signed anew, or told."""
 
+AHEAD = timedelta(days=1)
+"""By this much the clock may have been ahead. It costs what is signed next as much of its time."""
+
 ALONE_WITHIN = 30.0
 """Seconds to wait for somebody else, who may be adding a film."""
 
@@ -214,6 +217,23 @@ class Repository:
         for role, _, expires in self.states():
             if role not in ONLINE and self._is_late(role):
                 yield role, expires, expires <= self._now()
+
+    def check_clock(self) -> None:
+        """See that aircraft will not take for expired what is signed now.
+
+        Raises:
+            PublishError: what is published was signed on a day that is still to come, and to
+                aircraft that have it that is the date.
+        """
+        if not self._newest("timestamp") or not self._is_trusted("timestamp"):
+            return
+        made = datetime.fromisoformat(self._load("timestamp").signed.unrecognized_fields[MADE])
+        if made > self._now() + AHEAD:
+            raise PublishError(
+                f"the newest set was signed on {made:%Y-%m-%d}, and this machine says that it is "
+                f"{self._now():%Y-%m-%d}: set its clock or, if it was wrong then, have aircraft "
+                "forget that day, by `rotate DIR timestamp --number 1` and the offline keys"
+            )
 
     # -- content ------------------------------------------------------------------------------
 
@@ -386,6 +406,9 @@ class Repository:
         The timestamp is signed anew, but for one that is of today: aircraft take the set, and crew
         disks are good, for its whole time from now on. What lacks signatures waits; whoever has the
         other keys calls this as well.
+
+        Raises:
+            PublishError: see `check_clock`.
         """
         done = Signed()
         for kind in kinds:
@@ -407,7 +430,11 @@ class Repository:
         return done
 
     def expire(self, role: str, days: int) -> Signed:
-        """Have a role expire in so many days: it is signed anew."""
+        """Have a role expire in so many days: it is signed anew.
+
+        Raises:
+            PublishError: see `check_clock`.
+        """
         done = Signed()
         expires = self._now() + timedelta(days=days)
         if role == "snapshot":
@@ -431,7 +458,7 @@ class Repository:
         has signed is signed by others, it is not published.
 
         Raises:
-            PublishError: there is no such key.
+            PublishError: there is no such key; see `check_clock`, of other roles' keys.
         """
         done = Signed()
         parent = _parent(role)
@@ -669,6 +696,7 @@ class Repository:
         return found
 
     def _publish_online(self, role: str, metadata: Metadata[Any], done: Signed) -> bool:
+        self.check_clock()
         self._submit(role, metadata)
         metadata = self._coming(role)
         has, needs = self._signatures(role, metadata, self._load("root"))

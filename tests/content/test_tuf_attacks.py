@@ -31,7 +31,7 @@ from apps.content_sync.source import (
 )
 from apps.content_sync.trust import RefusedError
 from apps.publish.keys import Keys
-from apps.publish.repository import Repository
+from apps.publish.repository import PublishError, Repository
 from tests.content.helpers import NOW, PASSPHRASE, Aircraft, DiskReader, Ground
 
 GOOD = b"the newspaper of today"
@@ -224,7 +224,7 @@ def test_what_was_over_when_the_newest_word_was_signed_is_over_for_any_clock(
 
 
 def test_a_clock_that_nobody_told_the_time_learns_from_what_is_signed(
-    ground: Ground, aircraft: Aircraft, tmp_path: Path
+    ground: Ground, aircraft: Aircraft, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What expired before the newest word that was ever accepted, has expired for sure."""
     aircraft.told = False
@@ -235,13 +235,14 @@ def test_a_clock_that_nobody_told_the_time_learns_from_what_is_signed(
     aircraft.load(ground.source())
     assert aircraft.trust.reference == ground.now
     # Signed by who has the online keys, with a higher version, as of a day that is over.
+    monkeypatch.setattr(ground.repository, "check_clock", lambda: None)
     ground.now = NOW
     ground.publish("news", "today", {"today.pdf": b"of tomorrow"})
     assert _refused(aircraft, ground.source()) == "expired"
 
 
 def test_who_tells_the_clock_a_day_of_long_ago_lets_nothing_in(
-    ground: Ground, aircraft: Aircraft
+    ground: Ground, aircraft: Aircraft, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who plays the time server at a gate: what the ground has signed shows that it is later."""
     ground.publish("news", "today", {"today.pdf": GOOD})
@@ -249,6 +250,7 @@ def test_who_tells_the_clock_a_day_of_long_ago_lets_nothing_in(
     aircraft.now = NOW - timedelta(days=365)
     aircraft.start()
     assert aircraft.trust.reference == NOW
+    monkeypatch.setattr(ground.repository, "check_clock", lambda: None)
     ground.now = NOW - timedelta(days=31)
     ground.publish("news", "today", {"today.pdf": b"of a day that is over"})
     assert _refused(aircraft, ground.source()) == "expired"
@@ -637,9 +639,10 @@ def test_recovery_from_a_day_far_ahead_that_a_stolen_timestamp_key_has_signed(
     flying.load(ground.source())
     assert flying.trust.reference == ground.now
     ground.now = NOW + timedelta(days=1)
-    ground.publish("news", "today", {"today.pdf": b"more"})
-    assert _refused(flying, ground.source()) == "expired"
+    with pytest.raises(PublishError, match="rotate DIR timestamp"):
+        ground.publish("news", "today", {"today.pdf": b"more"})
     ground.repository.rotate("timestamp", 1)
+    ground.publish("news", "today", {"today.pdf": b"more"})
     if restarted:
         flying.start()
     flying.load(ground.source())

@@ -21,6 +21,7 @@ from apps.common.testing import wait_until
 from apps.content_sync.carry import Account, Line, LinkError, StalledError, Wanted
 from apps.content_sync.importer import Outcome
 from apps.content_sync.link import GateState
+from apps.content_sync.trust import RefusedError
 from apps.content_sync.turnaround import NEXT_STOP, Turnaround, _Coming
 
 
@@ -134,6 +135,38 @@ def test_a_gate_that_opens_is_tried_anew(
         wait_until(lambda: len(tries) > 2, "it is tried, and tried again")
     finally:
         turnaround.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "least", "most"),
+    [
+        (LinkError("the line is gone"), 30, 60),
+        # Its metadata would be fetched anew each minute of a night.
+        (RefusedError("expired", "it is too old"), 450, 900),
+    ],
+)
+def test_a_set_that_is_not_believed_is_asked_for_ever_less_often(
+    turnaround: Turnaround,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    least: float,
+    most: float,
+) -> None:
+    waited: list[float] = []
+
+    def wait(delay: float) -> bool:
+        waited.append(delay)
+        return len(waited) < 16
+
+    def sync() -> None:
+        raise error
+
+    monkeypatch.setattr(turnaround, "_wait", wait)
+    monkeypatch.setattr(turnaround, "_sync", sync)
+    turnaround._run()
+    assert waited[1] <= 1
+    assert least <= waited[-1] <= most
+    assert turnaround.trouble == str(error)
 
 
 def test_a_link_that_brings_something_is_tried_again_at_once(

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -601,3 +602,16 @@ def test_what_has_expired_is_told_and_is_no_success(folder: Path) -> None:
     assert "targets has expired on" in run("status", publisher, status=1)
     run("add", publisher, "films", folder / "metropolis.json")
     assert "Until it is signed, aircraft refuse all." in run("sign", publisher, status=1)
+
+
+def test_what_was_signed_by_a_clock_that_was_ahead_is_told_and_mended(folder: Path) -> None:
+    """Aircraft would take all that is signed from now on for expired."""
+    publisher = folder / "p"
+    keys = Keys((publisher / "keys", publisher / "offline"), WORDS.encode())
+    ahead = datetime.now(UTC) + timedelta(days=100)
+    Repository(publisher, keys, lambda: ahead).expire("timestamp", 30)
+    assert f"was signed on {ahead:%Y-%m-%d}" in run("status", publisher, status=1)
+    run("add", publisher, "films", folder / "metropolis.json")
+    assert "rotate DIR timestamp" in run("sign", publisher, status=1)
+    assert "timestamp 3 is published" in run("rotate", publisher, "timestamp")
+    assert "was signed" not in run("status", publisher)
