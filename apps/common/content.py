@@ -41,8 +41,11 @@ MADE = "x-ife-made"
 """A field of timestamp.json that TUF does not know: when it was signed, as its `expires`."""
 
 MAX_KIND = MAX_CATALOGUE = 8 * 1024 * 1024
-"""Bytes of one kind's metadata and of its catalogue. To read them takes 35 times as much memory,
-and an aircraft's content_sync has 768 MiB."""
+"""Bytes of one kind's metadata and of its catalogue."""
+
+MAX_SET = 10 * 1024 * 1024
+"""Bytes of all kinds' metadata and catalogues together, some 50,000 files. To put such a set in
+force in place of another takes 36 times as much memory, at the gate 54, and there are 768 MiB."""
 
 MAX_ENTRIES = 20_000
 MAX_FILES = 40_000

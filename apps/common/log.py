@@ -15,6 +15,7 @@ import logging
 import socket
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Hashable, Iterable
 from typing import Any
@@ -75,21 +76,29 @@ def setup(level: str = "info") -> None:
 class Refusals:
     """Counts what was refused, and logs the first of each kind from each source only.
 
-    A peer that goes on sending rubbish must fill neither the journal nor our memory.
+    A peer that goes on sending rubbish must fill neither the journal nor our memory. One that comes
+    as many is forgotten after a while, so that what comes after it is logged again.
     """
 
     MAX_SOURCES = 1000
+    FORGET_AFTER = 3600.0
+    """Seconds after which sources are forgotten, where there were as many."""
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._seen: set[Hashable] = set()
+        self._since = time.monotonic()
 
     def add(self, kind: str, source: str, detail: str) -> None:
         """Count a refusal of `kind`; `source` is who sent it (a seat, an address)."""
         with self._lock:
             self._counts[kind] += 1
+            now = time.monotonic()
+            if len(self._seen) >= self.MAX_SOURCES and now - self._since >= self.FORGET_AFTER:
+                self._seen.clear()
+                self._since = now
             first = (kind, source) not in self._seen
             if first and len(self._seen) < self.MAX_SOURCES:
                 self._seen.add((kind, source))

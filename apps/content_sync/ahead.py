@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import AliasChoices, AliasPath, BaseModel, Field, ValidationError
 
 from apps.common.content import (
     CATALOGUE,
@@ -27,6 +27,9 @@ ROOTS_AHEAD = 8
 
 MAX_ROUNDS = 8
 """Times that something is asked for: mostly three, and one more each `ROOTS_AHEAD` roots."""
+
+MAX_VERSIONS = 64 * 1024
+"""Bytes of a timestamp or a snapshot: ours have less than four thousand."""
 
 Version = Annotated[int, Field(ge=1, lt=10**9, strict=True)]
 
@@ -54,14 +57,17 @@ class _Target(BaseModel):
     hashes: _Hashes
 
 
-class _Targets(BaseModel):
-    """What is of interest of a kind's metadata (TUF 1.0.33, 4.6): its catalogue."""
-
-    targets: dict[str, object]
-
-
 class _Kind(BaseModel):
-    signed: _Targets
+    """What is of interest of a kind's metadata (TUF 1.0.33, 4.6): its catalogue.
+
+    By its path, nothing is made of all else: as objects 8 MiB would take half of the memory.
+    """
+
+    catalogue: _Target = Field(
+        validation_alias=AliasChoices(
+            *(AliasPath("signed", "targets", target_name(kind, CATALOGUE)) for kind in KINDS)
+        )
+    )
 
 
 Read = Callable[[str], bytes | None]
@@ -102,7 +108,7 @@ class Ahead:
         for kind in KINDS:
             for name in self._current():
                 if name.endswith(f".{kind}.json"):
-                    target = self._catalogue(name, kind)
+                    target = self._catalogue(name)
                     if target is not None:
                         found[kind] = (target.hashes.sha256, target.length)
         return found
@@ -127,17 +133,17 @@ class Ahead:
         return [snapshot, *(f"{versions[file]}.{file}" for file in files if file in versions)]
 
     def _versions(self, name: str) -> dict[str, int]:
-        text = self._read(name)
+        text = self._read(name) or b""
+        if len(text) > MAX_VERSIONS:
+            return {}
         try:
-            signed = _Snapshot.model_validate_json(text or b"").signed
+            signed = _Snapshot.model_validate_json(text).signed
         except ValidationError:
             return {}
         return {role: meta.version for role, meta in signed.meta.items()}
 
-    def _catalogue(self, name: str, kind: Kind) -> _Target | None:
-        text = self._read(name)
+    def _catalogue(self, name: str) -> _Target | None:
         try:
-            targets = _Kind.model_validate_json(text or b"").signed.targets
-            return _Target.model_validate(targets.get(target_name(kind, CATALOGUE)))
+            return _Kind.model_validate_json(self._read(name) or b"").catalogue
         except ValidationError:
             return None

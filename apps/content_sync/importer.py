@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -148,30 +148,27 @@ class Importer:
             return Outcome(offer.version)
         kinds = [kind for kind in KINDS if kind in kinds and kind in offer.kinds]
         wanted = {kind: self._wanted(offer.kinds[kind]) for kind in kinds}
-        copy = _Copy(self._store, source, self._tell, self._stop)
-        needed = copy.plan(wanted.values())
-        too_large: list[Kind] = []
-        if not source.ours and needed > self._store.free():
-            room = self._store.room_for(offer) + (self._halves.size() if self._halves else 0)
-            too_large = _too_large(wanted, room)
-            kinds = [kind for kind in kinds if kind not in too_large]
-            if not any(wanted[kind] for kind in kinds):
-                raise _no_room(too_large, needed, room)
-            needed = copy.plan([wanted[kind] for kind in kinds])
-            if self._halves and needed > self._store.free():
-                # Before the former set, which is the crew's way back.
-                self._halves.clear()
-        self._store.make_room(0 if source.ours else needed, offer)
-        in_force = False
-        try:
+        with closing(_Copy(self._store, source, self._tell, self._stop)) as copy:
+            needed = copy.plan(wanted.values())
+            too_large: list[Kind] = []
+            if not source.ours and needed > self._store.free():
+                room = self._store.room_for(offer) + (self._halves.size() if self._halves else 0)
+                too_large = _too_large(wanted, room)
+                kinds = [kind for kind in kinds if kind not in too_large]
+                if not any(wanted[kind] for kind in kinds):
+                    raise _no_room(too_large, needed, room)
+                needed = copy.plan([wanted[kind] for kind in kinds])
+                if self._halves and needed > self._store.free():
+                    # Before the former set, which is the crew's way back.
+                    self._halves.clear()
+            self._store.make_room(0 if source.ours else needed, offer)
+            in_force = False
             if is_older:
                 self._bring_catalogues(offer, kinds)
             for kind in kinds:
                 copy.fetch_all(wanted[kind])
                 if kind in AHEAD and self._is_new(offer, kind):
                     in_force |= self._put_in_force(offer, [kind], partly=False)
-        finally:
-            copy.close()
         in_force |= self._put_in_force(offer, kinds, partly=partly or is_older)
         files = offer.files().values()
         self._store.collect({file.digest for file in files})
@@ -204,13 +201,10 @@ class Importer:
     def _bring_catalogues(self, offer: Offer, kinds: Collection[Kind]) -> None:
         """Those of a known set were kept when it was looked at; an older source has others."""
         kept = FolderSource(self._store.folder / TUF / TRUSTED, "what is trusted")
-        copy = _Copy(self._store, kept, lambda _: None, self._stop)
-        try:
+        with closing(_Copy(self._store, kept, lambda _: None, self._stop)) as copy:
             for kind in kinds:
                 catalogue = offer.kinds[kind].files[target_name(kind, CATALOGUE)]
                 copy.fetch_all([_Wanted(catalogue, "", catalogue.length)])
-        finally:
-            copy.close()
 
     def _is_new(self, offer: Offer, kind: Kind) -> bool:
         current = self._store.current
@@ -418,8 +412,10 @@ class _Copy:
             partial.unlink()
             raise
         finally:
-            self._pen.wait()
-            os.close(descriptor)
+            try:
+                self._pen.wait()
+            finally:
+                os.close(descriptor)
 
     def _copy_rest(self, descriptor: int, path: str, file: SetFile, offset: int) -> bool:
         """Copy from `offset` on; whether the whole file is what it should be then."""
@@ -514,7 +510,14 @@ class _Pen:
         return self._free.get()
 
     def write(self, descriptor: int, buffer: memoryview, count: int) -> None:
-        """Have `count` bytes of a buffer written; it may be read until it is given out again."""
+        """Have `count` bytes of a buffer written; it may be read until it is given out again.
+
+        Raises:
+            OSError: something before it could not be: the rest of a film need not be read then.
+        """
+        if self._error is not None:
+            self._free.put(buffer)
+            self.wait()
         self._full.put((descriptor, buffer, count))
 
     def wait(self) -> None:

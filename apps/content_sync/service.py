@@ -81,7 +81,11 @@ class ContentSync:
             root = settings.content_root.read_bytes()
             self.store = Store(settings.content_directory, settings.content_reserve * 1024 * 1024)
             self.trust = Trust(
-                settings.content_directory / TUF, root, settings.airline, self._clock
+                settings.content_directory / TUF,
+                settings.runtime_directory / TUF,
+                root,
+                settings.airline,
+                self._clock,
             )
         except OSError as error:
             raise SettingsError(f"{error.filename}: {error.strerror}") from error

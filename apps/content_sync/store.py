@@ -22,7 +22,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -116,12 +116,15 @@ class Store:
         return max(0, self._beyond_reserve())
 
     def room_for(self, offer: Offer) -> int:
-        """Bytes that would be free if all went that neither a set nor the current one needs."""
+        """Bytes that would be free if all went that neither a set nor the current one needs.
+
+        What somebody reads just now would not go.
+        """
         current = self.current
         needed = {file.digest for file in offer.files().values()}
         needed |= {file.digest for file in current.files.values()} if current else set()
         rest = [*self._objects(), *self._partial.iterdir()]
-        more = sum(path.stat().st_size for path in rest if path.name not in needed)
+        more = sum(_size_if_unread(path) for path in rest if path.name not in needed)
         return max(0, self._beyond_reserve() + more)
 
     def _beyond_reserve(self) -> int:
@@ -504,25 +507,36 @@ def _link(path: Path, name: Path) -> None:
         name.symlink_to(os.path.relpath(path, name.parent))
 
 
+def _size_if_unread(path: Path) -> int:
+    with _unread(path) as size:
+        return size or 0
+
+
 def _remove_unless_read(path: Path) -> int:
-    """Remove a file that nobody has open; its size, or 0.
+    """Remove a file that nobody has open; its size, or 0."""
+    with _unread(path) as size:
+        if size is not None:
+            path.unlink(missing_ok=True)
+        return size or 0
+
+
+@contextmanager
+def _unread(path: Path) -> Iterator[int | None]:
+    """The size of a file that nobody has open, nor opens during the block; else None.
 
     The kernel gives a lease for writing on such a file only (fcntl(2)), and while there is one,
     who opens the file waits until it is closed here.
     """
     with path.open("rb") as file:
+        is_read = False
         try:
             # Who opens it meanwhile has a signal sent here: not the one that would end us.
             fcntl.fcntl(file, fcntl.F_SETSIG, signal.SIGURG)
             fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
         except OSError as error:
-            if error.errno == errno.EAGAIN:
-                return 0
-            # A file system without leases: who has it open keeps it all the same.
-        size = os.fstat(file.fileno()).st_size
-        with suppress(FileNotFoundError):
-            path.unlink()
-        return size
+            # On a file system without leases, who has it open keeps it all the same.
+            is_read = error.errno == errno.EAGAIN
+        yield None if is_read else os.fstat(file.fileno()).st_size
 
 
 def size_of(count: int) -> str:

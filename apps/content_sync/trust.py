@@ -35,6 +35,7 @@ from apps.common.content import (
     MADE,
     MAX_CATALOGUE,
     MAX_KIND,
+    MAX_SET,
     METADATA,
     TIMESTAMP,
     Catalogue,
@@ -116,6 +117,7 @@ class Trust:
 
     Args:
         folder: where it is kept; made if need be.
+        runtime: where python-tuf's own copy is while the app runs; no disk that may be full.
         root: the airline's root metadata, which came with the aircraft's configuration.
         airline: whose content it must be.
         clock: by which it is judged.
@@ -124,8 +126,11 @@ class Trust:
         RefusedError: the root is none.
     """
 
-    def __init__(self, folder: Path, root: bytes, airline: str, clock: Clock) -> None:
+    def __init__(
+        self, folder: Path, runtime: Path, root: bytes, airline: str, clock: Clock
+    ) -> None:
         self._folder = folder
+        self._runtime = runtime
         self._root = root
         self._airline = airline
         self._clock = clock
@@ -133,7 +138,8 @@ class Trust:
         """The newest that was ever accepted; older ones are refused from then on."""
         self.trouble: str | None = None
         """What of it has been lost, for people; None once something was accepted again."""
-        self._cache = folder / "cache"
+        folder.mkdir(parents=True, exist_ok=True)
+        self._cache = runtime / "cache"
         self._load()
         self._made = _made(self._cache)
 
@@ -155,7 +161,7 @@ class Trust:
             SourceError: it cannot be read.
             OSError: what is trusted cannot be written down.
         """
-        work = self._folder / "work"
+        work = self._runtime / "work"
         shutil.rmtree(work, ignore_errors=True)
         shutil.copytree(self._cache, work, symlinks=True)
         offer, catalogues = self._judge(source, work)
@@ -197,10 +203,7 @@ class Trust:
                     self._recall(place)
 
     def _begin(self) -> None:
-        """Know the configuration's root alone.
-
-        python-tuf's own folder is filled anew each time: it does not outlive a power cut for sure.
-        """
+        """Know the configuration's root alone. python-tuf's own folder is filled anew each time."""
         shutil.rmtree(self._cache, ignore_errors=True)
         self._cache.mkdir(parents=True)
         try:
@@ -268,8 +271,14 @@ class Trust:
         try:
             updater = self._updater(source, folder, reference)
             updater.refresh()
+            size = 0
             for kind in KINDS:
                 target = updater.get_targetinfo(target_name(kind, CATALOGUE))
+                with suppress(FileNotFoundError):
+                    size += (folder / f"{kind}.json").stat().st_size
+                size += target.length if target else 0
+                if size > MAX_SET:
+                    raise RefusedError("malformed", f"its lists have more than {MAX_SET} bytes")
                 if target is not None:
                     catalogues[kind] = _fetch_catalogue(source, target)
                     kinds[kind] = self._offered(kind, target, catalogues[kind], updater, folder)

@@ -47,6 +47,7 @@ from apps.common.content import (
     MADE,
     MAX_CATALOGUE,
     MAX_KIND,
+    MAX_SET,
     METADATA,
     OBJECTS,
     Airline,
@@ -637,7 +638,7 @@ class Repository:
         coming = {kind: self._load(kind) for kind in KINDS if self._newest(kind)}
         for kind in KINDS:
             if kind in waiting:
-                others = [other.signed for name, other in coming.items() if name != kind]
+                others = [other for name, other in coming.items() if name != kind]
                 if why := self._unfit(kind, waiting[kind], others):
                     unfit[kind] = why
                 else:
@@ -645,7 +646,7 @@ class Repository:
         return unfit
 
     def _unfit(
-        self, kind: Kind, metadata: Metadata[Any], others: Collection[Targets]
+        self, kind: Kind, metadata: Metadata[Any], others: Collection[Metadata[Any]]
     ) -> str | None:
         signed: Targets = metadata.signed
         if signed.expires <= self._now():
@@ -657,10 +658,12 @@ class Repository:
         target = signed.targets.get(target_name(kind, CATALOGUE))
         if target is None or target.length > MAX_CATALOGUE:
             return "it has no catalogue, or one that is too long"
+        if sum(map(_size_of_lists, (metadata, *others))) > MAX_SET:
+            return f"with the other kinds its lists have more than {MAX_SET} bytes"
         lengths = {
             file.hashes.get("sha256"): file.length
             for other in others
-            for file in other.targets.values()
+            for file in other.signed.targets.values()
         }
         try:
             text = (self.published / object_path(target.hashes["sha256"])).read_bytes()
@@ -822,6 +825,15 @@ def _lock_of(folder: Path) -> Iterator[int]:
 def _parent(role: str) -> str:
     """Who says which keys count for a role."""
     return "targets" if role in KINDS else "root"
+
+
+def _size_of_lists(kind: Metadata[Any]) -> int:
+    """Bytes of a kind's metadata and catalogue."""
+    catalogues = [
+        file.length for name, file in kind.signed.targets.items() if name.endswith(f"/{CATALOGUE}")
+    ]
+    size: int = len(kind.to_bytes()) + sum(catalogues)
+    return size
 
 
 def _json(model: Strict) -> bytes:

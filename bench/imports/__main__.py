@@ -66,7 +66,8 @@ def _timed(work: Callable[[], object]) -> tuple[float, float]:
 def _import(repository: Repository, target: Path) -> tuple[float, float]:
     shutil.rmtree(target, ignore_errors=True)
     store = Store(target, reserve=0)
-    trust = Trust(target / "tuf", repository.root_path.read_bytes(), "EXA", Clock())
+    root = repository.root_path.read_bytes()
+    trust = Trust(target / "tuf", target / "runtime", root, "EXA", Clock())
     importer = Importer(store, trust, stop=threading.Event())
     source = FolderSource(repository.published, "disk")
     return _timed(lambda: importer.run(source))

@@ -241,7 +241,8 @@ class Aircraft:
         self.store = Store(self.folder, self.reserve)
         clock = Clock(lambda: self.now, lambda: self.told)
         clock._asked = None
-        self.trust = Trust(self.folder / "tuf", self.root, self.airline, clock)
+        runtime = self.folder.with_name(f"{self.folder.name}.run")
+        self.trust = Trust(self.folder / "tuf", runtime, self.root, self.airline, clock)
 
     def load(self, source: Source, **options: Any) -> Outcome:
         """Import."""

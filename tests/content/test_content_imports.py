@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 
-from apps.common.content import CATALOGUE, METADATA, Kind, object_path
+from apps.common.content import CATALOGUE, METADATA, Kind, Progress, object_path
 from apps.common.testing import small_disk
-from apps.content_sync.importer import verify
+from apps.content_sync import importer
+from apps.content_sync.importer import Importer, verify
 from apps.content_sync.source import (
     FolderSource,
     GoneError,
@@ -78,6 +79,29 @@ def test_a_disk_yanked_at_any_byte_goes_on_and_copies_nothing_twice(
         assert total <= disk.given <= total + (yanks + 1) * catalogues
     assert yanks >= 8
     assert aircraft.tree() == _signed(ground)
+
+
+@needs_root
+def test_a_full_disk_keeps_nobody_from_starting(ground: Ground, tmp_path: Path) -> None:
+    """Whoever has filled it: what is on board can be shown, verified and gone back from."""
+    ground.publish("news", "today", {"today.pdf": b"of today"})
+    with small_disk(tmp_path / "store", "4M") as folder:
+        aircraft = Aircraft(folder, ground.root)
+        aircraft.load(ground.source())
+        trusted = aircraft.trust.trusted
+        with suppress(OSError), (folder / "ballast").open("wb", buffering=0) as ballast:
+            while ballast.write(bytes(4096)):
+                pass
+        aircraft.start()
+        assert aircraft.trust.trusted == trusted
+        assert not aircraft.trust.trouble
+        assert aircraft.shows("news/today.pdf") == b"of today"
+        ground.publish("news", "today", {"today.pdf": bytes(100_000)})
+        with pytest.raises(OSError, match="No space left"):
+            aircraft.load(ground.source())
+        (folder / "ballast").unlink()
+        aircraft.load(ground.source())
+        assert aircraft.tree() == _signed(ground)
 
 
 def test_a_file_in_a_bad_spot_costs_nothing_else(
@@ -252,6 +276,45 @@ def test_a_film_that_can_never_fit_costs_nothing_else(ground: Ground, tmp_path: 
         ground.repository.sign()
         aircraft.load(ground.source())
         assert aircraft.tree() == _signed(ground)
+
+
+@needs_root
+def test_for_what_does_not_fit_beside_a_film_in_use_the_way_back_stays(
+    ground: Ground, tmp_path: Path
+) -> None:
+    """The former film would go, and its room would not come: somebody is watching it."""
+    with small_disk(tmp_path / "small", "12000000") as small:
+        aircraft = Aircraft(small / "store", ground.root)
+        for _ in range(2):
+            ground.publish("films", "film", {"film.mp4": _bytes(5_000_000)})
+            aircraft.load(ground.source())
+        former = aircraft.store.former
+        assert former is not None
+        ground.publish("films", "film", {"film.mp4": _bytes(5_000_000)})
+        threads = threading.active_count()
+        with aircraft.store.object(former.files["films/film.mp4"].digest).open("rb"):
+            with pytest.raises(StoreError, match="no room"):
+                aircraft.load(ground.source())
+            assert aircraft.store.former == former
+        assert threading.active_count() == threads
+        aircraft.load(ground.source())
+        assert aircraft.tree() == _signed(ground)
+
+
+@needs_root
+def test_a_disk_that_fills_up_is_noticed_before_the_end_of_the_film(
+    ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By others, after there was room."""
+    monkeypatch.setattr(importer, "TELL_EVERY", 0.0)
+    ground.publish("films", "film", {"film.mp4": _bytes(60_000_000)})
+    told: list[Progress] = []
+    with small_disk(tmp_path / "small", "20M") as small:
+        aircraft = Aircraft(small / "store", ground.root)
+        monkeypatch.setattr(aircraft.store, "free", lambda: 1 << 40)
+        with pytest.raises(OSError, match="No space left"):
+            Importer(aircraft.store, aircraft.trust, told.append).run(ground.source())
+    assert told[-1].bytes_done < 50_000_000
 
 
 @needs_root

@@ -30,8 +30,9 @@ from apps.content_sync.source import (
     TooSlowError,
 )
 from apps.content_sync.trust import RefusedError
+from apps.publish import repository
 from apps.publish.keys import Keys
-from apps.publish.repository import PublishError, Repository
+from apps.publish.repository import PublishError, Repository, _size_of_lists
 from tests.content.helpers import NOW, PASSPHRASE, Aircraft, DiskReader, Ground
 
 GOOD = b"the newspaper of today"
@@ -744,18 +745,18 @@ def test_what_a_newer_image_does_not_understand_opens_no_way_back(
 def test_what_aircraft_would_refuse_of_one_kind_is_not_published_with_the_others(
     ground: Ground, flying: Aircraft, harm: str, why: str
 ) -> None:
-    repository = ground.repository
+    desk = ground.repository
     ground.add("news", "today", {"today.pdf": b"second", "more.pdf": b"more"})
     signed = ground.load("news")
     signed.signed.version += 1
-    targets = signed.signed.targets = repository._targets("news")
+    targets = signed.signed.targets = desk._targets("news")
     ours = targets["news/catalogue.json"].hashes["sha256"]
     match harm:
         case "expired":
             signed.signed.expires = NOW - timedelta(days=1)
         case "another airline's":
             text = (ground.published / object_path(ours)).read_bytes()
-            file = repository._add_bytes(text.replace(b'"EXA"', b'"OTH"'))
+            file = desk._add_bytes(text.replace(b'"EXA"', b'"OTH"'))
             targets["news/catalogue.json"].hashes["sha256"] = file.digest
             targets["news/catalogue.json"].length = file.length
         case "unnamed":
@@ -765,17 +766,38 @@ def test_what_aircraft_would_refuse_of_one_kind_is_not_published_with_the_others
         case "damaged":
             targets["news/catalogue.json"].length += 1
         case "another length":
-            firmware = repository.files()["firmware/player.bin"]
+            firmware = desk.files()["firmware/player.bin"]
             targets["news/today.pdf"].hashes["sha256"] = firmware.digest
             targets["news/today.pdf"].length = 1
-    repository._submit("news", Metadata(signed.signed))
+    desk._submit("news", Metadata(signed.signed))
     ground.add("firmware", "player", {"player.bin": b"firmware 2"})
-    done = repository.sign(["firmware"])
+    done = desk.sign(["firmware"])
     assert why in done.unfit["news"]
     assert "news" not in done.published
     flying.load(ground.source())
     assert flying.shows("firmware/player.bin") == b"firmware 2"
     assert flying.shows("news/today.pdf") == GOOD
+
+
+def test_lists_that_take_too_much_memory_together_are_neither_published_nor_taken(
+    ground: Ground, flying: Aircraft, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each kind's is short enough."""
+    size = sum(_size_of_lists(ground.load(kind)) for kind in KINDS)
+    monkeypatch.setattr(repository, "MAX_SET", size + 3000)
+    ground.add("news", "today", {"today.pdf": b"second"}, texts={"en": "a" * 4000})
+    ground.add("firmware", "player", {"player.bin": b"firmware 2"})
+    done = ground.repository.sign()
+    assert "with the other kinds its lists have more than" in done.unfit["news"]
+    flying.load(ground.source())
+    assert flying.shows("firmware/player.bin") == b"firmware 2"
+    monkeypatch.undo()
+    ground.repository.sign()
+    monkeypatch.setattr(trust, "MAX_SET", size + 3000)
+    assert _refused(flying, ground.source()) == "malformed"
+    monkeypatch.undo()
+    flying.load(ground.source())
+    assert flying.shows("news/today.pdf") == b"second"
 
 
 # -- extraneous dependencies: what was not asked for -------------------------------------------

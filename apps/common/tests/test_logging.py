@@ -8,6 +8,7 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from datetime import datetime
 from pathlib import Path
 
@@ -156,3 +157,22 @@ def test_refusals_from_ever_new_sources_fill_neither_journal_nor_memory(
         refusals.add("forged", f"10.0.0.{number}", "the signature is wrong")
     assert refusals.counts() == {"forged": 3 * Refusals.MAX_SOURCES}
     assert len(caplog.records) == Refusals.MAX_SOURCES
+
+
+def test_after_a_while_what_is_refused_is_logged_again(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand devices that somebody plugged in do not hide the next for ever."""
+    monkeypatch.setattr(Refusals, "MAX_SOURCES", 2)
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    refusals = Refusals(logging.getLogger("lamp"))
+
+    def logged(source: str) -> bool:
+        caplog.clear()
+        refusals.add("forged", source, "it is forged")
+        return bool(caplog.records)
+
+    assert [logged(source) for source in ("a", "b", "c")] == [True, True, False]
+    clock[0] = Refusals.FORGET_AFTER
+    assert [logged(source) for source in ("c", "a", "c", "b")] == [True, True, False, False]
