@@ -16,8 +16,10 @@ EXPEDITED = 46
 
 IP_MULTICAST_ALL = 49
 MCAST_JOIN_SOURCE_GROUP = 46
-MCAST_LEAVE_SOURCE_GROUP = 47
 """From linux/in.h; Python's socket module has no names for them."""
+
+_MREQN = struct.Struct("=4s4si")
+"""struct ip_mreqn (ip(7)): group, address, interface index, which it goes by if there is one."""
 
 _GROUP_SOURCE = struct.Struct("@I4x128s128s" if struct.calcsize("P") == 8 else "@I128s128s")
 """struct group_source_req (RFC 3678): interface index, group, source, each address in a
@@ -46,8 +48,8 @@ def sending_socket(
     Raises:
         OSError: the interface, or its address, is away.
     """
-    # By index, not by an address that the interface may not have yet: struct ip_mreqn.
-    mreqn = struct.pack("=4s4si", bytes(4), bytes(4), socket.if_nametoindex(interface))
+    # By index, not by an address that the interface may not have yet.
+    mreqn = _MREQN.pack(bytes(4), bytes(4), socket.if_nametoindex(interface))
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     try:
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, mreqn)
@@ -91,6 +93,7 @@ class Membership:
         self._group = group
         self._source = source
         self._joined: bytes | None = None
+        """The struct ip_mreqn to leave by."""
 
     def renew(self, sock: socket.socket) -> None:
         """Leave the group and join it again, so that switches on the way hear of it.
@@ -99,15 +102,16 @@ class Membership:
             OSError: the interface is away.
         """
         if self._joined is not None:
-            # The interface may have gone, and the membership with it.
+            # Also of an interface that has gone, for which leaving the source's is refused: a
+            # socket is in 20 groups at most, those on such interfaces among them.
             with contextlib.suppress(OSError):
-                sock.setsockopt(socket.IPPROTO_IP, MCAST_LEAVE_SOURCE_GROUP, self._joined)
+                sock.setsockopt(socket.IPPROTO_IP, socket.IP_DROP_MEMBERSHIP, self._joined)
             self._joined = None
         # By index, not by an address that the interface may not have yet.
         index = socket.if_nametoindex(self._interface)
         joined = _GROUP_SOURCE.pack(index, _address(self._group), _address(self._source))
         sock.setsockopt(socket.IPPROTO_IP, MCAST_JOIN_SOURCE_GROUP, joined)
-        self._joined = joined
+        self._joined = _MREQN.pack(self._group.packed, bytes(4), index)
 
 
 def _address(ip: IPv4Address) -> bytes:

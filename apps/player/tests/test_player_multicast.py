@@ -196,15 +196,18 @@ async def run():
     await wait_until_async(lambda: heard, "it hears the cabin")
     assert heard == [b"from the server"], heard
 
-    # The interface goes and comes back as another.
-    ip("link", "delete", "cabin")
-    receiver.rejoin()
-    assert receiver.trouble, "the interface is gone"
-    pair("cabin", "server", 1)
-    receiver.rejoin()
-    send(b"again", "server")
-    await wait_until_async(lambda: len(heard) == 2, "it hears again")
-    assert heard[-1] == b"again", heard
+    # The interface goes and comes back as another, more often than a socket may be in groups.
+    for number in range(25):
+        ip("link", "delete", "cabin")
+        if number % 2:
+            receiver.rejoin()
+            assert receiver.trouble, "the interface is gone"
+        pair("cabin", "server", 1)
+        receiver.rejoin()
+        assert receiver.trouble is None, receiver.trouble
+        send(b"again", "server")
+        await wait_until_async(lambda: len(heard) == number + 2, "it hears again")
+        assert heard[-1] == b"again", heard
 
 asyncio.run(run())
 print("all is well")
