@@ -35,7 +35,15 @@ ENDED_AFTER = 30.0
 
 NOT_KEPT = {Source.MUSIC}
 
-_NAME = re.compile(r"([0-9]{1,10})-([0-9]{1,16})-([a-z]+)-((?:[0-9]+[.])*[0-9]+)[.]wav")
+_NAME = re.compile(
+    r"(?P<order>[0-9]{1,10})-(?P<number>[0-9]{1,10})-(?P<since>[0-9]{1,16})"
+    r"-(?P<source>[a-z]+)-(?P<areas>(?:[0-9]+[.])*[0-9]+)[.]wav"
+)
+"""In the order in which they were made, which no clock can change."""
+
+DAY = 86_400_000
+"""Milliseconds of PA time."""
+
 _HEAD = len(header(0))
 _PART = ".part"
 
@@ -43,9 +51,9 @@ _PART = ".part"
 class _Open:
     """One that is being written."""
 
-    def __init__(self, folder: Path, first: OnTap) -> None:
+    def __init__(self, folder: Path, order: int, first: OnTap) -> None:
         areas = ".".join(str(area) for area in sorted(first.areas))
-        name = f"{first.number}-{first.since}-{first.source.name.lower()}-{areas}.wav"
+        name = f"{order}-{first.number}-{first.since}-{first.source.name.lower()}-{areas}.wav"
         self.path = folder / name
         self.aside = folder / f".{name}{_PART}"
         self.frames = 0
@@ -61,15 +69,16 @@ class Recorder:
         areas: their numbers by their names.
         most: recordings that are kept.
         most_bytes: of all of them.
-        oldest: seconds that one may be older than the newest.
+        days: on which somebody spoke, of which they are kept.
     """
 
     def __init__(
-        self, folder: Path, areas: Mapping[str, int], most: int, most_bytes: int, oldest: float
+        self, folder: Path, areas: Mapping[str, int], most: int, most_bytes: int, days: int
     ) -> None:
         self._folder = folder
         self._names = {number: name for name, number in areas.items()}
-        self._most, self._most_bytes, self._oldest = most, most_bytes, oldest
+        self._most, self._most_bytes, self._days = most, most_bytes, days
+        self._order = 0
         self._open: dict[int, _Open | None] = {}
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
@@ -89,18 +98,17 @@ class Recorder:
         """All there are, the newest first."""
         found = []
         for path in self._recordings():
-            match = _NAME.fullmatch(path.name)
-            assert match is not None  # noqa: S101 - see _recordings
+            match = _match(path)
             try:
                 size = path.stat().st_size
             except OSError:
                 continue
-            areas = (int(area) for area in match[4].split("."))
+            areas = (int(area) for area in match["areas"].split("."))
             found.append(
                 RecordingView(
-                    number=int(match[1]),
-                    since=int(match[2]),
-                    source=match[3],
+                    number=int(match["number"]),
+                    since=int(match["since"]),
+                    source=match["source"],
                     areas=tuple(self._names[area] for area in areas if area in self._names),
                     seconds=round(max(0, size - _HEAD) / 2 / RATE, 3),
                 )
@@ -110,7 +118,7 @@ class Recorder:
     def path_of(self, number: int) -> Path | None:
         """The file of a recording."""
         return next(
-            (path for path in self._recordings() if path.name.startswith(f"{number}-")), None
+            (path for path in self._recordings() if int(_match(path)["number"]) == number), None
         )
 
     def _recordings(self) -> list[Path]:
@@ -121,7 +129,7 @@ class Recorder:
         except OSError:
             return []
         matches = [match for match in map(_NAME.fullmatch, names) if match]
-        matches.sort(key=lambda match: (int(match[2]), int(match[1])))
+        matches.sort(key=lambda match: int(match["order"]))
         return [self._folder / match[0] for match in matches]
 
     def _run(self) -> None:
@@ -171,7 +179,7 @@ class Recorder:
             if packet.number not in self._open:
                 self._open[packet.number] = None
                 self._prune()
-                self._open[packet.number] = _Open(self._folder, packet)
+                self._open[packet.number] = _Open(self._folder, self._next(), packet)
             entry = self._open[packet.number]
             if entry is not None:
                 entry.heard = time.monotonic()
@@ -181,6 +189,12 @@ class Recorder:
         except OSError as error:
             self._failed(error)
             self._drop(packet.number)
+
+    def _next(self) -> int:
+        """Of the next recording, its place in the order."""
+        last = self._recordings()[-1:]
+        self._order = 1 + max([self._order, *(int(_match(path)["order"]) for path in last)])
+        return self._order
 
     def _given_up(self) -> list[int]:
         before = time.monotonic() - ENDED_AFTER
@@ -222,20 +236,22 @@ class Recorder:
         """Delete the oldest until all bounds hold."""
         recordings = self._recordings()
         sizes = [path.stat().st_size for path in recordings]
-        # Their age by PA time: a clock that is set while it is up, or wrong at its start, must not
-        # have all of them deleted.
+        # Not by their age: after one start with a clock that is ahead all would be old.
+        days = [int(_match(path)["since"]) // DAY for path in recordings]
         while recordings and (
             len(recordings) > self._most
             or sum(sizes) > self._most_bytes
-            or _since(recordings[-1]) - _since(recordings[0]) > self._oldest
+            or len(set(days)) > self._days
         ):
             recordings.pop(0).unlink()
             sizes.pop(0)
+            days.pop(0)
 
 
-def _since(recording: Path) -> float:
-    """When it began, in seconds of PA time."""
-    return int(recording.name.split("-")[1]) / 1000
+def _match(recording: Path) -> re.Match[str]:
+    match = _NAME.fullmatch(recording.name)
+    assert match is not None  # noqa: S101 - `_recordings` has those alone
+    return match
 
 
 def _remove(path: Path) -> None:

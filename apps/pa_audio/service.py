@@ -150,7 +150,7 @@ class PaAudio:
             self.areas,
             settings.recordings_kept,
             settings.recordings_mib * 1024 * 1024,
-            settings.recordings_days * 86_400,
+            settings.recordings_days,
         )
         self.engine.add_tap(self.recorder.tap)
         self.listening = Listening(self.engine.add_tap, self.engine.remove_tap)

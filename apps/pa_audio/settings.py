@@ -87,7 +87,8 @@ class PaAudioSettings(Settings):
 
     `boot_id` tells one boot of the machine from the next (the unit passes systemd's). The
     multicast interface is named, never left to the routing table, and so is `multicast_source`,
-    the server's address there. The recordings' bounds are a number, MiB in all, and days.
+    the server's address there. The recordings' bounds are a number, MiB in all, and days on which
+    somebody spoke.
     """
 
     layout: Path

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from apps.common.multicast import MCAST_LEAVE_SOURCE_GROUP, sending_socket
+from apps.common.multicast import sending_socket
 from apps.common.testing import wait_until
 from apps.pa_audio.inputs import AlsaInput, FifoInput, FileInput, Input, RtpInput
 from apps.pa_audio.settings import Alsa, Fifo, PaAudioSettings, Rtp, WavFile
@@ -275,7 +275,7 @@ def test_a_stream_that_is_missed_is_soon_joined_again(unused_port: int) -> None:
     joined, sock = entry._membership._joined, entry._socket
     assert joined is not None
     assert sock is not None
-    sock.setsockopt(socket.IPPROTO_IP, MCAST_LEAVE_SOURCE_GROUP, joined)
+    sock.setsockopt(socket.IPPROTO_IP, socket.IP_DROP_MEMBERSHIP, joined)
     with sending_socket("lo", SOURCE, GROUP, unused_port, 0) as sender:
         sequence = iter(range(10_000))
 

@@ -13,14 +13,13 @@ import pytest
 
 from apps.common.pa import Source
 from apps.common.testing import small_disk, wait_until
-from apps.pa_audio.recorder import Recorder
+from apps.pa_audio.recorder import DAY, Recorder
 from apps.pa_audio.tap import OnTap
 from apps.pa_audio.tests.cabin import tone
 from apps.pa_audio.wav import packets_of
 
 AREAS = {"business": 1, "economy": 2}
 SINCE = 1_764_000_000_000
-DAY = 86_400.0
 
 
 def packet(number: int, samples: bytes, **different: object) -> OnTap:
@@ -39,7 +38,7 @@ def end(recorder: Recorder, number: int, **different: object) -> None:
 
 @pytest.fixture
 def recorder(tmp_path: Path) -> Iterator[Recorder]:
-    recorder = Recorder(tmp_path / "kept", AREAS, 3, 10_000_000, DAY)
+    recorder = Recorder(tmp_path / "kept", AREAS, 3, 10_000_000, 7)
     recorder.start()
     yield recorder
     recorder.close()
@@ -92,7 +91,7 @@ def test_the_oldest_go_when_there_are_too_many(recorder: Recorder) -> None:
 
 
 def test_the_oldest_go_when_they_take_too_much(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path, AREAS, 100, 25_000, DAY)
+    recorder = Recorder(tmp_path, AREAS, 100, 25_000, 7)
     recorder.start()
     for number in (1, 2, 3, 4):
         speak(recorder, number, 0.1)  # 9.6 kB
@@ -101,41 +100,40 @@ def test_the_oldest_go_when_they_take_too_much(tmp_path: Path) -> None:
     recorder.close()
 
 
+def said(recorder: Recorder, number: int, since: int) -> None:
+    """One that is written down, of that moment."""
+    speak(recorder, number, 0.1, since=since)
+    end(recorder, number, since=since)
+    wait_until(lambda: numbers(recorder)[:1] == [number], f"{number} is there")
+
+
 def test_the_old_go(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path, AREAS, 100, 10**9, DAY)
+    recorder = Recorder(tmp_path, AREAS, 100, 10**9, 7)
     recorder.start()
-    for number in (1, 2):
-        speak(recorder, number, 0.1)
-        end(recorder, number)
-    wait_until(lambda: numbers(recorder) == [2, 1], "both are there")
-    # A day after the second, by PA time.
-    later = SINCE + 2 + round(DAY * 1000)
-    speak(recorder, 3, 0.1, since=later)
-    end(recorder, 3, since=later)
-    wait_until(lambda: numbers(recorder) == [3, 2], "the old one is gone")
+    said(recorder, 1, SINCE)
+    said(recorder, 2, SINCE + 1)
+    # However long the aircraft is parked in between.
+    for day in range(7):
+        said(recorder, 10 + day, SINCE + (100 + day) * DAY)
+    wait_until(lambda: numbers(recorder) == [16, 15, 14, 13, 12, 11, 10], "the old are gone")
     recorder.close()
 
 
 def test_none_goes_because_the_clock_is_another(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path, AREAS, 100, 10**9, DAY)
-    recorder.start()
-    for number in (1, 2, 3):
-        speak(recorder, number, 0.1)
-        end(recorder, number)
-    wait_until(lambda: numbers(recorder) == [3, 2, 1], "all are there")
-    recorder.close()
-    # As they were written by a clock that began in 1970 at its start, and was then set.
-    for number in (1, 2):
-        path = recorder.path_of(number)
-        assert path is not None
-        os.utime(path, (0, 0))
-    again = Recorder(tmp_path, AREAS, 100, 10**9, DAY)
-    again.start()
-    speak(again, 4, 0.1)
-    end(again, 4)
-    wait_until(lambda: 4 in numbers(again), "the next is there")
-    again.close()
-    assert numbers(again) == [4, 3, 2, 1]
+    """It began in 1970 at one start, was ahead at the next, and right before and after that."""
+    moments = [SINCE, 5, SINCE + 3000 * DAY, SINCE + DAY]
+    for number, since in enumerate(moments, 1):
+        recorder = Recorder(tmp_path, AREAS, 100, 10**9, 7)
+        recorder.start()
+        said(recorder, number, since)
+        recorder.close()
+    assert numbers(recorder) == [4, 3, 2, 1]
+    # What was made by the clock that was ahead is not the newest for ever.
+    few = Recorder(tmp_path, AREAS, 2, 10**9, 7)
+    few.start()
+    said(few, 5, SINCE + 2 * DAY)
+    wait_until(lambda: numbers(few) == [5, 4], "those of the wrong clocks are gone")
+    few.close()
 
 
 def test_what_was_said_before_a_crash_is_kept(recorder: Recorder, tmp_path: Path) -> None:
@@ -150,8 +148,8 @@ def test_what_was_said_before_a_crash_is_kept(recorder: Recorder, tmp_path: Path
     crashed.mkdir()
     for path in folder.glob(".*.part"):
         (crashed / path.name).write_bytes(path.read_bytes())
-    (crashed / ".2-5-crew-1.wav.part").write_bytes(b"")
-    again = Recorder(crashed, AREAS, 3, 10_000_000, DAY)
+    (crashed / ".2-2-5-crew-1.wav.part").write_bytes(b"")
+    again = Recorder(crashed, AREAS, 3, 10_000_000, 7)
     again.start()
     wait_until(lambda: numbers(again) == [1], "it is there again")
     again.close()
@@ -165,25 +163,25 @@ def test_what_was_said_before_a_crash_is_kept(recorder: Recorder, tmp_path: Path
 
 def test_what_is_none_of_ours_in_its_folder_does_not_end_it(tmp_path: Path) -> None:
     folder = tmp_path / "kept"
-    (folder / "1-5-crew-1.wav").mkdir(parents=True)
-    (folder / ".2-5-crew-1.wav.part").mkdir()
-    with (folder / ".3-5-crew-1.wav.part").open("wb") as file:
+    (folder / "1-1-5-crew-1.wav").mkdir(parents=True)
+    (folder / ".2-2-5-crew-1.wav.part").mkdir()
+    with (folder / ".3-3-5-crew-1.wav.part").open("wb") as file:
         file.truncate(5 * 1024**3)  # with nothing in it, so it takes no space
-    recorder = Recorder(folder, AREAS, 1, 10_000_000, DAY)
+    recorder = Recorder(folder, AREAS, 1, 10_000_000, 7)
     recorder.start()
     for number in (4, 5):
         speak(recorder, number, 0.2)
         end(recorder, number)
     wait_until(lambda: numbers(recorder) == [5], "the next is there")
     assert recorder.path_of(1) is None
-    assert not (folder / ".3-5-crew-1.wav.part").exists()
+    assert not (folder / ".3-3-5-crew-1.wav.part").exists()
     recorder.close()
 
 
 def test_a_full_disk_is_told_and_then_it_goes_on(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     with small_disk(disk, "200k"):
-        recorder = Recorder(disk / "kept", AREAS, 100, 10**9, DAY)
+        recorder = Recorder(disk / "kept", AREAS, 100, 10**9, 7)
         recorder.start()
         speak(recorder, 1, 5.0)  # 480 kB
         wait_until(lambda: "No space" in (recorder.trouble or ""), "it is told")
@@ -198,7 +196,7 @@ def test_a_full_disk_is_told_and_then_it_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_slow_disk_loses_audio_but_stops_nobody(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path, AREAS, 3, 10_000_000, DAY)  # not started: it takes nothing
+    recorder = Recorder(tmp_path, AREAS, 3, 10_000_000, 7)  # not started: it takes nothing
     speak(recorder, 1, 30)
     assert recorder.tap.lost == 6_000 - 4_000
 
@@ -215,7 +213,7 @@ def test_one_whose_end_was_lost_is_kept_all_the_same(
 def test_a_disk_that_has_gone_read_only_is_told_and_then_it_goes_on(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     with small_disk(disk, "2M"):
-        recorder = Recorder(disk / "kept", AREAS, 100, 10**9, DAY)
+        recorder = Recorder(disk / "kept", AREAS, 100, 10**9, 7)
         recorder.start()
         speak(recorder, 1, 0.2)
         end(recorder, 1)
