@@ -7,6 +7,7 @@ The real-time thread alone reads; it never waits, and what it reads are whole pi
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -33,6 +34,11 @@ MAX_READ = 4096
 
 SHORT_PIPE = 4096
 """Bytes, the least that a pipe can have."""
+
+LONG_PIPE = 64 * 1024
+"""Bytes that it has before; and how often it is emptied where its writer is quick to fill it."""
+
+TRIES = 8
 
 FIRST_RETRY, LAST_RETRY = 0.2, 2.0
 
@@ -148,11 +154,29 @@ class FifoInput(_PipeInput):
         except OSError as error:
             self._trouble = f"{self._path}: {error.strerror}"
             return
-        # Not while more is in it already.
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, SHORT_PIPE)
+        self._odd = _shorten(pipe)
         self._trouble = None
         self._pipe = pipe
+
+
+def _shorten(pipe: int) -> bytes:
+    """Have a pipe hold little from now on; half of a sample, where the rest of it comes next.
+
+    What was in it before somebody listened goes, where that is more: it would all be heard late.
+    """
+    odd = b""
+    for _ in range(TRIES):
+        try:
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, SHORT_PIPE)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                break
+            with contextlib.suppress(BlockingIOError):
+                gone = odd + os.read(pipe, LONG_PIPE)
+                odd = gone[len(gone) & ~1 :]
+        else:
+            break
+    return odd
 
 
 class AlsaInput(_PipeInput):

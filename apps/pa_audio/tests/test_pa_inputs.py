@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import select
@@ -89,14 +90,45 @@ def test_what_was_written_too_early_waits_but_little_of_it(tmp_path: Path) -> No
     path = tmp_path / "pipe"
     os.mkfifo(path)
     writer = os.open(path, os.O_RDWR | os.O_NONBLOCK)
-    os.write(writer, bytes(8_000))
+    filled = os.write(writer, b"\x01\x02" * 50_000)
+    assert filled > 60_000
     entry = FifoInput(Fifo(path))
-    entry.mend()  # more than that is in it: it is taken as it is
-    assert len(read(entry, 8_000)) == 8_000
-    entry.close()
     entry.mend()
-    assert os.write(writer, bytes(8_000)) == 4_096
-    assert len(entry.read()) == 480
+    assert os.write(writer, b"\x03\x04" * 50_000) == 4_096
+    assert entry.read() == b"\x03\x04" * 240
+    entry.close()
+    os.close(writer)
+
+
+def test_a_pipe_that_is_filled_all_the_time_is_short_all_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    writer = subprocess.Popen(["sh", "-c", f"exec yes > {path}"])
+    try:
+        with path.open("rb", buffering=0) as first:
+            assert first.read(1)
+            # As long as this is open, the next is not the first to read.
+            entry = FifoInput(Fifo(path))
+            time.sleep(0.2)
+            entry.mend()
+            number = entry.fileno()
+            assert number is not None
+            assert fcntl.fcntl(number, fcntl.F_GETPIPE_SZ) == 4_096
+            entry.close()
+    finally:
+        writer.kill()
+        writer.wait(timeout=10)
+
+
+def test_half_of_a_sample_that_was_thrown_away_is_joined(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    writer = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+    os.write(writer, b"\x01\x02" * 3_000 + b"\x03")
+    entry = FifoInput(Fifo(path))
+    entry.mend()
+    os.write(writer, b"\x04\x05\x06")
+    assert entry.read() == b"\x03\x04\x05\x06"
     entry.close()
     os.close(writer)
 

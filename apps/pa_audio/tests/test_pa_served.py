@@ -417,7 +417,7 @@ def test_a_passenger_who_missed_it_can_hear_it_again(pa: Pa, keys: Keys, economy
 def test_slow_readers_of_a_recording_leave_threads_for_the_crew(pa: Pa, keys: Keys) -> None:
     folder = pa.folder / "state/announcements"
     # Ten minutes: far more than the sockets on its way hold.
-    write_wav(folder / "77-1764000000000-crew-2.wav", np.zeros(600 * 48_000, np.int16))
+    write_wav(folder / "1-77-1764000000000-crew-2.wav", np.zeros(600 * 48_000, np.int16))
     path = "/api/v1/announcements/77/audio"
     with contextlib.ExitStack() as stack:
 
