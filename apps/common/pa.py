@@ -286,6 +286,9 @@ that look like what comes next, which are worth a fifth of a core."""
 _WINDOW = 1024
 """Packets of an announcement, back from the newest, of which is known whether they were had."""
 
+_ROUND_MS = 0x10000 * 1000 * SAMPLES // RATE
+"""Milliseconds after which its sequence numbers begin again."""
+
 _KNOWN = 64
 """Announcements that are remembered."""
 
@@ -325,18 +328,22 @@ class _Stream:
         if self.newest is None:
             return False
         back = _behind(self.newest, audio.sequence)
+        # The numbers begin again after 5 minutes, a time never does.
+        if audio.time > self._time:
+            return False
         if 0 <= back < _WINDOW:
             return bool(self._had >> back & 1)
-        # The numbers begin again after 5 minutes, a time never does.
         return audio.time < self._time
 
     def add(self, audio: Audio) -> None:
         """Note one that it has not."""
         back = 0 if self.newest is None else _behind(self.newest, audio.sequence)
-        if 0 < back < _WINDOW:
+        if 0 < back < _WINDOW and audio.time <= self._time:
             self._had |= 1 << back
             return
         ahead = min((audio.sequence - (self.newest or 0)) & 0xFFFF, _WINDOW)
+        if audio.time - self._time > _ROUND_MS // 2:
+            ahead = _WINDOW
         self._had = (self._had << ahead | 1) & (1 << _WINDOW) - 1
         self.newest, self._time = audio.sequence, audio.time
 

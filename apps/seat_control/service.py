@@ -118,6 +118,7 @@ class SeatControl:
         self._rate = CommandRate(time.monotonic)
         self._bus = Bus(settings.redis_url)
         self._announced: tuple[int, ...] = ()
+        self._telling = threading.Lock()
         self._auditor = Auditor(self._journal, settings.database_url, settings.registration)
         self._usage = SeatUsage()
         self._outbox = Outbox(settings.usage_database_url, "ife-seat_control")
@@ -151,9 +152,14 @@ class SeatControl:
         # Not before: what came until here, the journal above all, may have taken seconds.
         self._seats = SeatTable(self.layout.seats, time.monotonic())
         self._bus.start()
-        self._pa = Followed(
-            self._bus, pa.TOPIC, pa.PaState, pa.STATE_GOOD_FOR, self._tell_of_announcements
-        )
+        with self._telling:  # the first value may come at once
+            self._pa = Followed(
+                self._bus,
+                pa.TOPIC,
+                pa.PaState,
+                pa.STATE_GOOD_FOR,
+                lambda _: self._tell_of_announcements(),
+            )
         self._auditor.start()
         self._outbox.start()
         self._multicast.start()
@@ -426,15 +432,18 @@ class SeatControl:
             )
         )
 
-    def _tell_of_announcements(self, state: pa.PaState | None) -> None:
+    def _tell_of_announcements(self) -> None:
         """Tell the seats where the PA speaks, by a beacon at once if that has changed."""
-        spoken = {*state.areas, *state.ent_pause} if state else set()
-        areas = self.layout.pa_areas
-        told = tuple(self.layout.pa_area_number(area) for area in areas if area in spoken)
-        told = (pa.ALL_AREAS,) if told and len(told) == len(areas) else told
-        if told != self._announced:
-            self._announced = told
-            self._multicast.send(self._beacon(), lambda: False)
+        # One at a time, each of the newest: what was read before another told it would be older.
+        with self._telling:
+            state = self._pa.value
+            spoken = {*state.areas, *state.ent_pause} if state else set()
+            areas = self.layout.pa_areas
+            told = tuple(self.layout.pa_area_number(area) for area in areas if area in spoken)
+            told = (pa.ALL_AREAS,) if told and len(told) == len(areas) else told
+            if told != self._announced:
+                self._announced = told
+                self._multicast.send(self._beacon(), lambda: False)
 
     def _tick_until_closed(self) -> None:
         count = 0
@@ -475,7 +484,7 @@ class SeatControl:
             counts = self._seats.counts()
             self._deaf = self._seats.multicast_trouble()
         self._bus.publish("seat_control/seats", counts)
-        self._tell_of_announcements(self._pa.value)
+        self._tell_of_announcements()
         self.health.notify()
         report = self.health.report()
         if report.ready:

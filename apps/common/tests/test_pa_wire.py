@@ -203,10 +203,18 @@ def test_a_long_announcement_is_heard_to_its_end_and_never_twice() -> None:
 
 
 def test_after_a_gap_of_minutes_it_is_heard_again() -> None:
-    for gap in (1_000, 32_000, 40_000, 65_000):
+    """Also after one as long as it takes the numbers to begin again, or nearly."""
+    for gap in (1_000, 32_000, 40_000, 65_000, 65_535, 65_536, 65_537, 3 * 65_536 - 7):
         seat = Seat()
-        assert seat.hears(audio(0), 0) == "valid"
-        assert seat.hears(audio(gap), gap * 0.005) == "valid"
+        for index in range(2_000, 2_100):
+            assert seat.hears(audio(index), index * 0.005) == "valid"
+        began = index + gap
+        for index in range(began, began + 200):
+            assert seat.hears(audio(index), index * 0.005) == "valid"
+        # What was late of the first round is none of the second.
+        assert seat.hears(audio(began - 5), index * 0.005) == "valid"
+        assert seat.hears(audio(began - 5), index * 0.005) == "duplicate"
+        assert seat.hears(audio(began), index * 0.005) == "duplicate"
 
 
 def test_packets_that_were_sent_within_a_millisecond_are_all_heard() -> None:
