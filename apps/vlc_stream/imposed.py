@@ -45,8 +45,9 @@ NOBODY = "vlc_stream"
 
 _ALL = Selector(all=True)
 
-TOO_MANY = 429
-"""HTTP's status (RFC 6585)."""
+NOT_NOW = {412, 429}
+"""HTTP's statuses (RFC 9110, 6585) of what was not done for its moment alone: it came too late to a
+busy seat control, or was one too many."""
 
 HEARD_WITHIN = 1.0
 """Seconds; the pacer says twice a second where a video is."""
@@ -405,11 +406,11 @@ class ImposedVideos:
             return command
 
     def _issue(self, crew: str, request: CommandRequest) -> Accepted:
-        """Give seat control an order. If that is one too many just now, it is to be tried again."""
+        """Give seat control an order. If it is only that it cannot now, it is to be tried again."""
         try:
             return self._seat_control.issue(crew, request)
         except RefusedError as error:
-            if error.status == TOO_MANY:
+            if error.status in NOT_NOW:
                 raise UnavailableError(str(error), maybe_done=False) from error
             raise
 

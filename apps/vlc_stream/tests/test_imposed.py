@@ -32,7 +32,10 @@ SAFETY = ImposeRequest.model_validate(
 
 
 class Cabin(socketserver.ThreadingUnixStreamServer):
-    """A seat control whose cabin has the zones `zones`, and notes what it was told."""
+    """A seat control whose cabin has the zones `zones`, and notes what it was told.
+
+    `not_now`: what it answers first.
+    """
 
     daemon_threads = True
 
@@ -40,6 +43,7 @@ class Cabin(socketserver.ThreadingUnixStreamServer):
         super().__init__(str(path), _Handler)
         self.zones = {"fore", "aft"}
         self.told: list[tuple[str, dict[str, Any], str | None]] = []
+        self.not_now: list[int] = []
 
     def knows(self, selector: dict[str, Any]) -> bool:
         """Whether all that a selector names is there."""
@@ -53,7 +57,9 @@ class _Handler(BaseHTTPRequestHandler):
         assert isinstance(cabin, Cabin)
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         selector = body["selector"]
-        if cabin.knows(selector):
+        if cabin.not_now:
+            self._answer(cabin.not_now.pop(0), {"type": "urn:ife:problem:x", "detail": "not now"})
+        elif cabin.knows(selector):
             cabin.told.append((self.headers["Ife-Crew"], selector, body["action"].get("channel")))
             self._answer(202, {"seq": len(cabin.told), "targets": 1})
         else:
@@ -247,6 +253,23 @@ def test_the_crew_see_why_a_video_ended_before_its_time(cabin: Cabin, tmp_path: 
         assert cabin.told[-1] == ("anna", seats(everyone=True), None)
         imposed.impose("anna", SAFETY)
         assert imposed.view("safety").trouble is None
+    finally:
+        imposed.close()
+
+
+@pytest.mark.usefixtures("playable")
+def test_seats_that_cannot_be_told_just_now_are_told_later(cabin: Cabin, tmp_path: Path) -> None:
+    cabin.not_now = [412, 429, 412]
+    imposed = begin(tmp_path, "safety")
+    try:
+        answer = imposed.impose("anna", SAFETY)
+        assert "were not told" in (answer.video.trouble or "")
+        wait_until(lambda: cabin.told, "they are told")
+        assert cabin.told == [("anna", seats(everyone=True), "safety")]
+        wait_until(lambda: imposed.view("safety").trouble is None, "nothing is wrong any more")
+        cabin.not_now = [412]
+        imposed.control("safety", ImposedControl(action="stop"))
+        wait_until(lambda: len(cabin.told) == 2, "they are let go")
     finally:
         imposed.close()
 
