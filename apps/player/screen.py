@@ -16,7 +16,6 @@ import math
 import os
 import socket
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -604,6 +603,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m apps.player.screen", description=__doc__)
     parser.add_argument("--parent", type=int, required=True, help="process that started this one")
     parser.add_argument("--agent", type=int, required=True, help="socket, by descriptor")
+    parser.add_argument("--folder", type=Path, required=True, help="for files of its own")
     parser.add_argument("--pa", type=int, help="socket with the PA child's reports")
     options = parser.parse_args()
     die_with(options.parent)
@@ -611,10 +611,9 @@ def main() -> None:
     try:
         settings = ScreenSettings.load()
         logs.setup(settings.log_level)
-        with tempfile.TemporaryDirectory(prefix="ife-screen-") as folder:
-            agent = socket.socket(fileno=options.agent)
-            pa = None if options.pa is None else socket.socket(fileno=options.pa)
-            asyncio.run(ScreenChild(settings, Path(folder), agent, pa).run())
+        agent = socket.socket(fileno=options.agent)
+        pa = None if options.pa is None else socket.socket(fileno=options.pa)
+        asyncio.run(ScreenChild(settings, options.folder, agent, pa).run())
     except SettingsError as error:
         sys.exit(f"player: screen: {error}")
 

@@ -72,6 +72,8 @@ class ScreenBackend:
         self._child = Child("apps.player.screen", self._arguments, self._started)
         self._ours: socket.socket | None = None
         self._theirs: socket.socket | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        """The child's own. It is made here, since a child that is killed cannot remove it."""
         self._timer: asyncio.TimerHandle | None = None
         self._still: asyncio.Future[bool] | None = None
 
@@ -192,7 +194,8 @@ class ScreenBackend:
         self._ours, self._theirs = socket.socketpair(
             socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK
         )
-        arguments = ["--agent", str(self._theirs.fileno())]
+        self._folder = tempfile.TemporaryDirectory(prefix="ife-screen-", ignore_cleanup_errors=True)
+        arguments = ["--agent", str(self._theirs.fileno()), "--folder", self._folder.name]
         descriptors = [self._theirs.fileno()]
         if self._pa is not None:
             arguments += ["--pa", str(self._pa.fileno())]
@@ -207,6 +210,9 @@ class ScreenBackend:
         if self._theirs is not None:
             self._theirs.close()
             self._theirs = None
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
 
     def _started(self) -> None:
         """Tell a new child all that it is to know."""

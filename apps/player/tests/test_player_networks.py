@@ -184,8 +184,8 @@ def send(interface, address, group):
 ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 ours.settimeout(10)
 screen = child(
-    "apps.player.screen", "--agent", str(theirs.fileno()), fds=[theirs.fileno()],
-    VIDEO_OUTPUT="dummy", AUDIO_OUTPUT="dummy",
+    "apps.player.screen", "--agent", str(theirs.fileno()), "--folder", str(folder),
+    fds=[theirs.fileno()], VIDEO_OUTPUT="dummy", AUDIO_OUTPUT="dummy",
 )
 news = []
 

@@ -190,6 +190,7 @@ class Seat:
         self._environment = os.environ | {
             f"IFE_{name.upper()}": str(value) for name, value in values.items()
         }
+        self._environment["TMPDIR"] = str(folder)
         if display is not None:
             self._environment["DISPLAY"] = display
         if film is not None:
@@ -676,10 +677,11 @@ def test_the_screen_child_is_killed_or_hangs(seat: Seat, how: signal.Signals) ->
         pa.announce(Source.CREW, 7)
         wait_until(lambda: stands_still(seat), "it obeys the PA")
         pa.end()
+    assert len(list(seat.folder.glob("ife-screen-*"))) == 1, "that of the first is gone"
 
 
 @contextlib.contextmanager
-def screen_that_hangs(seat: Seat, folder: Path) -> Iterator[None]:
+def screen_that_hangs(seat: Seat) -> Iterator[None]:
     """Have libvlc wait in a call, while its own threads go on to play the film.
 
     It is asked for a picture, and the file for that is a FIFO which nobody reads.
@@ -688,8 +690,8 @@ def screen_that_hangs(seat: Seat, folder: Path) -> Iterator[None]:
     os.kill(screen, signal.SIGSTOP)
     asks = threading.Thread(target=seat.still)
     asks.start()
-    wait_until(lambda: list(folder.glob("ife-still-*")), "a picture is wanted")
-    (for_picture,) = folder.glob("ife-still-*")
+    wait_until(lambda: list(seat.folder.glob("ife-still-*")), "a picture is wanted")
+    (for_picture,) = seat.folder.glob("ife-still-*")
     os.mkfifo(for_picture / "still.png")
     os.kill(screen, signal.SIGCONT)
     doing = Path(f"/proc/{screen}/wchan")
@@ -703,9 +705,7 @@ def test_a_screen_that_hangs_as_a_pa_begins_is_silent_in_time(
     server: Server,
     tmp_path: Path,
     film: FilmSound,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
     with running(make_settings, server, tmp_path / "seat", film=film) as seat, seat.pa() as pa:
         seat.server.command(name="play", media="film-1")
         wait_until(lambda: film.heard > 0 and seat.is_well(), "the film is heard", 30)
@@ -713,7 +713,7 @@ def test_a_screen_that_hangs_as_a_pa_begins_is_silent_in_time(
         # More often than a title may end the screen.
         for number in range(1, MOST_ENDS + 1):
             first = seat.child("screen")
-            with screen_that_hangs(seat, tmp_path):
+            with screen_that_hangs(seat):
                 before = film.heard
                 wait_until(lambda before=before: film.heard > before, "the film goes on", 1)  # type: ignore[misc]
                 began = pa.announce(Source.CREW, number)
