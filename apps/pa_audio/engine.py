@@ -248,6 +248,8 @@ class Engine:
 
     def _arbitrate(self, now: float) -> None:
         heard = {on_air.source: on_air for on_air in self._arbiter.decide(self._calls)}
+        if not self._music.is_there:
+            heard.pop(Source.MUSIC, None)
         changed = False
         for source, announcement in list(self._open.items()):
             on_air = heard.get(source)

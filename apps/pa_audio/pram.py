@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -170,6 +171,9 @@ AHEAD = 400
 
 LOOK_EVERY = 0.25
 
+NONE_AFTER = 2.0
+"""Seconds without a packet of music after which there is none: seats would be held for silence."""
+
 
 class Music:
     """Boarding music: the files of a folder in the order of their names, over and over.
@@ -183,6 +187,7 @@ class Music:
         self._loudness: dict[Path, tuple[tuple[int, int, int], float]] = {}
         """Of the files, with how each was when it was read through."""
         self._ahead: deque[bytes] = deque()
+        self._given_at = -math.inf
         self._wanted = threading.Event()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="music", daemon=True)
@@ -205,9 +210,16 @@ class Music:
     def next_packet(self) -> bytes:
         """5 ms; silence where nothing was read. Never waits."""
         try:
-            return self._ahead.popleft()
+            packet = self._ahead.popleft()
         except IndexError:
             return SILENCE
+        self._given_at = time.monotonic()
+        return packet
+
+    @property
+    def is_there(self) -> bool:
+        """Whether there is any to be heard."""
+        return bool(self._ahead) or time.monotonic() - self._given_at < NONE_AFTER
 
     def _run(self) -> None:
         self._wanted.wait()

@@ -32,6 +32,7 @@ from apps.pa_audio.tests.cabin import (
     Seat,
     Speaker,
     tone,
+    write_wav,
 )
 
 ECONOMY = 2
@@ -277,6 +278,21 @@ def test_disks_that_hang_leave_the_crew_their_orders(
         assert pa.http.post("/api/v1/music", json={"on": False}, timeout=2).status_code == 204
         pram = pa.http.get("/api/v1/pram", timeout=2).json()
         assert pram["trouble"] == "the disk of the messages does not answer"
+
+
+def test_music_that_there_is_not_holds_no_seat(short: Path, network: Network, seat: Seat) -> None:
+    """Silence would be heard in place of the film, until somebody finds out why."""
+    (short / "music").mkdir()
+    with Pa(short, network) as pa:
+        assert pa.http.post("/api/v1/music", json={"on": True}).status_code == 204
+        wait_until(lambda: "no music" in pa.degraded().get("music", ""), "it is told")
+        time.sleep(0.5)
+        assert seat.audio() == []
+        assert pa.http.get("/api/v1/pa").json()["state"]["state"] == "idle"
+        write_wav(short / "music/1.wav", tone(1.0))
+        wait_until(seat.audio, "it is heard once it is there", 10)
+        (short / "music/1.wav").unlink()
+        wait_until(lambda: not seat.speaking(0.5), "and over when it is gone", 10)
 
 
 def test_a_thread_that_has_ended_is_told(short: Path, network: Network) -> None:
