@@ -223,7 +223,6 @@ def _write_settings(instance: Instance, layout_file: Path) -> None:
         everywhere
         | to_the_cabin
         | {
-            "IFE_KEYLINES_SOCKET": announce.keylines_socket(paths),
             "IFE_PILOT_INPUT": f"fifo:{announce.pipe(paths, 'pilot')}",
             "IFE_CREW_INPUT": f"fifo:{announce.pipe(paths, 'crew')}",
             "IFE_PRAM_DIRECTORY": paths.content / "pram",

@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -29,10 +29,11 @@ from apps.common.bus import Bus
 from apps.common.health import Health
 from apps.common.pa import ALL_AREAS, LEVELS_TOPIC, STATE_EVERY, TOPIC, Signer, Source
 from apps.common.settings import SettingsError
+from apps.pa_audio.agenda import NOTHING, Agenda, Asked
 from apps.pa_audio.arbiter import Groups, PramItem
 from apps.pa_audio.cabin import Cabin
 from apps.pa_audio.clock import PaTime
-from apps.pa_audio.engine import Engine
+from apps.pa_audio.engine import Engine, StuckError
 from apps.pa_audio.inputs import Input, open_input
 from apps.pa_audio.listening import Listening
 from apps.pa_audio.pram import Library, Music, PramError
@@ -61,7 +62,17 @@ HANGS_AFTER = 15.0
 PATIENCE = 0.5
 """Seconds that one who asks for what is on a disk waits for others who did."""
 
-THREADS = ("mender", "librarian", "music", "recorder", "self-test", "sap")
+KEYLINES = "keylines.sock"
+
+KEYLINES_WITHIN = 5.0
+"""Seconds that what is resumed waits for the keylines: there may be a decompression."""
+
+STEADY = 10.0
+"""Seconds after a start before what the crew ask for is noted for the next."""
+
+NOTE_EVERY = 0.25
+
+THREADS = ("mender", "librarian", "music", "recorder", "self-test", "sap", "agenda")
 """Those that have to go on, by name; the sender and the teller are the watchdog's."""
 
 MAX_LABEL = 64
@@ -129,7 +140,7 @@ class PaAudio:
             Source.CREW: open_input(settings.crew_input),
         }
         self._music = Music(settings.music_directory)
-        self._keylines = _bind(settings.keylines_socket)
+        self._keylines = _bind(settings.runtime_directory / KEYLINES)
         self.engine = Engine(
             self.areas,
             signer,
@@ -170,6 +181,8 @@ class PaAudio:
         self._teller = threading.Thread(target=self._tell, name="teller", daemon=True)
         self._mender = threading.Thread(target=self._mend, name="mender", daemon=True)
         self._librarian = threading.Thread(target=self._look, name="librarian", daemon=True)
+        self._agenda = Agenda(settings.runtime_directory)
+        self._noter = threading.Thread(target=self._note, name="agenda", daemon=True)
         self.health = Health("pa_audio")
         self._describe_health()
 
@@ -197,6 +210,7 @@ class PaAudio:
         self._late = self._late or lock_memory()
         for thread in (self._mender, self._librarian, self._teller, self._music, self.recorder):
             thread.start()
+        self._noter.start()
         self._self_test.start()
         self._announcer.start()
         self._bus.start()
@@ -207,7 +221,7 @@ class PaAudio:
         """Stop everything."""
         self._closing.set()
         self.listening.closing.set()
-        for thread in (self._mender, self._teller):
+        for thread in (self._mender, self._teller, self._noter):
             thread.join(timeout=5)
         self.engine.close()
         self._announcer.close()
@@ -355,6 +369,43 @@ class PaAudio:
             if self._closing.wait(MEND_EVERY):
                 return
 
+    def _note(self) -> None:
+        """Go on with what the crew asked the last one for, then note what they ask for."""
+        began = time.monotonic()
+        asked = self._agenda.take()
+        while asked != NOTHING and self.engine.keylines_trouble():
+            if time.monotonic() - began > KEYLINES_WITHIN or self._closing.wait(NOTE_EVERY):
+                break
+        self._resume(asked)
+        while not self._closing.wait(NOTE_EVERY):
+            if time.monotonic() - began < STEADY:
+                continue
+            with suppress(StuckError):
+                self._agenda.keep(self._asked())
+
+    def _resume(self, asked: Asked) -> None:
+        """From its start, as far as it still can be."""
+        try:
+            if asked.music is not None:
+                self.switch_music(MusicRequest(on=True, areas=asked.music))
+            for request in asked.messages:
+                log.info("a message begins again", extra={"pram": request.message})
+                self.play(request, lambda: None)
+        except Exception as error:  # noqa: BLE001 - the PA goes on without
+            log.warning("not all goes on that was asked for", extra={"error": repr(error)})
+
+    def _asked(self) -> Asked:
+        queue, music = self.engine.do(lambda arbiter: (arbiter.queue, arbiter.music))
+
+        def areas(groups: Groups) -> tuple[str, ...]:
+            return () if ALL_AREAS in groups else self._names(groups)
+
+        messages = tuple(
+            PramRequest(message=item.message, languages=item.languages, areas=areas(item.groups))
+            for item in queue
+        )
+        return Asked(messages=messages, music=areas(music) if music else None)
+
     def _look(self) -> None:
         """Read the messages' index from time to time; while its disk hangs, nothing else does."""
         while True:
@@ -408,5 +459,5 @@ def _bind(path: Path) -> socket.socket:
         path.chmod(0o660)
     except OSError as error:
         sock.close()
-        raise SettingsError(f"IFE_KEYLINES_SOCKET: {path}: {error.strerror or error}") from error
+        raise SettingsError(f"IFE_RUNTIME_DIRECTORY: {path}: {error.strerror or error}") from error
     return sock

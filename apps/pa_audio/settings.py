@@ -98,7 +98,7 @@ class PaAudioSettings(Settings):
     multicast_interface: Annotated[str, StringConstraints(pattern=f"^{INTERFACE}$")]
     multicast_source: IPv4Address
     multicast_ttl: Annotated[int, Field(ge=1, le=255)] = 1
-    keylines_socket: Path = Path("/run/ife/pa_audio/keylines.sock")
+    runtime_directory: Path
     pilot_input: Input
     crew_input: Input
     pram_directory: Path = Path("/usr/share/ife/pram")

@@ -31,6 +31,8 @@ class ChannelList:
         self._text = b""
         self.imposed: tuple[str, ...] = ()
         """Where the imposed videos are."""
+        self.is_of_now = False
+        """Whether the server has told it since the start."""
         try:
             self._learn(self._file.read_bytes())
         except FileNotFoundError:
@@ -51,10 +53,10 @@ class ChannelList:
         Raises:
             ValidationError: it is no list of channels.
         """
-        if text == self._text:
-            return False
         before = self._urls
-        self._learn(text)
+        if text != self._text:
+            self._learn(text)
+        self.is_of_now = True
         return self._urls != before
 
     def save(self) -> None:

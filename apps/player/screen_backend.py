@@ -82,6 +82,7 @@ class ScreenBackend:
         self._paused = False
         self._position: float | None = None
         self._expect = Expect(urls=channels.imposed)
+        self._imposed: str | None = None
         self._impose = Impose(url=None)
         self._volume = Volume(volume=0)
         self._languages: Languages | None = None
@@ -148,8 +149,10 @@ class ScreenBackend:
     def impose(self, channel: str | None) -> None:
         """In place of the title."""
         url = None if channel is None else self._channels.url(channel)
-        if channel is not None and url is None:
+        # A seat that is new may hear of a video before it hears where that is.
+        if channel is not None and url is None and self._channels.is_of_now:
             raise MediaError(f"no channel {channel}")
+        self._imposed = channel
         self._impose = Impose(url=url)
         self._send(self._impose)
 
@@ -303,6 +306,9 @@ class ScreenBackend:
         if self._channels.imposed != self._expect.urls:
             self._expect = Expect(urls=self._channels.imposed)
             self._send(self._expect)
+        if self._imposed is not None and self._channels.url(self._imposed) != self._impose.url:
+            self._impose = Impose(url=self._channels.url(self._imposed))
+            self._send(self._impose)
         if self._watch.must_restart(now):
             log.warning("the screen is started anew", extra={"reason": self._watch.trouble})
             if self._ours is not None:

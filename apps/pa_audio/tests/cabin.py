@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
 import select
 import socket
@@ -40,6 +41,7 @@ from apps.common.pa import (
     group,
 )
 from apps.common.testing import end_group, kill_group, listens, wait_until
+from apps.pa_audio.pram import INDEX
 
 T = TypeVar("T")
 
@@ -125,6 +127,19 @@ def write_wav(path: Path, samples: npt.NDArray[np.int16], rate: int = RATE) -> N
         wav.writeframes(samples.astype("<i2").tobytes())
 
 
+def library(folder: Path, seconds: float = 1.0) -> None:
+    """Two messages of so many seconds, and music."""
+    (folder / "pram").mkdir()
+    messages = {}
+    for name, kind, hertz in (("welcome", "restart", 500), ("safety", "sentence", 700)):
+        write_wav(folder / "pram" / f"{name}.wav", tone(seconds, hertz))
+        languages = {"en": {"title": name, "file": f"{name}.wav", "sentences": [0, seconds / 2]}}
+        messages[name] = {"when_interrupted": kind, "languages": languages}
+    (folder / "pram" / INDEX).write_text(json.dumps({"messages": messages}))
+    (folder / "music").mkdir()
+    write_wav(folder / "music/1.wav", tone(10.0, 300))
+
+
 class Pa:
     """pa_audio as its unit runs it, in the server's namespace.
 
@@ -150,7 +165,7 @@ class Pa:
             "IFE_REDIS_URL": f"unix://{folder}/redis.sock",
             "IFE_MULTICAST_INTERFACE": INTERFACE,
             "IFE_MULTICAST_SOURCE": str(SERVER),
-            "IFE_KEYLINES_SOCKET": str(folder / "keylines.sock"),
+            "IFE_RUNTIME_DIRECTORY": str(folder),
             "IFE_PILOT_INPUT": f"fifo:{folder}/pilot",
             "IFE_CREW_INPUT": f"fifo:{folder}/crew",
             "IFE_PRAM_DIRECTORY": str(folder / "pram"),

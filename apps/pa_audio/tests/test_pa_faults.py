@@ -31,6 +31,7 @@ from apps.pa_audio.tests.cabin import (
     Pa,
     Seat,
     Speaker,
+    library,
     tone,
     write_wav,
 )
@@ -106,6 +107,44 @@ def test_what_was_said_before_it_was_killed_is_kept(
 
         wait_until(kept, "it can be heard again")
         assert kept()[0] > 0.5
+
+
+def test_killed_it_goes_on_with_what_the_crew_asked_for(
+    short: Path, network: Network, seat: Seat, keys: Keys
+) -> None:
+    """Once: a message that ends the PA is not begun for ever."""
+    library(short, 30.0)
+    agenda = short / "agenda.json"
+
+    def asked(pa: Pa) -> tuple[list[str], list[str]]:
+        view = pa.http.get("/api/v1/pa").json()
+        return [item["message"] for item in view["queue"]], view["music"]
+
+    with Pa(short, network) as pa:
+        keys.set()
+        for message in ("safety", "welcome"):
+            pa.http.post("/api/v1/pram", json={"message": message, "areas": ["economy"]})
+        pa.http.post("/api/v1/music", json={"on": True, "areas": ["business"]})
+        wait_until(agenda.exists, "it is noted", 20)
+        pa.kill()
+        pa.start()
+        pa.wait()
+        wait_until(lambda: asked(pa) == (["safety", "welcome"], ["business"]), "it goes on")
+        wait_until(lambda: seat.speaking() == {"pram"}, "it is heard")
+        pa.kill()
+        pa.start()
+        pa.wait()
+        time.sleep(1)
+        assert asked(pa) == ([], [])
+
+        pa.http.post("/api/v1/music", json={"on": True})
+        wait_until(agenda.exists, "it is noted", 20)
+        os.kill(pa.worker(), signal.SIGKILL)
+        keys.set(decompression=True)
+        wait_until(lambda: not agenda.exists(), "it is dealt with")
+        pa.wait()
+        time.sleep(1)
+        assert asked(pa) == ([], []), "not in a decompression"
 
 
 def test_redis_gone_frozen_and_back_is_not_heard(

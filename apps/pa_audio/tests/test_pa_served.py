@@ -28,7 +28,6 @@ from apps.common.multicast import EXPEDITED
 from apps.common.pa import BEACON_EVERY, Audio, Beacon, Line, PaState, Source
 from apps.common.testing import RedisServer, wait_until
 from apps.pa_audio.openapi import document
-from apps.pa_audio.pram import INDEX
 from apps.pa_audio.tests.cabin import (
     CREW,
     EVERYWHERE,
@@ -38,23 +37,12 @@ from apps.pa_audio.tests.cabin import (
     Pa,
     Seat,
     Speaker,
+    library,
     tone,
     write_wav,
 )
 
 BUSINESS, ECONOMY = 1, 2
-
-
-def library(folder: Path, seconds: float = 1.0) -> None:
-    (folder / "pram").mkdir()
-    messages = {}
-    for name, kind, hertz in (("welcome", "restart", 500), ("safety", "sentence", 700)):
-        write_wav(folder / "pram" / f"{name}.wav", tone(seconds, hertz))
-        languages = {"en": {"title": name, "file": f"{name}.wav", "sentences": [0, seconds / 2]}}
-        messages[name] = {"when_interrupted": kind, "languages": languages}
-    (folder / "pram" / INDEX).write_text(json.dumps({"messages": messages}))
-    (folder / "music").mkdir()
-    write_wav(folder / "music/1.wav", tone(10.0, 300))
 
 
 @pytest.fixture(scope="module")

@@ -840,6 +840,23 @@ def test_an_imposed_channel_puts_the_film_aside(seat: Seat) -> None:
     is_where_it_was(went_on)
 
 
+def test_a_video_that_a_new_seat_does_not_know_yet_is_shown_once_it_does(seat: Seat) -> None:
+    """It was swapped, and knows no channels; those who imposed the video wait for it, too."""
+    told, seat.server.channels = seat.server.channels, {}
+    seat.process.kill()
+    seat.process.wait()
+    (seat.settings.state_directory / "channels.json").unlink()
+    reports = len(seat.server.statuses)
+    seat.start()
+    wait_until(lambda: len(seat.server.statuses) > reports, "it is there", 30)
+    seat.play()
+    seat.server.command(**Impose(channel="safety").model_dump())
+    wait_until(lambda: seat.status.media == "safety", "it has taken that")
+    assert not seat.status.refused
+    seat.server.channels = told
+    wait_until(lambda: stands_still(seat), "the film is paused", 20)
+
+
 def test_a_channel_that_is_sent_anew_is_back_soon_and_nothing_is_ended_for_it(
     seat: Seat, clip: Path
 ) -> None:
