@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 
 
@@ -39,10 +40,12 @@ def screen(
 ) -> Iterator[socket.socket]:
     """The child with libvlc; the agent's end of its socket. `pa`: where it hears the PA's child."""
     agent, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
-    arguments, ends = ["--agent", str(theirs.fileno())], [theirs]
+    folder = tempfile.TemporaryDirectory(prefix="ife-screen-", ignore_cleanup_errors=True)
+    arguments, ends = ["--agent", str(theirs.fileno()), "--folder", folder.name], [theirs]
     if pa is not None:
         arguments, ends = [*arguments, "--pa", str(pa.fileno())], [*ends, pa]
     with (
+        folder,
         agent,
         theirs,
         child(
