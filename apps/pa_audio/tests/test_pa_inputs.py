@@ -25,6 +25,7 @@ from apps.pa_audio.settings import Alsa, Fifo, PaAudioSettings, Rtp, WavFile
 from apps.pa_audio.tests.cabin import tone, write_wav
 
 SETTINGS = {
+    "IFE_RUNTIME_DIRECTORY": "/run/ife/pa_audio",
     "IFE_REGISTRATION": "EC-LAB",
     "IFE_LAYOUT": "/layout.yml",
     "IFE_PA_KEY": "/pa.key",
