@@ -75,11 +75,10 @@ def group(number: int) -> str:
 
 @dataclass(frozen=True)
 class Packet:
-    """A datagram's TS packets, who sent it, and when the kernel had it, in seconds since 1970."""
+    """A datagram's TS packets and when the kernel had it, in seconds since 1970."""
 
     at: float
     data: bytes
-    ssrc: bytes = b""
 
     def split(self) -> Iterator[bytes]:
         """The TS packets."""
@@ -109,7 +108,7 @@ def receive(sock: socket.socket) -> Packet | None:
     except BlockingIOError:
         return None
     packets = payload(data)
-    return None if packets is None else Packet(_arrived(ancillary), packets, data[8:12])
+    return None if packets is None else Packet(_arrived(ancillary), packets)
 
 
 def listen(socks: list[socket.socket], seconds: float) -> list[list[Packet]]:
@@ -428,10 +427,10 @@ def first_picture(packets: list[Packet]) -> Packet:
     return max(due, whole, key=lambda packet: packet.at)
 
 
-def last_seat(socks: list[socket.socket], clicked: float, seconds: float, another: bool) -> float:
+def last_seat(socks: list[socket.socket], clicked: float, seconds: float, silence: bool) -> float:
     """Milliseconds from a click, just now, until the last seat can show a picture.
 
-    `another`: what was shown before still comes for a while; the new has another SSRC.
+    `silence`: what was shown before still comes for a while, and after a silence the new begins.
     """
     first: list[Packet] = []
     others: list[dict[int, float]] = [{} for _ in socks]
@@ -451,9 +450,10 @@ def last_seat(socks: list[socket.socket], clicked: float, seconds: float, anothe
                     data, ancillary, _, _ = socks[place].recvmsg(2048, 64)
                     others[place][hash(data[_RTP:])] = _arrived(ancillary)
     first = [packet for packet in first if packet.at > clicked]
-    if another:
-        first = [packet for packet in first if packet.ssrc != first[0].ssrc]
-    shown = first_picture(first)
+    begins = 0
+    if silence:
+        begins = max(range(1, len(first)), key=lambda n: first[n].at - first[n - 1].at)
+    shown = first_picture(first[begins:])
     return 1000 * (max(shown.at, *(had[hash(shown.data)] for had in others[1:])) - clicked)
 
 
@@ -534,7 +534,7 @@ def impose_ours(network: Cabin, clicks: int) -> tuple[float, float]:
                 time.sleep(0.5)
                 clicked = _click(served)
                 told = 1000 * (time.time() - clicked)
-                taken.append(max(told, last_seat(socks, clicked, 1.5, another=False)))
+                taken.append(max(told, last_seat(socks, clicked, 1.5, silence=False)))
             served.control_video("safety", "stop")
     return _spread(taken)
 
@@ -572,7 +572,7 @@ def impose_vlc(network: Cabin, clicks: int) -> tuple[float, float]:
             assert player.stdin is not None  # noqa: S101 - it is a pipe
             player.stdin.write(f"{safety}\n".encode())
             player.stdin.flush()
-            taken.append(last_seat(socks, clicked, 10, another=True))
+            taken.append(last_seat(socks, clicked, 10, silence=True))
     return _spread(taken)
 
 
